@@ -1,0 +1,186 @@
+//! Limits, domain and route of an INVITE that starts a call.
+//!
+//! In: the INVITE, the node's health. Out: a refusal, or sides and steps.
+
+use contract::limits::CALL_MESSAGE_BYTES_MAX;
+use contract::{Action, ActorId, Emitted, Space};
+use sip::{Aor, HeaderName, NameAddr};
+
+use super::core::{CALLER, Call, CallCtx, Caller, Side, Stage, State};
+use crate::dialog::wire::Wire;
+use crate::media_leg::Report;
+use crate::{Inbound, Site, dialog, lane, media_leg, router};
+
+/// Seconds in Retry-After of a 503.
+const RETRY_AFTER_S: u32 = 10;
+
+/// Hops of a request that names none (RFC 3261 §8.1.1.6), less the one that we are.
+const HOPS_LEFT: u8 = 69;
+
+/// Returns who calls, and whom.
+pub(super) fn caller_of(inbound: &Inbound, site: &Site) -> Caller {
+    let request = &inbound.request;
+    let uri = request.uri().ok();
+    let dialled = uri.as_ref().and_then(|uri| uri.user()).unwrap_or_default();
+    let host = uri.as_ref().and_then(|uri| uri.host()).map(ToString::to_string);
+    let dialled_domain = site.domain_of(&host.unwrap_or_default()).name.clone();
+    let sip_call_id = request.call_id().unwrap_or_default().to_owned();
+    Caller {
+        from: from_of(inbound, site),
+        to: format!("{dialled}@{dialled_domain}"),
+        domain: dialled_domain,
+        dialled,
+        sip_call_id,
+        listener: inbound.flow.listener(),
+        max_forwards: sip::decrement_max_forwards(request).unwrap_or(HOPS_LEFT),
+    }
+}
+
+/// Returns From as callees see it: the address that was proven, the account's name. Nothing else
+/// the caller claims about itself goes on (`threats.md` 3).
+fn from_of(inbound: &Inbound, site: &Site) -> NameAddr {
+    let claimed = inbound.request.from().ok();
+    let Some(identity) = &inbound.identity else {
+        let uri = claimed.map_or_else(anonymous, |claimed| claimed.uri);
+        return NameAddr::new(uri);
+    };
+    let mut from = NameAddr::new(identity.uri());
+    from.display = match site.account(identity) {
+        Some(account) => account.display.clone(),
+        None => claimed.and_then(|claimed| claimed.display),
+    };
+    from
+}
+
+/// RFC 3323 §4.1.1.3.
+fn anonymous() -> sip::Uri {
+    let host = sip::Host::Name("anonymous.invalid".to_owned());
+    sip::Uri::sip(Some("anonymous"), host, None)
+}
+
+impl Call {
+    /// Looks at the INVITE that starts the call.
+    pub(super) fn admit(&mut self, inbound: Inbound, ctx: &mut CallCtx<'_>) {
+        if let Some((status, why)) = self.shed(&inbound, ctx) {
+            return self.turn_away(&inbound, status, why, ctx);
+        }
+        let site = ctx.site();
+        self.data.started = ctx.now().utc;
+        let profile = site
+            .listener(self.data.caller.listener)
+            .map(|listener| listener.profile.clone())
+            .unwrap_or_default();
+        let plan = self.may_dial(inbound.identity.as_ref()).then(|| {
+            let domain = site.domain_of(&self.data.caller.domain);
+            router::plan(&self.data.caller.dialled, domain, &profile)
+        });
+        let sdp = Some(inbound.request.body_bytes()).filter(|body| !body.is_empty());
+        self.data.offer = Wire::of(sdp.as_ref());
+        let flow = inbound.flow;
+        self.data.sides.insert(CALLER, Side::new(Stage::Active));
+        self.serve(inbound);
+        self.is_changed = true;
+        let Some(plan) = plan.flatten() else {
+            return self.end(404, "NO_ROUTE_DESTINATION", "weft", ctx);
+        };
+        tracing::debug!(call = %self.data.key, route = plan.route, "routed");
+        self.data.steps = plan.steps.into();
+        self.data.is_bypassed = plan.bypass;
+        let detail = format!("{} to {}", self.data.caller.from.uri, self.data.caller.to);
+        self.emit_state("created", detail);
+        if self.data.is_bypassed {
+            return self.next_step(ctx);
+        }
+        let start = media_leg::Message::Start {
+            listener: flow.listener(),
+            sip_source: flow.remote().ip(),
+            beside: None,
+        };
+        self.spawn(ActorId::MediaLeg(self.side_key(CALLER)), start.into());
+        self.enter(State::Preparing);
+        self.prepare(ctx);
+    }
+
+    /// Hands the caller's offer to its leg; without one the route begins.
+    pub(super) fn prepare(&mut self, ctx: &mut CallCtx<'_>) {
+        match Wire::bytes(self.data.offer.as_ref()) {
+            Some(sdp) => self.tell_leg(CALLER, media_leg::Message::TakeOffer { sdp }),
+            None => self.next_step(ctx),
+        }
+    }
+
+    /// The caller's leg has read the offer.
+    pub(super) fn on_prepared(&mut self, side: u8, report: Report, ctx: &mut CallCtx<'_>) {
+        match report {
+            Report::OfferTaken(stream) if side == CALLER => {
+                self.set_stream(CALLER, stream);
+                self.next_step(ctx);
+            }
+            Report::Unfit { status } => {
+                self.end(status, "INCOMPATIBLE_DESTINATION", "weft", ctx);
+            }
+            Report::OfferTaken(_)
+            | Report::AnswerTaken(_)
+            | Report::Described { .. }
+            | Report::NoPort
+            | Report::Silent
+            | Report::Digit(_) => ctx.ignore("not asked"),
+        }
+    }
+
+    /// Returns the status and reason of a refusal before any work is done.
+    fn shed(&self, inbound: &Inbound, ctx: &CallCtx<'_>) -> Option<(u16, &'static str)> {
+        let (site, health) = (ctx.site(), ctx.health());
+        let domain = site.domain_of(&self.data.caller.domain);
+        let is_full = |most: u32| most > 0 && health.calls >= most;
+        if health.draining {
+            Some((503, "draining"))
+        } else if health.space > Space::Ample {
+            Some((503, "no room on disk"))
+        } else if is_full(site.limits.calls_max) || is_full(domain.calls_max) {
+            Some((503, "too many calls"))
+        } else if inbound.request.bytes().len() > CALL_MESSAGE_BYTES_MAX {
+            Some((513, "larger than a call keeps"))
+        } else {
+            None
+        }
+    }
+
+    /// A call that was not admitted leaves no record: one response, and it is gone.
+    fn turn_away(
+        &mut self,
+        inbound: &Inbound,
+        status: u16,
+        why: &'static str,
+        ctx: &mut CallCtx<'_>,
+    ) {
+        let site = ctx.site();
+        let tag = format!("{:016x}", ctx.rng().next_u64());
+        let mut response = sip::respond(&inbound.request, status, Some(&tag));
+        response.header(HeaderName::Server, &site.product);
+        if status == 503 {
+            response.header(HeaderName::RetryAfter, RETRY_AFTER_S);
+        }
+        if let Ok(response) = response.finish() {
+            let transaction = inbound.transaction.clone();
+            let to = ActorId::Lane(site.node, transaction.lane);
+            let flow = inbound.flow;
+            self.tell(to, lane::Message::Respond { transaction, flow, response }.into());
+        }
+        let method = "INVITE".to_owned();
+        self.out.push(Action::Emit(Emitted::Refused { method, status, why }));
+        self.out.push(Action::Stop { id: ctx.me().clone() });
+        self.data.state = State::Over;
+    }
+
+    /// Tells whether a caller may dial into a domain: nobody dials into another one's.
+    fn may_dial(&self, identity: Option<&Aor>) -> bool {
+        identity.is_none_or(|identity| identity.domain() == self.data.caller.domain)
+    }
+
+    /// Ends the caller's side or any other.
+    pub(super) fn tell_end(&mut self, side: u8, status: u16, cause: &str) {
+        let cause = cause.to_owned();
+        self.tell_dialog(side, dialog::Message::End { status, cause });
+    }
+}

@@ -1,0 +1,390 @@
+//! Targets of a bridge, the forks to them, and which of them wins (RFC 3261 §16.6, §16.7).
+//!
+//! In: a target of a route, bindings, what forks tell. Out: sides 2 and up; 18x for the caller; the
+//! winner. Equal q rings at once, the next q when all of those failed.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::limits::{FORKS_BYTES_MAX, SIDES_PER_CALL_MAX};
+use contract::{ActorId, Undelivered};
+use sip::Aor;
+
+use super::core::{CALLER, Call, CallCtx, Peer, Side, Stage, State, Timer};
+use super::outcome;
+use crate::dialog::wire::Wire;
+use crate::media_leg::{Codecs, Destination, Report, Want};
+use crate::{Target, dialog, media_leg, registration};
+
+/// Time between look-ups for a phone whose connection is gone, and how many are made
+/// (`architecture.md` §7: 8 s).
+const LOCATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const LOCATES_MAX: u8 = 8;
+
+/// Octets that a side fills in the record besides three times its offer.
+const SIDE_BYTES: usize = 1_536;
+
+impl Call {
+    /// Calls the target of a route: `user/1001` or `user/1001@domain`.
+    pub(super) fn bridge(&mut self, target: &str, ctx: &mut CallCtx<'_>) {
+        let aor = target.strip_prefix("user/").and_then(|user| match user.rsplit_once('@') {
+            Some(_) => user.parse::<Aor>().ok(),
+            None => format!("{user}@{}", self.data.caller.domain).parse().ok(),
+        });
+        let Some(aor) = aor.filter(|aor| aor.domain() == self.data.caller.domain) else {
+            tracing::warn!(call = %self.data.key, target, "a target that nobody serves");
+            return self.end(404, "NO_ROUTE_DESTINATION", "weft", ctx);
+        };
+        self.data.callee = Some(aor);
+        self.enter(State::Locating { tries: 0 });
+        self.locate(ctx);
+    }
+
+    pub(super) fn locate(&mut self, ctx: &CallCtx<'_>) {
+        let Some(callee) = &self.data.callee else { return };
+        let to = ActorId::Registration(callee.as_str().into());
+        let reply = ctx.me().clone();
+        self.tell(to, registration::Message::Locate { reply }.into());
+    }
+
+    pub(super) fn locate_again(&mut self, ctx: &mut CallCtx<'_>) {
+        match self.data.state {
+            State::Locating { .. } => self.locate(ctx),
+            State::New
+            | State::Preparing
+            | State::Ringing
+            | State::Answering { .. }
+            | State::Talking { .. }
+            | State::Ending(_)
+            | State::Over => ctx.ignore("located already"),
+        }
+    }
+
+    /// There is no such registration, or it has no time.
+    pub(super) fn on_not_located(&mut self, why: Undelivered, ctx: &mut CallCtx<'_>) {
+        if !matches!(self.data.state, State::Locating { .. }) {
+            return ctx.ignore("nobody is looked for");
+        }
+        let account = self.data.callee.as_ref().and_then(|aor| ctx.site().account(aor));
+        match why {
+            Undelivered::Busy => self.end(503, "SWITCH_CONGESTION", "weft", ctx),
+            Undelivered::Absent if account.is_some() => {
+                self.end(480, "SUBSCRIBER_ABSENT", "weft", ctx);
+            }
+            Undelivered::Absent => self.end(404, "UNALLOCATED_NUMBER", "weft", ctx),
+        }
+    }
+
+    /// A registration says where its user can be reached.
+    pub(super) fn on_located(
+        &mut self,
+        aor: &Aor,
+        targets: Vec<Target>,
+        ctx: &mut CallCtx<'_>,
+    ) {
+        let State::Locating { tries } = self.data.state else {
+            return ctx.ignore("nobody is looked for");
+        };
+        if self.data.callee.as_ref() != Some(aor) {
+            return ctx.ignore("somebody else was looked for");
+        }
+        let some_gone = targets.iter().any(|target| target.unreachable);
+        let mut reachable: Vec<Target> =
+            targets.into_iter().filter(|target| !target.unreachable).collect();
+        if reachable.is_empty() && some_gone && tries < LOCATES_MAX {
+            self.enter(State::Locating { tries: tries + 1 });
+            return self.timers.set(Timer::LocateAgain, ctx.now().mono, LOCATE_AGAIN_AFTER);
+        }
+        if reachable.is_empty() {
+            return self.on_not_located(Undelivered::Absent, ctx);
+        }
+        reachable.sort_by_key(|target| std::cmp::Reverse(target.q));
+        reachable.truncate(self.forks_max());
+        self.data.targets = reachable.into();
+        self.enter(State::Ringing);
+        let ring_timeout = ctx.site().limits.ring_timeout;
+        self.timers.set(Timer::Ring, ctx.now().mono, ring_timeout);
+        self.fork(ctx);
+    }
+
+    /// Returns how many forks fit the call and its record.
+    fn forks_max(&self) -> usize {
+        let offer = self.data.offer.as_ref().map_or(512, |offer| offer.0.len());
+        let fitting = FORKS_BYTES_MAX / (SIDE_BYTES + 3 * offer);
+        fitting.clamp(1, usize::from(SIDES_PER_CALL_MAX - CALLER))
+    }
+
+    /// Calls the targets of the next q at once.
+    fn fork(&mut self, ctx: &mut CallCtx<'_>) {
+        let Some(q) = self.data.targets.front().map(|target| target.q) else {
+            return self.all_failed(ctx);
+        };
+        while let Some(target) = self.data.targets.pop_front_if(|target| target.q == q) {
+            let side = self.data.next_side;
+            if side > SIDES_PER_CALL_MAX {
+                self.data.targets.clear();
+                break;
+            }
+            self.data.next_side += 1;
+            self.is_changed = true;
+            self.call_target(side, target, ctx);
+        }
+    }
+
+    fn call_target(&mut self, side: u8, target: Target, ctx: &mut CallCtx<'_>) {
+        if self.data.is_bypassed {
+            self.data.sides.insert(side, Side::new(Stage::Active));
+            let sdp = Wire::bytes(self.data.offer.as_ref());
+            return match sdp.map(|sdp| rewritten(&sdp)) {
+                Some(None) => self.end(488, "INCOMPATIBLE_DESTINATION", "weft", ctx),
+                Some(sdp) => self.invite(side, target, sdp),
+                None => self.invite(side, target, None),
+            };
+        }
+        let start = media_leg::Message::Start {
+            listener: target.flow.listener(),
+            sip_source: target.flow.remote().ip(),
+            beside: Some(self.side_key(CALLER)),
+        };
+        self.spawn(ActorId::MediaLeg(self.side_key(side)), start.into());
+        self.data.sides.insert(side, Side::new(Stage::Describing(Box::new(target))));
+        self.ask_offer(side);
+    }
+
+    /// Has a callee's leg describe what the caller offers, or what the configuration knows.
+    pub(super) fn ask_offer(&mut self, side: u8) {
+        let want = self
+            .stream_of(CALLER)
+            .map_or_else(|| Want::both_ways(Codecs::Configured), Want::of);
+        self.tell_leg(side, media_leg::Message::MakeOffer { want });
+    }
+
+    fn invite(&mut self, side: u8, target: Target, sdp: Option<Bytes>) {
+        let Some(callee) = self.data.callee.clone() else { return };
+        let invite = dialog::Invite {
+            target,
+            callee,
+            from: self.data.caller.from.clone(),
+            max_forwards: self.data.caller.max_forwards,
+            sdp,
+        };
+        let id = ActorId::Dialog(self.side_key(side));
+        self.spawn(id, dialog::Message::Invite(Box::new(invite)).into());
+    }
+
+    /// A leg has something for a fork, or for the caller's early media.
+    pub(super) fn on_fork_report(&mut self, side: u8, report: Report, ctx: &mut CallCtx<'_>) {
+        let stage = self.data.sides.get(&side).map(|side| side.stage.clone());
+        match (side, stage, report) {
+            (CALLER, _, Report::Described { sdp }) => {
+                self.data.answer = Some(Wire(sdp));
+                self.is_changed = true;
+                self.pass_early_media();
+            }
+            (CALLER, _, Report::Unfit { .. }) => {
+                // What this fork speaks the caller does not: no early media of it.
+                self.data.early = None;
+                self.is_changed = true;
+            }
+            (_, Some(Stage::Describing(target)), Report::Described { sdp }) => {
+                if let Some(fork) = self.data.sides.get_mut(&side) {
+                    fork.stage = Stage::Active;
+                    self.is_changed = true;
+                }
+                self.invite(side, *target, Some(sdp));
+            }
+            (_, Some(Stage::Describing(_)), Report::Unfit { status }) => {
+                self.close_leg(side);
+                self.data.sides.remove(&side);
+                self.note_failure(status, ctx);
+            }
+            (_, Some(Stage::Active), Report::AnswerTaken(stream)) => {
+                self.set_stream(side, stream);
+                self.begin_early_media(side, ctx);
+            }
+            (_, _, _) => ctx.ignore("not asked, or no longer"),
+        }
+    }
+
+    /// A fork progressed: 18x goes to the caller, with a description of ours if it has one.
+    pub(super) fn on_progressed(
+        &mut self,
+        side: u8,
+        status: u16,
+        sdp: Option<Bytes>,
+        ctx: &mut CallCtx<'_>,
+    ) {
+        let is_active =
+            self.data.sides.get(&side).is_some_and(|fork| fork.stage == Stage::Active);
+        if self.data.state != State::Ringing || !is_active {
+            return ctx.ignore("not a fork any more");
+        }
+        match sdp {
+            Some(sdp) if self.data.is_bypassed => {
+                if *self.data.early.get_or_insert(side) == side {
+                    self.progress(status, rewritten(&sdp));
+                }
+            }
+            Some(sdp) => {
+                if let Some(fork) = self.data.sides.get_mut(&side) {
+                    fork.status = status;
+                    fork.sdp = Some(Wire(sdp.clone()));
+                    self.is_changed = true;
+                }
+                self.tell_leg(side, media_leg::Message::TakeAnswer { sdp });
+            }
+            None => self.progress(status, None),
+        }
+    }
+
+    /// The caller hears the first fork that has early media.
+    fn begin_early_media(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
+        let Some(fork) = self.data.sides.get(&side) else { return };
+        let (status, want) = (fork.status, fork.stream.as_ref().map(Want::of));
+        if *self.data.early.get_or_insert(side) != side {
+            return self.progress(status, None);
+        }
+        if self.data.answered.is_some() {
+            return self.join(side);
+        }
+        match (self.data.offer.is_some(), &self.data.answer, want) {
+            // A caller without offer cannot be given one in an unreliable response.
+            (false, _, _) => self.progress(status, None),
+            (true, None, Some(want)) => {
+                self.tell_leg(CALLER, media_leg::Message::MakeAnswer { want });
+            }
+            (true, _, _) => self.pass_early_media(),
+        }
+        ctx.ignore("early media has its way");
+    }
+
+    fn pass_early_media(&mut self) {
+        let Some(side) = self.data.early else { return };
+        let status = self.data.sides.get(&side).map_or(183, |fork| fork.status);
+        let sdp = Wire::bytes(self.data.answer.as_ref());
+        self.join(side);
+        self.progress(status, sdp);
+    }
+
+    /// Passes an 18x, each once.
+    fn progress(&mut self, status: u16, sdp: Option<Bytes>) {
+        let passed = Some((status, sdp.is_some()));
+        let is_passed_on = (101..=189).contains(&status);
+        if self.data.answered.is_some() || !is_passed_on || self.data.passed == passed {
+            return;
+        }
+        if self.data.passed.is_none() {
+            self.emit_state("ringing", status.to_string());
+        }
+        self.data.passed = passed;
+        self.is_changed = true;
+        self.tell_dialog(CALLER, dialog::Message::Progress { status, sdp });
+    }
+
+    /// Joins the caller's leg and a callee's, as far as both have described themselves.
+    pub(super) fn join(&mut self, side: u8) {
+        if self.data.is_bypassed {
+            return;
+        }
+        let is_watched = self.data.answered.is_some();
+        for (from, to) in [(CALLER, side), (side, CALLER)] {
+            let Some(stream) = self.stream_of(to) else { continue };
+            let to = Destination::Relay {
+                to: self.side_key(to),
+                onward: stream.codecs.clone(),
+            };
+            self.tell_leg(from, media_leg::Message::Join { to, is_watched });
+        }
+    }
+
+    /// A fork answered: the first wins, the others are ended.
+    pub(super) fn on_answered(&mut self, side: u8, sdp: Option<Bytes>, ctx: &mut CallCtx<'_>) {
+        if self.is_party(side) {
+            return ctx.ignore("known");
+        }
+        let is_active =
+            self.data.sides.get(&side).is_some_and(|fork| fork.stage == Stage::Active);
+        if self.data.state != State::Ringing || !is_active {
+            return self.tell_end(side, 487, "NORMAL_CLEARING");
+        }
+        self.timers.clear(Timer::Ring);
+        self.data.targets.clear();
+        self.end_forks_but(side, "NORMAL_CLEARING");
+        let known = self.data.sides.get(&side).and_then(|fork| fork.sdp.clone());
+        let Some(sdp) = sdp.map(Wire).or_else(|| known.clone()) else {
+            return self.end(488, "INCOMPATIBLE_DESTINATION", "weft", ctx);
+        };
+        let is_read = known.as_ref() == Some(&sdp) && self.stream_of(side).is_some();
+        if let Some(fork) = self.data.sides.get_mut(&side) {
+            fork.sdp = Some(sdp);
+        }
+        self.begin_callee_answer(Peer::Side(side), is_read, ctx);
+    }
+
+    /// Ends every fork but one.
+    pub(super) fn end_forks_but(&mut self, winner: u8, cause: &str) {
+        let others: Vec<u8> = self
+            .data
+            .sides
+            .keys()
+            .copied()
+            .filter(|side| *side != CALLER && *side != winner)
+            .collect();
+        for side in others {
+            self.leave(side, 487, cause);
+        }
+    }
+
+    /// A fork failed: the next q, or the best response when no fork is left.
+    pub(super) fn on_failed(&mut self, side: u8, status: u16, ctx: &mut CallCtx<'_>) {
+        if self.callee_side() == Some(side) {
+            return self.on_side_lost(side, ctx);
+        }
+        let Some(fork) = self.data.sides.get_mut(&side) else {
+            return ctx.ignore("no such fork");
+        };
+        if fork.stage == Stage::Leaving {
+            return ctx.ignore("told to end already");
+        }
+        fork.stage = Stage::Leaving;
+        self.is_changed = true;
+        if self.data.early == Some(side) {
+            self.data.early = None;
+        }
+        self.note_failure(status, ctx);
+    }
+
+    pub(super) fn note_failure(&mut self, status: u16, ctx: &mut CallCtx<'_>) {
+        if self.data.state != State::Ringing {
+            return ctx.ignore("nobody is called any more");
+        }
+        self.is_changed = true;
+        let status = outcome::passed(status);
+        let best = self.data.best.map_or(status, |best| outcome::better(best, status));
+        self.data.best = Some(best);
+        if status >= 600 {
+            self.data.targets.clear();
+            self.end_forks_but(CALLER, outcome::cause_of_status(status));
+        }
+        let is_ringing = self
+            .data
+            .sides
+            .iter()
+            .any(|(side, fork)| *side != CALLER && fork.stage != Stage::Leaving);
+        if !is_ringing {
+            self.fork(ctx);
+        }
+    }
+
+    fn all_failed(&mut self, ctx: &mut CallCtx<'_>) {
+        let status = self.data.best.unwrap_or(480);
+        self.end(status, outcome::cause_of_status(status), "callee", ctx);
+    }
+}
+
+/// Returns a description as our model has it: a line that it does not know does not pass
+/// (`threats.md` 22).
+pub(super) fn rewritten(sdp: &Bytes) -> Option<Bytes> {
+    let session = media::sdp::read(sdp).ok()?;
+    Some(Bytes::from(media::sdp::write(&session)))
+}

@@ -1,0 +1,524 @@
+//! State of a call and the way of its events; the table is in `mod.rs`.
+//!
+//! In: events. Out: actions: the part is recorded before anybody is told. Each file of the folder
+//! has the transitions of one concern; this one sorts events to them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::limits::CALL_RETELLS_MAX;
+use contract::{
+    Action, ActorId, CallKey, Core, Ctx, Deadlines, Emitted, Event, ListenerId, Now, RestoreError,
+    SideKey, Time, Undelivered, UtcMillis,
+};
+use serde::{Deserialize, Serialize};
+use sip::{Aor, NameAddr};
+
+use super::exchange::Exchange;
+use super::{Message, Snapshot};
+use crate::dialog::wire::Wire;
+use crate::media_leg::{Report, Stream};
+use crate::site::Step;
+use crate::{Inbound, Site, Target, dialog, media_leg};
+
+/// Deadlines of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Timer {
+    /// Nobody answered.
+    Ring,
+    /// Look again for a phone whose connection is gone.
+    LocateAgain,
+    /// The longest call is over.
+    Longest,
+    /// Sides that should have ended did not.
+    GiveUp,
+    /// An inbox was full: tell it again.
+    Retell,
+}
+
+/// The caller's side of a call.
+pub(super) const CALLER: u8 = 1;
+
+/// Time before a message to a full inbox is told again.
+const RETELL_AFTER: Duration = Duration::from_millis(100);
+
+pub(super) type CallCtx<'a> = Ctx<'a, crate::Message, Site>;
+
+/// What a call keeps.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Data {
+    pub(super) key: CallKey,
+    pub(super) caller: Caller,
+    pub(super) started: UtcMillis,
+    pub(super) answered: Option<UtcMillis>,
+    /// SDP is passed, no leg is opened.
+    pub(super) is_bypassed: bool,
+    /// Steps of the route that are left.
+    pub(super) steps: VecDeque<Step>,
+    pub(super) state: State,
+    /// SDP of the caller's INVITE.
+    pub(super) offer: Option<Wire>,
+    /// Description the caller was given, in an 18x or 200.
+    pub(super) answer: Option<Wire>,
+    /// Callee whose early media the caller hears.
+    pub(super) early: Option<u8>,
+    /// Last 18x that was passed, and whether it had SDP.
+    pub(super) passed: Option<(u16, bool)>,
+    pub(super) sides: BTreeMap<u8, Side>,
+    /// Number of the next side.
+    pub(super) next_side: u8,
+    pub(super) callee: Option<Aor>,
+    /// Targets that were not tried yet.
+    pub(super) targets: VecDeque<Target>,
+    /// Best final response so far, as passed on.
+    pub(super) best: Option<u16>,
+    pub(super) exchange: Option<Exchange>,
+    /// The caller needs another description than its early one.
+    pub(super) owes_offer: bool,
+    pub(super) is_held: bool,
+}
+
+/// Who calls, and whom.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Caller {
+    /// From of the INVITEs to callees.
+    pub(super) from: NameAddr,
+    pub(super) domain: String,
+    pub(super) dialled: String,
+    /// The dialled address, for the record.
+    pub(super) to: String,
+    pub(super) sip_call_id: String,
+    pub(super) listener: ListenerId,
+    pub(super) max_forwards: u8,
+}
+
+/// Who the caller talks to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Peer {
+    /// Another side.
+    Side(u8),
+    /// Itself.
+    Echo,
+    /// A tone.
+    Tone {
+        hertz: u32,
+        level_dbm0: i32,
+    },
+    /// Nobody yet: the route goes on.
+    Nobody,
+}
+
+/// State of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum State {
+    /// Its INVITE is being looked at.
+    New,
+    /// The caller's leg reads the offer.
+    Preparing,
+    /// A registration is asked for targets.
+    Locating { tries: u8 },
+    /// Callees are called.
+    Ringing,
+    /// The caller's 200 is being made.
+    Answering { peer: Peer, stage: AnswerStage },
+    /// The caller has its 200.
+    Talking { peer: Peer },
+    /// Sides are ending.
+    Ending(Box<End>),
+    /// The record is a tombstone.
+    Over,
+}
+
+/// How far the caller's 200 is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum AnswerStage {
+    /// The callee's leg reads the answer.
+    Callee,
+    /// The caller's leg makes a description.
+    Caller,
+    /// It was sent; the ACK is awaited.
+    Sent,
+    /// The caller's leg reads the answer of the ACK.
+    Closing(Wire),
+}
+
+/// How the call ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct End {
+    pub(super) cause: String,
+    pub(super) status: u16,
+    pub(super) by: String,
+    pub(super) at: UtcMillis,
+}
+
+/// One side.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Side {
+    pub(super) stage: Stage,
+    /// What the peer described last.
+    pub(super) stream: Option<Stream>,
+    /// SDP of the peer's answer, as its dialog told it.
+    pub(super) sdp: Option<Wire>,
+    /// 18x that came with it.
+    pub(super) status: u16,
+}
+
+/// How far a side is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Stage {
+    /// Its leg makes the offer; there is no dialog yet.
+    Describing(Box<Target>),
+    /// It has a dialog.
+    Active,
+    /// It was told to end.
+    Leaving,
+}
+
+impl Side {
+    pub(super) const fn new(stage: Stage) -> Self {
+        Side { stage, stream: None, sdp: None, status: 0 }
+    }
+}
+
+/// The B2BUA of one call.
+#[derive(Debug)]
+pub struct Call {
+    pub(super) data: Data,
+    pub(super) timers: Deadlines<Timer>,
+    pub(super) is_changed: bool,
+    pub(super) out: Vec<Action<crate::Message>>,
+    /// Messages that met a full inbox. Bound: `CALL_RETELLS_MAX`.
+    pub(super) retells: VecDeque<(ActorId, crate::Message)>,
+}
+
+impl Call {
+    /// Builds the core if `first` is an INVITE.
+    #[must_use]
+    pub fn create(key: CallKey, first: &Message, site: &Site) -> Option<Self> {
+        let Message::Invite(inbound) = first else { return None };
+        let data = Data {
+            key,
+            caller: super::admission::caller_of(inbound, site),
+            started: UtcMillis::default(),
+            answered: None,
+            is_bypassed: false,
+            steps: VecDeque::new(),
+            state: State::New,
+            offer: None,
+            answer: None,
+            early: None,
+            passed: None,
+            sides: BTreeMap::new(),
+            next_side: CALLER + 1,
+            callee: None,
+            targets: VecDeque::new(),
+            best: None,
+            exchange: None,
+            owes_offer: false,
+            is_held: false,
+        };
+        Some(Call {
+            data,
+            timers: Deadlines::default(),
+            is_changed: false,
+            out: Vec::new(),
+            retells: VecDeque::new(),
+        })
+    }
+
+    /// Returns the state in a word or two, for listings.
+    #[must_use]
+    pub fn state(&self) -> String {
+        match &self.data.state {
+            State::New | State::Preparing => "preparing",
+            State::Locating { .. } => "locating",
+            State::Ringing => "ringing",
+            State::Answering { .. } => "answering",
+            State::Talking { .. } if self.data.is_held => "held",
+            State::Talking { .. } => "talking",
+            State::Ending(_) | State::Over => "ending",
+        }
+        .to_owned()
+    }
+
+    /// Changes the state.
+    pub(super) fn enter(&mut self, next: State) {
+        let before = &self.data.state;
+        assert!(
+            !matches!(before, State::Over),
+            "a call that is over stays over, but was to become {next:?}"
+        );
+        tracing::debug!(call = %self.data.key, ?before, ?next, "enters");
+        self.data.state = next;
+        self.is_changed = true;
+    }
+
+    pub(super) const fn side_key(&self, side: u8) -> SideKey {
+        self.data.key.side(side)
+    }
+
+    pub(super) fn tell_dialog(&mut self, side: u8, message: dialog::Message) {
+        self.tell(ActorId::Dialog(self.side_key(side)), message.into());
+    }
+
+    pub(super) fn tell_leg(&mut self, side: u8, message: media_leg::Message) {
+        self.tell(ActorId::MediaLeg(self.side_key(side)), message.into());
+    }
+
+    pub(super) fn tell(&mut self, to: ActorId, message: crate::Message) {
+        self.out.push(Action::Tell { to, message, urgent: false });
+    }
+
+    pub(super) fn spawn(&mut self, id: ActorId, first: crate::Message) {
+        self.out.push(Action::Spawn { id, first });
+    }
+
+    pub(super) fn emit_state(&mut self, what: &'static str, detail: String) {
+        let call = self.data.key;
+        self.out.push(Action::Emit(Emitted::CallState { call, what, detail }));
+    }
+
+    /// Returns the side the caller talks to, or will.
+    pub(super) const fn callee_side(&self) -> Option<u8> {
+        match self.data.state {
+            State::Answering { peer: Peer::Side(side), .. }
+            | State::Talking { peer: Peer::Side(side) } => Some(side),
+            State::New
+            | State::Preparing
+            | State::Locating { .. }
+            | State::Ringing
+            | State::Answering { .. }
+            | State::Talking { .. }
+            | State::Ending(_)
+            | State::Over => None,
+        }
+    }
+
+    /// Tells whether a side is the caller or the callee it talks to.
+    pub(super) fn is_party(&self, side: u8) -> bool {
+        side == CALLER || self.callee_side() == Some(side)
+    }
+
+    pub(super) fn stream_of(&self, side: u8) -> Option<&Stream> {
+        self.data.sides.get(&side)?.stream.as_ref()
+    }
+
+    pub(super) fn set_stream(&mut self, side: u8, stream: Stream) {
+        if let Some(side) = self.data.sides.get_mut(&side) {
+            side.stream = Some(stream);
+            self.is_changed = true;
+        }
+    }
+
+    fn on_message(&mut self, message: Message, ctx: &mut CallCtx<'_>) {
+        match message {
+            Message::Invite(inbound) if self.data.state == State::New => self.admit(inbound, ctx),
+            Message::Invite(inbound) => {
+                self.tell_dialog(CALLER, dialog::Message::Retransmitted(inbound));
+            }
+            Message::Cancel(inbound) => {
+                self.tell_dialog(CALLER, dialog::Message::Cancelled(inbound));
+            }
+            Message::Located { aor, targets } => self.on_located(&aor, targets, ctx),
+            Message::Hangup { cause } => {
+                let cause = super::outcome::known_cause(&cause);
+                self.end(super::outcome::status_of_cause(cause), cause, "weft", ctx);
+            }
+            Message::Progressed { side, status, sdp } => {
+                self.on_progressed(side, status, sdp, ctx);
+            }
+            Message::Answered { side, sdp } => self.on_answered(side, sdp, ctx),
+            Message::Failed { side, status } => self.on_failed(side, status, ctx),
+            Message::Acknowledged { side, sdp } => self.on_acknowledged(side, sdp, ctx),
+            Message::Cancelled { .. } => self.end(487, "ORIGINATOR_CANCEL", "caller", ctx),
+            Message::Offered { side, sdp } => self.on_offered(side, sdp, ctx),
+            Message::OfferAnswered { side, sdp } => self.on_offer_answered(side, sdp, ctx),
+            Message::OfferRefused { side, status } => self.on_offer_refused(side, status, ctx),
+            Message::HungUp { side, cause } => self.on_hung_up(side, &cause, ctx),
+            Message::Info { side, content_type, body } => {
+                self.on_info(side, content_type, body, ctx);
+            }
+            Message::Ended { side } => self.on_ended(side, ctx),
+            Message::Media { side, report } => self.on_report(side, report, ctx),
+        }
+    }
+
+    fn on_report(&mut self, side: u8, report: Report, ctx: &mut CallCtx<'_>) {
+        match report {
+            Report::NoPort => return self.on_leg_lost(side, ctx),
+            Report::Silent => return self.on_silence(side, ctx),
+            Report::Digit(_) => return ctx.ignore("the leg has told it"),
+            Report::OfferTaken(_)
+            | Report::AnswerTaken(_)
+            | Report::Described { .. }
+            | Report::Unfit { .. } => {}
+        }
+        match self.data.state {
+            State::Preparing => self.on_prepared(side, report, ctx),
+            State::Ringing | State::Locating { .. } => self.on_fork_report(side, report, ctx),
+            State::Answering { .. } => self.on_answer_report(side, report, ctx),
+            State::Talking { .. } => self.on_exchange_report(side, report, ctx),
+            State::New | State::Ending(_) | State::Over => ctx.ignore("the call is over"),
+        }
+    }
+
+    /// A digit by INFO goes on to the other side.
+    fn on_info(&mut self, side: u8, content_type: String, body: Bytes, ctx: &mut CallCtx<'_>) {
+        let signal = std::str::from_utf8(&body).ok().and_then(|text| {
+            let line = text.lines().find_map(|line| line.trim().strip_prefix("Signal"))?;
+            line.trim_start().strip_prefix('=')?.trim().chars().next()
+        });
+        let call = self.data.key;
+        if let Some(digit) = signal.filter(|digit| "0123456789*#ABCD".contains(*digit)) {
+            self.out.push(Action::Emit(Emitted::Digit { call, side, digit }));
+        }
+        match (self.data.state.clone(), self.other_side(side)) {
+            (State::Talking { .. }, Some(other)) => {
+                self.tell_dialog(other, dialog::Message::Info { content_type, body });
+            }
+            (_, _) => ctx.ignore("nobody to tell the digit"),
+        }
+    }
+
+    /// Returns the party opposite to a party.
+    pub(super) fn other_side(&self, side: u8) -> Option<u8> {
+        let callee = self.callee_side()?;
+        match side {
+            CALLER => Some(callee),
+            side if side == callee => Some(CALLER),
+            _ => None,
+        }
+    }
+
+    fn on_timer(&mut self, timer: Timer, ctx: &mut CallCtx<'_>) {
+        self.timers.clear(timer);
+        match timer {
+            Timer::Ring => self.end(480, "NO_ANSWER", "weft", ctx),
+            Timer::LocateAgain => self.locate_again(ctx),
+            Timer::Longest => self.end(480, "ALLOTTED_TIMEOUT", "weft", ctx),
+            Timer::GiveUp => self.finish(),
+            Timer::Retell => {
+                for (to, message) in std::mem::take(&mut self.retells) {
+                    self.tell(to, message);
+                }
+            }
+        }
+    }
+
+    fn on_undelivered(
+        &mut self,
+        to: ActorId,
+        message: crate::Message,
+        why: Undelivered,
+        ctx: &mut CallCtx<'_>,
+    ) {
+        let is_own = to.call() == Some(self.data.key);
+        match (to, why) {
+            (ActorId::Registration(_), why) => self.on_not_located(why, ctx),
+            (to, Undelivered::Busy) if is_own => self.retell(to, message, ctx),
+            (ActorId::Dialog(side), Undelivered::Absent) if is_own => {
+                self.on_dialog_absent(side.number(), message, ctx);
+            }
+            (ActorId::MediaLeg(side), Undelivered::Absent) if is_own => {
+                self.on_leg_lost(side.number(), ctx);
+            }
+            (_, Undelivered::Absent | Undelivered::Busy) => ctx.ignore("nobody needs it"),
+        }
+    }
+
+    fn retell(&mut self, to: ActorId, message: crate::Message, ctx: &mut CallCtx<'_>) {
+        if self.retells.len() >= CALL_RETELLS_MAX {
+            return self.end(503, "SWITCH_CONGESTION", "weft", ctx);
+        }
+        self.retells.push_back((to, message));
+        self.timers.set(Timer::Retell, ctx.now().mono, RETELL_AFTER);
+    }
+
+    /// A dialog is not there: it was not safe before a crash, or has stopped.
+    fn on_dialog_absent(&mut self, side: u8, message: crate::Message, ctx: &mut CallCtx<'_>) {
+        let is_answered = self.data.answered.is_some();
+        match message {
+            crate::Message::Dialog(dialog::Message::Retransmitted(inbound))
+                if !is_answered && !matches!(self.data.state, State::Ending(_) | State::Over) =>
+            {
+                self.serve(inbound);
+            }
+            // Nothing of it was ever sent, so the caller's INVITE will come again.
+            crate::Message::Dialog(dialog::Message::Report)
+                if side == CALLER && !is_answered =>
+            {
+                ctx.ignore("its INVITE will come again");
+            }
+            message => {
+                tracing::debug!(call = %self.data.key, side, ?message, "a dialog is gone");
+                self.on_side_lost(side, ctx);
+            }
+        }
+    }
+
+    /// Starts the caller's dialog.
+    pub(super) fn serve(&mut self, inbound: Inbound) {
+        let id = ActorId::Dialog(self.side_key(CALLER));
+        self.spawn(id, dialog::Message::Serve(inbound).into());
+    }
+
+    fn flush(&mut self, ctx: &mut CallCtx<'_>) {
+        if std::mem::take(&mut self.is_changed) && self.data.state != State::Over {
+            ctx.store();
+        }
+        for action in self.out.drain(..) {
+            ctx.act(action);
+        }
+    }
+}
+
+impl Core for Call {
+    type Event = Event<Message, Timer, crate::Message>;
+    type Message = crate::Message;
+    type Timer = Timer;
+    type Snapshot = Snapshot;
+    type Site = Site;
+
+    fn handle(&mut self, event: Self::Event, ctx: &mut CallCtx<'_>) {
+        if self.data.state == State::Over {
+            return ctx.ignore("the call is over");
+        }
+        match event {
+            Event::Message { message, .. } => self.on_message(message, ctx),
+            Event::Timer(timer) => self.on_timer(timer, ctx),
+            Event::Undelivered { to, message, why } => self.on_undelivered(to, message, why, ctx),
+            Event::ChildLost { id } => match id {
+                ActorId::Dialog(side) => self.on_side_lost(side.number(), ctx),
+                ActorId::MediaLeg(side) => self.on_leg_lost(side.number(), ctx),
+                ActorId::Registration(_)
+                | ActorId::Call(_)
+                | ActorId::Gateway(_)
+                | ActorId::Flow(..)
+                | ActorId::Lane(..)
+                | ActorId::Console(_)
+                | ActorId::Member(_) => ctx.ignore("not a child"),
+            },
+            Event::Restored(_) => self.resume(ctx),
+            Event::Media(_)
+            | Event::Datagram { .. }
+            | Event::Opened { .. }
+            | Event::Bytes(_)
+            | Event::Closed { .. }
+            | Event::Answer { .. } => ctx.ignore("not for a call"),
+        }
+        self.flush(ctx);
+    }
+
+    fn next_deadline(&self) -> Option<(Time, Timer)> {
+        self.timers.next()
+    }
+
+    fn snapshot(&self, now: Now) -> Snapshot {
+        self.to_snapshot(now)
+    }
+
+    fn restore(snapshot: Snapshot, now: Now) -> Result<Self, RestoreError> {
+        Ok(Call::of_snapshot(snapshot, now))
+    }
+}

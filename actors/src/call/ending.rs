@@ -1,0 +1,170 @@
+//! The end of a call: every side ended, one tombstone, one record, in this order.
+//!
+//! In: whatever ends a call. Out: `End` for each side, `Close` for each leg; when all dialogs have
+//! ended, `Store::End` behind the gate, then `CallEnded`, exactly once.
+
+use std::time::Duration;
+
+use contract::{Action, ActorId, CallRecord, Emitted, Store};
+
+use super::core::{Call, CallCtx, End, Stage, State, Timer};
+use super::outcome;
+use crate::media_leg;
+
+/// How long a tombstone is kept: longer than any copy of the INVITE may travel (64·T1, twice).
+const TOMBSTONE: Duration = Duration::from_secs(64);
+/// How long sides may take to end: a little longer than a dialog takes to give up.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(40);
+
+impl Call {
+    /// Ends the call: the first cause counts.
+    pub(super) fn end(&mut self, status: u16, cause: &str, by: &str, ctx: &mut CallCtx<'_>) {
+        if matches!(self.data.state, State::Ending(_) | State::Over) {
+            return ctx.ignore("ending already");
+        }
+        let end = End {
+            cause: cause.to_owned(),
+            status,
+            by: by.to_owned(),
+            at: ctx.now().utc,
+        };
+        self.data.exchange = None;
+        self.data.targets.clear();
+        self.timers.clear_all();
+        self.enter(State::Ending(Box::new(end)));
+        self.timers.set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
+        let sides: Vec<u8> = self.data.sides.keys().copied().collect();
+        for side in sides {
+            self.leave(side, status, cause);
+        }
+        self.finish_if_empty();
+    }
+
+    /// Ends one side: its leg at once, its dialog as its state wants.
+    pub(super) fn leave(&mut self, side: u8, status: u16, cause: &str) {
+        self.close_leg(side);
+        let Some(known) = self.data.sides.get_mut(&side) else { return };
+        let stage = std::mem::replace(&mut known.stage, Stage::Leaving);
+        self.is_changed = true;
+        match stage {
+            // There is no dialog to end.
+            Stage::Describing(_) => {
+                self.data.sides.remove(&side);
+            }
+            Stage::Active => self.tell_end(side, status, cause),
+            Stage::Leaving => {}
+        }
+    }
+
+    pub(super) fn close_leg(&mut self, side: u8) {
+        if !self.data.is_bypassed {
+            self.tell_leg(side, media_leg::Message::Close);
+        }
+    }
+
+    /// A peer hung up, or was lost.
+    pub(super) fn on_hung_up(&mut self, side: u8, cause: &str, ctx: &mut CallCtx<'_>) {
+        if !self.is_party(side) {
+            return ctx.ignore("a fork that has lost");
+        }
+        let by = if Call::is_caller(side) { "caller" } else { "callee" };
+        self.end(outcome::status_of_cause(cause), cause, by, ctx);
+    }
+
+    /// A dialog has nothing left to do.
+    pub(super) fn on_ended(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
+        let is_ending = matches!(self.data.state, State::Ending(_));
+        let known = self.data.sides.get(&side).map(|side| side.stage.clone());
+        match known {
+            None => return ctx.ignore("gone already"),
+            Some(Stage::Active) if !is_ending => return self.on_side_lost(side, ctx),
+            Some(Stage::Active | Stage::Describing(_) | Stage::Leaving) => {}
+        }
+        self.remove(side);
+        self.finish_if_empty();
+    }
+
+    /// A dialog is gone that should not be.
+    pub(super) fn on_side_lost(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
+        if !self.data.sides.contains_key(&side) {
+            return ctx.ignore("gone already");
+        }
+        if matches!(self.data.state, State::Ending(_)) {
+            self.remove(side);
+            return self.finish_if_empty();
+        }
+        let is_party = self.is_party(side);
+        let is_leaving = self.data.sides.get(&side).map(|side| side.stage == Stage::Leaving);
+        self.remove(side);
+        if is_party {
+            return self.end(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
+        }
+        if is_leaving == Some(false) {
+            self.note_failure(480, ctx);
+        }
+    }
+
+    /// A leg has no port, or is gone.
+    pub(super) fn on_leg_lost(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
+        let stage = self.data.sides.get(&side).map(|side| side.stage.clone());
+        match stage {
+            None | Some(Stage::Leaving) => ctx.ignore("its side is ending"),
+            Some(Stage::Active | Stage::Describing(_)) if self.is_party(side) => {
+                self.end(503, "NORMAL_CIRCUIT_CONGESTION", "weft", ctx);
+            }
+            Some(Stage::Active | Stage::Describing(_)) => {
+                self.leave(side, 503, "NORMAL_CIRCUIT_CONGESTION");
+                self.note_failure(503, ctx);
+            }
+        }
+    }
+
+    /// Nothing was heard of a party for too long.
+    pub(super) fn on_silence(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
+        if self.data.answered.is_some() && self.is_party(side) {
+            self.end(480, "MEDIA_TIMEOUT", "weft", ctx);
+        } else {
+            ctx.ignore("silence counts once a call is answered");
+        }
+    }
+
+    fn remove(&mut self, side: u8) {
+        self.close_leg(side);
+        self.out.push(Action::Stop { id: ActorId::Dialog(self.side_key(side)) });
+        self.data.sides.remove(&side);
+        self.is_changed = true;
+    }
+
+    fn finish_if_empty(&mut self) {
+        if matches!(self.data.state, State::Ending(_)) && self.data.sides.is_empty() {
+            self.finish();
+        }
+    }
+
+    /// The tombstone, then the record of the call, then nothing more.
+    pub(super) fn finish(&mut self) {
+        let State::Ending(end) = self.data.state.clone() else { return };
+        let sides: Vec<u8> = self.data.sides.keys().copied().collect();
+        for side in sides {
+            self.remove(side);
+        }
+        let record = CallRecord {
+            call: self.data.key,
+            from: self.data.caller.from.uri.to_string(),
+            to: self.data.caller.to.clone(),
+            sip_call_id: self.data.caller.sip_call_id.clone(),
+            started: self.data.started,
+            answered: self.data.answered,
+            ended: end.at,
+            status: self.data.answered.is_none().then_some(end.status),
+            cause: end.cause.clone(),
+            ended_by: end.by,
+        };
+        self.out.push(Action::Store(Store::End { gate: true, keep: TOMBSTONE }));
+        self.out.push(Action::Emit(Emitted::CallEnded(Box::new(record))));
+        self.emit_state("ended", end.cause);
+        self.out.push(Action::Stop { id: ActorId::Call(self.data.key) });
+        self.timers.clear_all();
+        self.enter(State::Over);
+    }
+}

@@ -1,0 +1,201 @@
+//! `call:<uuid>`: joins dialogs and media legs (B2BUA): their supervisor.
+//!
+//! In: the INVITE that starts it, targets from registrations, what its dialogs and legs tell. Out:
+//! orders to them, its part of the record, events, one call record. It reads no SDP and writes no
+//! SIP; it decides who talks to whom, and when it ends.
+//!
+//! | state | event | does | next |
+//! |---|---|---|---|
+//! | – | Invite, limit reached | 503 with Retry-After, Stop | – |
+//! | – | Invite | plan; side 1: dialog and leg | Preparing |
+//! | Preparing | offer taken, or none | first step of the route | by step |
+//! | any | step Answer, Echo, Tone | description for 200 | Answering |
+//! | any | step Bridge | `Locate` | Locating |
+//! | any | step Hangup, no step left | end | Ending |
+//! | Locating | Located | a leg and dialog a target, best q first | Ringing |
+//! | Locating | no registration | 404 without such an account, else 480 | Ending |
+//! | Locating | only unreachable ones | asks again each second, 8 times | Locating |
+//! | Ringing | Progressed | 18x, early media | Ringing |
+//! | Ringing | Answered | others are cancelled, description for 200 | Answering |
+//! | Ringing | Failed | next group of targets; the best response at the end | Ringing, Ending |
+//! | Ringing | ring timeout | 480, `NO_ANSWER` | Ending |
+//! | Answering | 200 acknowledged | joined | Talking, or next step |
+//! | Talking | Offered | relayed to the other side (`exchange.rs`) | Talking |
+//! | any | Cancelled, HungUp, Silent, Hangup, longest call | other sides end | Ending |
+//! | Ending | all sides Ended, or 40 s | tombstone, call record, Stop | – |
+//!
+//! | file | rule |
+//! |---|---|
+//! | `admission.rs` | limits, domain and route of an INVITE |
+//! | `steps.rs` | the steps of a route |
+//! | `bridge.rs` | targets, forks, who wins |
+//! | `answering.rs` | the 200 to the caller |
+//! | `exchange.rs` | re-INVITE and UPDATE across the call |
+//! | `ending.rs` | the end, its record |
+//! | `restart.rs` | what is asked again after a restart |
+//! | `outcome.rs` | best response, causes |
+
+mod admission;
+mod answering;
+mod bridge;
+mod core;
+mod ending;
+mod exchange;
+pub(crate) mod outcome;
+mod restart;
+mod snapshot;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use bytes::Bytes;
+use sip::Aor;
+
+pub use self::core::{Call, Timer};
+pub use self::snapshot::Snapshot;
+use crate::{Inbound, Target, media_leg};
+
+/// What a call may be told. `side` is the number of the side that tells.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// An INVITE that starts the call, or the same once more.
+    Invite(Inbound),
+    /// A CANCEL of that INVITE.
+    Cancel(Inbound),
+    /// A registration answers `Locate`; targets by q, then the newest first.
+    Located {
+        /// Whose.
+        aor: Aor,
+        /// The ways to reach it.
+        targets: Vec<Target>,
+    },
+    /// The operator ends the call.
+    Hangup {
+        /// Q.850 cause word.
+        cause: String,
+    },
+    /// A callee's dialog got a provisional response above 100.
+    Progressed {
+        /// Which.
+        side: u8,
+        /// 101 to 199.
+        status: u16,
+        /// Its SDP.
+        sdp: Option<Bytes>,
+    },
+    /// A callee's dialog got its first 2xx.
+    Answered {
+        /// Which.
+        side: u8,
+        /// Its SDP.
+        sdp: Option<Bytes>,
+    },
+    /// A callee's dialog got a final refusal, or none in time.
+    Failed {
+        /// Which.
+        side: u8,
+        /// 300 to 699.
+        status: u16,
+    },
+    /// The peer acknowledged our 2xx, to the first or a later INVITE.
+    Acknowledged {
+        /// Which.
+        side: u8,
+        /// SDP of the ACK.
+        sdp: Option<Bytes>,
+    },
+    /// The caller cancelled; the dialog has answered both requests.
+    Cancelled {
+        /// Which: 1.
+        side: u8,
+    },
+    /// A peer offers anew.
+    Offered {
+        /// Which.
+        side: u8,
+        /// Its SDP; `None`: it wants our offer.
+        sdp: Option<Bytes>,
+    },
+    /// A peer accepted our new offer.
+    OfferAnswered {
+        /// Which.
+        side: u8,
+        /// Its SDP.
+        sdp: Option<Bytes>,
+    },
+    /// A peer refused our new offer; the dialog lives.
+    OfferRefused {
+        /// Which.
+        side: u8,
+        /// 300 to 699.
+        status: u16,
+    },
+    /// A peer hung up, or its dialog is lost.
+    HungUp {
+        /// Which.
+        side: u8,
+        /// Q.850 cause word.
+        cause: String,
+    },
+    /// A peer sent a digit by INFO.
+    Info {
+        /// Which.
+        side: u8,
+        /// Type of the body.
+        content_type: String,
+        /// The body.
+        body: Bytes,
+    },
+    /// A dialog has nothing left to do.
+    Ended {
+        /// Which.
+        side: u8,
+    },
+    /// A media leg tells something.
+    Media {
+        /// Which.
+        side: u8,
+        /// What.
+        report: media_leg::Report,
+    },
+}
+
+impl Message {
+    /// Returns what a trace line says, and the weight in octets.
+    #[must_use]
+    pub fn describe(&self) -> (String, usize) {
+        let weight = |sdp: &Option<Bytes>| sdp.as_ref().map_or(16, Bytes::len);
+        match self {
+            Message::Invite(inbound) => {
+                (format!("INVITE on {}", inbound.flow), inbound.request.bytes().len())
+            }
+            Message::Cancel(inbound) => {
+                (format!("CANCEL on {}", inbound.flow), inbound.request.bytes().len())
+            }
+            Message::Located { targets, .. } => (format!("located {}", targets.len()), 64),
+            Message::Hangup { cause } => (format!("hang up {cause}"), 32),
+            Message::Progressed { side, status, sdp } => {
+                (format!("side {side} progressed {status}"), weight(sdp))
+            }
+            Message::Answered { side, sdp } => (format!("side {side} answered"), weight(sdp)),
+            Message::Failed { side, status } => (format!("side {side} failed {status}"), 16),
+            Message::Acknowledged { side, sdp } => {
+                (format!("side {side} acknowledged"), weight(sdp))
+            }
+            Message::Cancelled { side } => (format!("side {side} cancelled"), 16),
+            Message::Offered { side, sdp } => (format!("side {side} offers"), weight(sdp)),
+            Message::OfferAnswered { side, sdp } => {
+                (format!("side {side} answered the offer"), weight(sdp))
+            }
+            Message::OfferRefused { side, status } => {
+                (format!("side {side} refused the offer {status}"), 16)
+            }
+            Message::HungUp { side, cause } => (format!("side {side} hung up {cause}"), 32),
+            Message::Info { side, body, .. } => (format!("side {side} info"), body.len()),
+            Message::Ended { side } => (format!("side {side} ended"), 16),
+            Message::Media { side, report } => {
+                (format!("leg {side}: {}", report.describe()), 64)
+            }
+        }
+    }
+}

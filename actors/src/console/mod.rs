@@ -1,0 +1,121 @@
+//! `console:<node>`: every inspection and command of HTTP, CLI and terminal is a message to it.
+//!
+//! In: requests of the HTTP door, each with a ticket. Out: one `Http` action a ticket, with JSON
+//! or `application/problem+json` (`interfaces.md` §4). It reads no table and no store: it asks the
+//! node by `Lookup` and waits for the answers in a bounded table.
+//!
+//! | request | asks | answers |
+//! |---|---|---|
+//! | Nodes | Node | 200, list of one |
+//! | Actors | Actors | 200, page of rows |
+//! | Calls, Registrations | Actors, then each actor of the page | 200, page of rows with snapshots |
+//! | Inspect | Actor | 200, the actor; 404 |
+//! | Trace | Trace | 200, lines |
+//! | User | registration of the number | 200, bindings; 404 |
+//! | Stop | Actor | 202, told; 404, 409 |
+//! | Move | – | 501 |
+//! | any | no answer in 5 s | 504 |
+//! | any | table full | 503 |
+
+mod answer;
+mod core;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use contract::{ActorId, Kind};
+
+pub use self::core::{Console, Timer};
+pub use self::snapshot::Snapshot;
+
+/// What the console may be told.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// The HTTP door has a request; answered by `Action::Http` with the same ticket.
+    Request {
+        /// The door's number of it.
+        ticket: u64,
+        /// What is wanted.
+        request: Request,
+    },
+}
+
+/// Which rows of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Rows to pass over.
+    pub offset: usize,
+    /// Most rows; at most `PAGE_ROWS_MAX` are given.
+    pub limit: usize,
+}
+
+/// What is wanted of the console.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Nodes of the cluster.
+    Nodes,
+    /// Actors, by kind, node (name or number) and part of the ID.
+    Actors {
+        /// Of this kind only.
+        kind: Option<Kind>,
+        /// On this node only.
+        node: Option<String>,
+        /// Whose ID contains this.
+        contains: Option<String>,
+        /// Which rows.
+        page: Page,
+    },
+    /// Everything about one actor.
+    Inspect {
+        /// Which.
+        id: ActorId,
+    },
+    /// Trace ring of one actor, or of a call and its sides.
+    Trace {
+        /// Which.
+        id: ActorId,
+    },
+    /// Ends an actor: a call hangs up, a registration loses its bindings.
+    Stop {
+        /// Which.
+        id: ActorId,
+        /// Epoch the operator saw; another one by now: 409.
+        epoch: Option<u64>,
+    },
+    /// Moves an actor to another node.
+    Move {
+        /// Which.
+        id: ActorId,
+        /// Where to.
+        to: String,
+    },
+    /// Calls, with their snapshots.
+    Calls {
+        /// Whose ID contains this.
+        contains: Option<String>,
+        /// Which rows.
+        page: Page,
+    },
+    /// Registrations, with their snapshots.
+    Registrations {
+        /// Whose AoR contains this.
+        contains: Option<String>,
+        /// Which rows.
+        page: Page,
+    },
+    /// One number: `1000`, or `1000@example.org`.
+    User {
+        /// The number.
+        dn: String,
+    },
+}
+
+impl Message {
+    /// Returns what a trace line says, and the weight in octets.
+    #[must_use]
+    pub fn describe(&self) -> (String, usize) {
+        match self {
+            Message::Request { ticket, request } => (format!("ticket {ticket}: {request:?}"), 128),
+        }
+    }
+}

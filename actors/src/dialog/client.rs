@@ -1,0 +1,339 @@
+//! The INVITE to a callee: its responses, CANCEL, ACK (RFC 3261 §13.2, §9.1).
+//!
+//! In: the order to call, responses, failures. Out: INVITE, CANCEL, ACK, news for the call. CANCEL
+//! waits for a provisional response; a 2xx is acknowledged each time it comes.
+
+use bytes::Bytes;
+use contract::limits::CALL_MESSAGE_BYTES_MAX;
+use contract::{ActorId, FlowRef};
+use rsip::Method;
+use sip::Writer;
+use sip::dialog::DialogState;
+
+use super::core::{
+    Acknowledgement, Birth, Dialog, DialogCtx, GIVE_UP_AFTER, Outcome, State, Timer, written,
+};
+use super::inside::sdp_of;
+use super::wire::{Wire, WireMessage};
+use super::writing::{self, Hop, lane_of_side};
+use super::{Invite, RequestFailure};
+use crate::policy::ACCEPT;
+use crate::{call, lane};
+
+/// ACKs that are kept.
+const ACKS_MAX: usize = 4;
+/// CSeq of our INVITE; RFC 3261 §8.1.1.5 leaves it to us.
+const FIRST_CSEQ: u32 = 1;
+
+impl Dialog {
+    /// Calls somebody.
+    pub(super) fn invite(&mut self, invite: &Invite, ctx: &mut DialogCtx<'_>) {
+        if self.data.birth.is_some() {
+            return ctx.ignore("called already");
+        }
+        let (site, side) = (ctx.site(), self.data.side);
+        let Some(listener) = self.listener(site) else {
+            return self.fail(480, ctx);
+        };
+        self.data.tag = writing::tag(site, side, ctx.rng());
+        let hop = Hop::draw(site, listener, side, ctx.rng());
+        let call_id = ctx.rng().call_id();
+        let cseq = FIRST_CSEQ;
+        let contact = writing::contact(site, listener, side);
+        let birth = writing::Birth {
+            hop: &hop,
+            tag: &self.data.tag,
+            call_id: &call_id,
+            cseq,
+            contact: &contact,
+        };
+        let message = writing::invite(site, invite, &birth)
+            .ok()
+            .and_then(|bytes| sip::Message::read(bytes).ok());
+        let Some(message) = message else {
+            return self.fail(500, ctx);
+        };
+        self.data.sdp = Wire::of(invite.sdp.as_ref());
+        self.data.birth = Some(Birth { cseq, branch: hop.branch, lane: hop.lane });
+        self.data.invite = Some(WireMessage(message));
+        self.out.save_first();
+        self.send_invite(ctx);
+    }
+
+    /// Gives our INVITE to its lane: the first time, and once more after a restart.
+    pub(super) fn send_invite(&mut self, ctx: &DialogCtx<'_>) {
+        if let (Some(invite), Some(birth)) = (&self.data.invite, &self.data.birth) {
+            let (request, lane) = (invite.0.bytes().clone(), birth.lane);
+            self.request(lane, request, ctx);
+        }
+    }
+
+    /// Gives a request to a lane, in a new transaction.
+    pub(super) fn request(&mut self, lane: u16, request: Bytes, ctx: &DialogCtx<'_>) {
+        let to = ActorId::Lane(ctx.site().node, lane);
+        let user = ctx.me().clone();
+        self.out.lane(to, lane::Message::Request { flow: self.data.flow, request, user });
+    }
+
+    /// Takes a response to our first INVITE.
+    pub(super) fn on_invite_response(
+        &mut self,
+        response: &sip::Message,
+        status: u16,
+        ctx: &mut DialogCtx<'_>,
+    ) {
+        match (self.data.state, status) {
+            (_, 200..=299) => self.on_accepted(response, ctx),
+            (State::Calling | State::Proceeding, 100..=199) => {
+                self.on_provisional(response, status, ctx);
+            }
+            (State::Calling | State::Proceeding, _) => {
+                if self.data.end.is_some() {
+                    return self.enter(State::Ended, ctx);
+                }
+                self.fail(status, ctx);
+            }
+            (State::Cancelling, 300..=699) => self.enter(State::Ended, ctx),
+            (
+                State::Cancelling
+                | State::Incoming
+                | State::Early
+                | State::Accepted
+                | State::Confirmed
+                | State::Ending
+                | State::Ended,
+                _,
+            ) => ctx.ignore("a response that changes nothing any more"),
+        }
+    }
+
+    fn on_provisional(&mut self, response: &sip::Message, status: u16, ctx: &mut DialogCtx<'_>) {
+        if self.data.state == State::Calling {
+            self.enter(State::Proceeding, ctx);
+        }
+        if self.data.end.is_some() {
+            return self.cancel(ctx);
+        }
+        let is_kept = response.bytes().len() <= CALL_MESSAGE_BYTES_MAX;
+        if status > 100 {
+            let sdp = sdp_of(response).filter(|_| is_kept);
+            self.out.call(call::Message::Progressed { side: self.number(), status, sdp });
+        }
+    }
+
+    /// Sends the CANCEL of our INVITE (RFC 3261 §9.1).
+    pub(super) fn cancel(&mut self, ctx: &mut DialogCtx<'_>) {
+        let Some(invite) = &self.data.invite else {
+            return self.enter(State::Ended, ctx);
+        };
+        let lane = self.data.birth.as_ref().map_or(0, |birth| birth.lane);
+        match sip::request::cancel_of(&invite.0) {
+            Ok(cancel) => self.request(lane, cancel, ctx),
+            Err(error) => tracing::warn!(%error, "a CANCEL could not be written"),
+        }
+        self.enter(State::Cancelling, ctx);
+        self.timers.set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
+    }
+
+    /// Takes a 2xx: the first makes the dialog, the same again gets the same ACK, one of another
+    /// fork is ended.
+    fn on_accepted(&mut self, response: &sip::Message, ctx: &mut DialogCtx<'_>) {
+        let tag = response.to().ok().and_then(|to| to.tag().map(str::to_owned));
+        let Some(tag) = tag else { return ctx.ignore("a 2xx without tag") };
+        if self.acknowledge_again(response, &tag, ctx) {
+            return;
+        }
+        let cseq = self.data.birth.as_ref().map_or(0, |birth| birth.cseq);
+        let Some(invite) = self.data.invite.clone() else {
+            return ctx.ignore("no INVITE was sent");
+        };
+        let Ok(dialog) = DialogState::of_client(&invite.0, response) else {
+            tracing::debug!(actor = %ctx.me(), "a 2xx without Contact");
+            return ctx.ignore("a 2xx that makes no dialog");
+        };
+        let is_first = matches!(self.data.state, State::Calling | State::Proceeding);
+        let is_wanted = is_first && self.data.end.is_none();
+        let is_kept = response.bytes().len() <= CALL_MESSAGE_BYTES_MAX;
+        if !is_first && self.data.state != State::Cancelling {
+            if self.data.dialog.as_ref().is_some_and(|known| known.remote.tag() == Some(&tag)) {
+                return ctx.ignore("its ACK waits for the other side's answer");
+            }
+            return self.end_fork(dialog, cseq, &tag, ctx);
+        }
+        if !is_wanted || !is_kept {
+            self.data.dialog = Some(dialog);
+            self.acknowledge(cseq, &tag, None, ctx);
+            if is_wanted {
+                self.data.outcome = Some(Outcome::Failed(513));
+                self.out.call(call::Message::Failed { side: self.number(), status: 513 });
+            }
+            let cause = self.data.end.take();
+            return self.send_bye(cause.as_deref().unwrap_or("NORMAL_CLEARING"), ctx);
+        }
+        let sdp = sdp_of(response);
+        self.data.dialog = Some(dialog);
+        self.data.remote_sdp = Wire::of(sdp.as_ref());
+        self.enter(State::Confirmed, ctx);
+        self.out.call(call::Message::Answered { side: self.number(), sdp });
+        if self.data.sdp.is_some() {
+            self.acknowledge(cseq, &tag, None, ctx);
+        } else {
+            self.data.unacknowledged = Some(cseq);
+        }
+    }
+
+    /// Sends the ACK again if this 2xx had one; tells whether it had.
+    pub(super) fn acknowledge_again(
+        &mut self,
+        response: &sip::Message,
+        tag: &str,
+        ctx: &DialogCtx<'_>,
+    ) -> bool {
+        let cseq = response.cseq().map_or(0, |cseq| cseq.number);
+        let known = self.data.acks.iter().find(|ack| ack.cseq == cseq && ack.tag == tag);
+        let Some(request) = known.map(|ack| ack.request.0.clone()) else { return false };
+        let to = ActorId::Lane(ctx.site().node, lane_of_side(ctx.site(), self.data.side));
+        self.out.urgent(to, lane::Message::SendAck { flow: self.data.flow, request });
+        true
+    }
+
+    /// Sends the ACK of a 2xx in our dialog; what it confirms is safe first.
+    pub(super) fn acknowledge(
+        &mut self,
+        cseq: u32,
+        tag: &str,
+        sdp: Option<&Bytes>,
+        ctx: &mut DialogCtx<'_>,
+    ) {
+        if let Some(dialog) = self.data.dialog.clone() {
+            self.acknowledge_in(&dialog, cseq, tag, sdp, ctx);
+        }
+    }
+
+    fn acknowledge_in(
+        &mut self,
+        dialog: &DialogState,
+        cseq: u32,
+        tag: &str,
+        sdp: Option<&Bytes>,
+        ctx: &mut DialogCtx<'_>,
+    ) {
+        let site = ctx.site();
+        let Some(listener) = self.listener(site) else { return };
+        let hop = Hop::draw(site, listener, self.data.side, ctx.rng());
+        let mut writer: Writer = dialog.request(Method::Ack, cseq, &hop.via, None);
+        if let Some(sdp) = sdp {
+            writer.body(ACCEPT, sdp);
+        }
+        let Some(request) = written(writer) else { return };
+        if self.data.acks.len() >= ACKS_MAX {
+            self.data.acks.remove(0);
+        }
+        let kept = Wire(request.clone());
+        self.data.acks.push(Acknowledgement { cseq, tag: tag.to_owned(), request: kept });
+        self.out.save_first();
+        let to = ActorId::Lane(site.node, hop.lane);
+        self.out.lane(to, lane::Message::SendAck { flow: self.data.flow, request });
+    }
+
+    /// The other side's answer for an ACK that waited for it.
+    pub(super) fn acknowledge_late(&mut self, sdp: Option<&Bytes>, ctx: &mut DialogCtx<'_>) {
+        let Some(cseq) = self.data.unacknowledged.take() else {
+            return ctx.ignore("no ACK waits");
+        };
+        let tag = self.remote_tag();
+        self.data.sdp = Wire::of(sdp);
+        self.acknowledge(cseq, &tag, sdp, ctx);
+        if let Some(cause) = self.data.end.take() {
+            self.send_bye(&cause, ctx);
+        }
+    }
+
+    pub(super) fn remote_tag(&self) -> String {
+        let dialog = self.data.dialog.as_ref();
+        dialog.and_then(|dialog| dialog.remote.tag()).unwrap_or_default().to_owned()
+    }
+
+    /// Another fork behind a proxy answered too: acknowledged and ended (RFC 3261 §13.2.2.4).
+    fn end_fork(
+        &mut self,
+        mut dialog: DialogState,
+        cseq: u32,
+        tag: &str,
+        ctx: &mut DialogCtx<'_>,
+    ) {
+        self.acknowledge_in(&dialog, cseq, tag, None, ctx);
+        let site = ctx.site();
+        let Some(listener) = self.listener(site) else { return };
+        let hop = Hop::draw(site, listener, self.data.side, ctx.rng());
+        // Its numbers are its own: the ACK above is kept, so that this BYE is sent once.
+        let Ok(taken) = dialog.take_cseq() else { return };
+        let writer = dialog.request(Method::Bye, taken.number, &hop.via, None);
+        if let Some(bye) = written(writer) {
+            self.out.save_first();
+            self.request(hop.lane, bye, ctx);
+        }
+    }
+
+    /// The callee refused, or could not be reached.
+    pub(super) fn fail(&mut self, status: u16, ctx: &mut DialogCtx<'_>) {
+        self.data.outcome = Some(Outcome::Failed(status));
+        self.out.call(call::Message::Failed { side: self.number(), status });
+        self.enter(State::Ended, ctx);
+    }
+
+    /// Takes a response of a lane, to whatever request.
+    pub(super) fn on_response(
+        &mut self,
+        response: &sip::Message,
+        flow: FlowRef,
+        ctx: &mut DialogCtx<'_>,
+    ) {
+        let (Some(status), Ok(cseq)) = (response.status(), response.cseq()) else {
+            return ctx.ignore("not a response");
+        };
+        if flow.remote().ip() != self.data.flow.remote().ip() {
+            return ctx.ignore("a response of another source");
+        }
+        let is_birth = self.data.birth.as_ref().is_some_and(|birth| birth.cseq == cseq.number);
+        if is_birth && cseq.method.is(Method::Invite) {
+            return self.on_invite_response(response, status, ctx);
+        }
+        if cseq.method.is(Method::Cancel) {
+            return ctx.ignore("the end of the INVITE tells more");
+        }
+        self.on_inside_response(response, cseq.number, status, ctx);
+    }
+
+    /// A request of ours ended without a response.
+    pub(super) fn on_request_failed(
+        &mut self,
+        branch: &str,
+        why: RequestFailure,
+        ctx: &mut DialogCtx<'_>,
+    ) {
+        let is_birth = self.data.birth.as_ref().is_some_and(|birth| birth.branch == branch);
+        if !is_birth {
+            return self.on_inside_failed(branch, why, ctx);
+        }
+        match self.data.state {
+            State::Calling | State::Proceeding if self.data.end.is_some() => {
+                self.enter(State::Ended, ctx);
+            }
+            State::Calling | State::Proceeding => {
+                let status = match why {
+                    RequestFailure::TimedOut => 408,
+                    RequestFailure::Unreachable => 480,
+                };
+                self.fail(status, ctx);
+            }
+            State::Cancelling => self.enter(State::Ended, ctx),
+            State::Incoming
+            | State::Early
+            | State::Accepted
+            | State::Confirmed
+            | State::Ending
+            | State::Ended => ctx.ignore("the INVITE was answered already"),
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! `dialog:<uuid>`: one side of a call: its SIP dialog (RFC 3261 §12–15).
+//!
+//! In: requests and responses that lanes pass on, orders of the call. Out: requests and responses
+//! for lanes, what happened for the call, its part of the record. It knows one peer and no other
+//! side; SDP passes through it unread. What the outside will learn is safe on disk before a lane
+//! is told it; 100 Trying and retransmissions need no record.
+//!
+//! | state | event | does | next | source |
+//! |---|---|---|---|---|
+//! | – | Serve | 100 | Incoming | RFC 3261 §13.3 |
+//! | Incoming, Early | Progress | gated, 18x | Early | §13.3.1.1 |
+//! | Incoming, Early | Accept | gated, 200, repeated from T1 to T2 | Accepted | §13.3.1.4 |
+//! | Incoming, Early | End | final response, `Ended` | Ended | §13.3.1.3 |
+//! | Incoming, Early | Cancelled, same source | 200, 487, `Cancelled`, `Ended` | Ended | §9.2 |
+//! | Accepted | ACK | `Acknowledged` | Confirmed | §13.3.1.4 |
+//! | Accepted | no ACK for 64·T1 | BYE, `HungUp` | Ending | §13.3.1.4 |
+//! | Accepted | End | waits for the ACK | Accepted | §15 |
+//! | – | Invite | gated, INVITE | Calling | §13.2.1 |
+//! | Calling | provisional | `Progressed` if above 100; CANCEL if it waits | Proceeding | §13.2.2.1 |
+//! | Calling | End | CANCEL waits for a provisional | Calling | §9.1 |
+//! | Proceeding | End | CANCEL | Cancelling | §9.1 |
+//! | Calling, Proceeding | 2xx | `Answered`, gated, ACK | Confirmed | §13.2.2.4 |
+//! | Calling, Proceeding | 3xx–6xx, failure | `Failed`, `Ended` | Ended | §13.2.2.3, §8.1.3.1 |
+//! | Cancelling | 2xx | ACK, BYE | Ending | §15 |
+//! | Cancelling | 3xx–6xx, 34 s | `Ended` | Ended | §9.1 |
+//! | any | 2xx again, same tag | the ACK again | same | §13.2.2.4 |
+//! | any | 2xx of another tag | ACK, BYE there | same | §13.2.2.4 |
+//! | Confirmed | INVITE, UPDATE with SDP | `Offered`; 491 or 500 if one is open | Confirmed | §14.2, RFC 3311 §5.2 |
+//! | Confirmed | AcceptOffer, RefuseOffer | gated, its response | Confirmed | §14.2 |
+//! | Confirmed | Offer | gated, re-INVITE | Confirmed | §14.1 |
+//! | Confirmed | 2xx to it | `OfferAnswered`, gated, ACK | Confirmed | §14.1 |
+//! | Confirmed | other final to it | `OfferRefused`; 408, 481: BYE, `HungUp` | Confirmed | §12.2.1.2 |
+//! | Confirmed | BYE | 200, `HungUp`, `Ended` | Ended | §15.1.2 |
+//! | Confirmed | End | gated CSeq, BYE | Ending | §15.1.1 |
+//! | Ending | final or failure of BYE, 34 s | `Ended` | Ended | §15.1.1 |
+//! | any | request of another source | 481; 407 if the connection is gone | same | `threats.md` 24 |
+//!
+//! | file | rule |
+//! |---|---|
+//! | `server.rs` | the INVITE of a caller |
+//! | `client.rs` | the INVITE to a callee |
+//! | `inside.rs` | requests in a dialog: whose they are, what each method does |
+//! | `offer.rs` | re-INVITE and UPDATE, both ways |
+//! | `finish.rs` | BYE, and what waits for a lost connection |
+//! | `restart.rs` | what is sent again after a restart |
+//! | `outbox.rs` | the order of stores and tells |
+//! | `session_timer.rs` | Session-Expires (RFC 4028) |
+//! | `writing.rs` | Via, Contact and the INVITE to a callee |
+//! | `wire.rs` | stored octets |
+
+mod client;
+mod core;
+mod finish;
+mod inside;
+mod offer;
+mod outbox;
+mod restart;
+mod server;
+mod session_timer;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+pub(crate) mod wire;
+mod writing;
+
+use bytes::Bytes;
+use contract::FlowRef;
+use sip::{Aor, NameAddr};
+
+pub use self::core::{Dialog, Timer};
+pub use self::snapshot::Snapshot;
+use crate::{Inbound, Target};
+
+/// What a dialog may be told.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// A lane has a request with a tag of ours in To.
+    Request(Inbound),
+    /// A lane has a response to a request of ours.
+    Response {
+        /// The response.
+        response: sip::Message,
+        /// How it came.
+        flow: FlowRef,
+    },
+    /// A request of ours ended without a response.
+    RequestFailed {
+        /// Branch of its Via.
+        branch: String,
+        /// Why.
+        why: RequestFailure,
+    },
+    /// First message of side 1: the INVITE of the caller.
+    Serve(Inbound),
+    /// First message of the other sides: call somebody.
+    Invite(Box<Invite>),
+    /// The INVITE came again: its transaction was lost.
+    Retransmitted(Inbound),
+    /// A CANCEL came for the INVITE; answered only if it has the INVITE's source.
+    Cancelled(Inbound),
+    /// Send a provisional response.
+    Progress {
+        /// 101 to 199.
+        status: u16,
+        /// Its SDP.
+        sdp: Option<Bytes>,
+    },
+    /// Send 200 to the INVITE.
+    Accept {
+        /// Its SDP.
+        sdp: Option<Bytes>,
+    },
+    /// Send the ACK that waits for an answer: to a 2xx whose INVITE had no SDP.
+    Acknowledge {
+        /// Its SDP.
+        sdp: Option<Bytes>,
+    },
+    /// Send a re-INVITE.
+    Offer {
+        /// Its SDP.
+        sdp: Option<Bytes>,
+        /// Try again after a 491, when RFC 3261 §14.1 says.
+        retries: bool,
+    },
+    /// Accept the open re-INVITE or UPDATE.
+    AcceptOffer {
+        /// The answer's SDP.
+        sdp: Option<Bytes>,
+    },
+    /// Refuse the open re-INVITE or UPDATE.
+    RefuseOffer {
+        /// 300 to 699.
+        status: u16,
+    },
+    /// Send an INFO.
+    Info {
+        /// Type of its body.
+        content_type: String,
+        /// Its body.
+        body: Bytes,
+    },
+    /// End this side, whatever its state: a final response, CANCEL or BYE.
+    End {
+        /// Final response if the INVITE has none yet.
+        status: u16,
+        /// Q.850 cause word for the Reason header (RFC 3326).
+        cause: String,
+    },
+    /// Tell the call once more how far this side is (the call was restored).
+    Report,
+}
+
+/// Why a request ended without a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestFailure {
+    /// No response for 64·T1.
+    TimedOut,
+    /// The connection is gone, or could not be used.
+    Unreachable,
+}
+
+/// Whom to call, and as whom.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Invite {
+    /// The way to the callee.
+    pub target: Target,
+    /// The callee's address of record: To, and whose digest counts in the dialog.
+    pub callee: Aor,
+    /// From, without tag.
+    pub from: NameAddr,
+    /// Hops left.
+    pub max_forwards: u8,
+    /// Our offer, if any.
+    pub sdp: Option<Bytes>,
+}
+
+impl Message {
+    /// Returns what a trace line says, and the weight in octets.
+    #[must_use]
+    pub fn describe(&self) -> (String, usize) {
+        let weight = |sdp: &Option<Bytes>| sdp.as_ref().map_or(16, Bytes::len);
+        let inbound = |what: &str, inbound: &Inbound| {
+            let request = &inbound.request;
+            (format!("{what} {} on {}", request.method(), inbound.flow), request.bytes().len())
+        };
+        match self {
+            Message::Request(request) => inbound("request", request),
+            Message::Serve(request) => inbound("serve", request),
+            Message::Retransmitted(request) => inbound("again", request),
+            Message::Cancelled(request) => inbound("cancelled by", request),
+            Message::Response { response, flow } => {
+                let status = response.status().unwrap_or_default();
+                (format!("{status} to {} on {flow}", response.method()), response.bytes().len())
+            }
+            Message::RequestFailed { why, .. } => (format!("request failed: {why:?}"), 64),
+            Message::Invite(invite) => {
+                (format!("invite over {}", invite.target.flow), weight(&invite.sdp))
+            }
+            Message::Progress { status, sdp } => (format!("progress {status}"), weight(sdp)),
+            Message::Accept { sdp } => ("accept".to_owned(), weight(sdp)),
+            Message::Acknowledge { sdp } => ("acknowledge".to_owned(), weight(sdp)),
+            Message::Offer { sdp, .. } => ("offer".to_owned(), weight(sdp)),
+            Message::AcceptOffer { sdp } => ("accept offer".to_owned(), weight(sdp)),
+            Message::RefuseOffer { status } => (format!("refuse offer {status}"), 16),
+            Message::Info { body, .. } => ("info".to_owned(), body.len()),
+            Message::End { status, cause } => (format!("end {status} {cause}"), 32),
+            Message::Report => ("report".to_owned(), 16),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! The order of what one event of a dialog leads to: write before you speak.
+//!
+//! In: tells and the wish to store. Out: actions in this order: retransmissions and 100 Trying;
+//! the part, lazily; what the call is told; the part behind the gate; what lanes are told. So the
+//! call and its other sides go on at once, and nothing reaches a peer before it is safe.
+
+use contract::{Action, ActorId, Ctx};
+
+use crate::{Message, Site, call, lane};
+
+/// How the part is recorded after the event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Save {
+    #[default]
+    No,
+    Lazily,
+    Gated,
+}
+
+/// What one event leads to.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    urgent: Vec<(ActorId, lane::Message)>,
+    call: Vec<call::Message>,
+    lane: Vec<(ActorId, lane::Message)>,
+    save: Save,
+}
+
+impl Outbox {
+    /// Tells a lane what needs no record.
+    pub(super) fn urgent(&mut self, to: ActorId, message: lane::Message) {
+        self.urgent.push((to, message));
+    }
+
+    /// Tells a lane.
+    pub(super) fn lane(&mut self, to: ActorId, message: lane::Message) {
+        self.lane.push((to, message));
+    }
+
+    /// Tells the call.
+    pub(super) fn call(&mut self, message: call::Message) {
+        self.call.push(message);
+    }
+
+    /// Records the part; nothing waits.
+    pub(super) fn save(&mut self) {
+        self.save = self.save.max(Save::Lazily);
+    }
+
+    /// Records the part before any lane is told.
+    pub(super) fn save_first(&mut self) {
+        self.save = Save::Gated;
+    }
+
+    /// Performs it all.
+    pub(super) fn flush(&mut self, call: &ActorId, ctx: &mut Ctx<'_, Message, Site>) {
+        for (to, message) in self.urgent.drain(..) {
+            ctx.act(Action::Tell { to, message: message.into(), urgent: true });
+        }
+        let is_gated = self.save == Save::Gated && !self.lane.is_empty();
+        if self.save != Save::No && !(is_gated && self.call.is_empty()) {
+            ctx.store();
+        }
+        for message in self.call.drain(..) {
+            ctx.tell(call.clone(), message.into());
+        }
+        if is_gated {
+            ctx.store_and_gate();
+        }
+        for (to, message) in self.lane.drain(..) {
+            ctx.tell(to, message.into());
+        }
+        self.save = Save::No;
+    }
+}

@@ -1,0 +1,193 @@
+//! What one leg and its peer agreed on, and the offer that is open between them (RFC 3264).
+//!
+//! In: SDP of the peer, what the other side wants. Out: SDP of ours, the agreed streams. It asks
+//! no media plane. The last agreement holds until the next exchange is complete.
+
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use contract::limits::SDP_BODY_BYTES_MAX;
+use media::sdp::{
+    Codec, Direction, LocalMedia, LocalSdp, NegotiationError, RemoteMedia, Session, answer_codecs,
+    answer_direction, read, read_answer, read_offer, write,
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Codecs, Stream, Want, codecs};
+use crate::dialog::wire::Wire;
+
+/// Our end of a leg, as descriptions of ours say it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct End<'a> {
+    /// Advertised address.
+    pub(super) address: IpAddr,
+    /// RTP port.
+    pub(super) port: u16,
+    /// Codecs of the configuration.
+    pub(super) configured: &'a [String],
+}
+
+impl End<'_> {
+    fn local(&self, want: &Want) -> LocalMedia {
+        LocalMedia {
+            address: self.address,
+            port: self.port,
+            rtcp_mux: false,
+            direction: want.direction,
+            ptime: want.ptime,
+        }
+    }
+}
+
+/// Two directions, the codecs of both ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Agreed {
+    /// Codecs with the payload types of our description: what the peer sends with.
+    pub(super) ours: Vec<Codec>,
+    /// The peer's description.
+    pub(super) theirs: RemoteMedia,
+    /// The stream as we see it.
+    pub(super) direction: Direction,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Taken {
+    offer: Session,
+    remote: RemoteMedia,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Made {
+    offer: Session,
+    codecs: Vec<Codec>,
+}
+
+/// The offers and answers of one leg.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Agreement {
+    sdp: LocalSdp,
+    /// The peer's offer that awaits our answer.
+    taken: Option<Taken>,
+    /// Our answer to its last offer: asked for again, it is the same.
+    answer: Option<Wire>,
+    /// Our last offer: the peer's answers belong to it until either end offers anew.
+    made: Option<Made>,
+    current: Option<Agreed>,
+    /// Counts agreements: each allows latching again.
+    negotiation: u32,
+}
+
+impl Agreement {
+    /// Begins without any; `random` makes the session id.
+    pub(super) const fn new(random: u64) -> Self {
+        Agreement {
+            sdp: LocalSdp::new(random),
+            taken: None,
+            answer: None,
+            made: None,
+            current: None,
+            negotiation: 0,
+        }
+    }
+
+    /// Returns what holds now.
+    pub(super) const fn current(&self) -> Option<&Agreed> {
+        self.current.as_ref()
+    }
+
+    /// Returns the number of agreements so far.
+    pub(super) const fn negotiation(&self) -> u32 {
+        self.negotiation
+    }
+
+    /// Reads an offer of the peer.
+    ///
+    /// Errors: the SIP status of the refusal.
+    pub(super) fn take_offer(&mut self, sdp: &Bytes) -> Result<Stream, u16> {
+        let offer = parse(sdp)?;
+        let remote = read_offer(&offer).map_err(refusal)?;
+        let stream = Stream::from(&remote);
+        self.taken = Some(Taken { offer, remote });
+        self.answer = None;
+        self.made = None;
+        Ok(stream)
+    }
+
+    /// Reads the peer's answer to our last offer.
+    ///
+    /// Errors: the SIP status of the refusal; 488 also if no offer of ours is open.
+    pub(super) fn take_answer(&mut self, sdp: &Bytes) -> Result<Stream, u16> {
+        let answer = parse(sdp)?;
+        let made = self.made.as_ref().ok_or(488_u16)?;
+        let theirs = read_answer(&made.offer, &answer).map_err(refusal)?;
+        let stream = Stream::from(&theirs);
+        let direction = theirs.direction.reversed();
+        self.agree(Agreed { ours: made.codecs.clone(), theirs, direction });
+        Ok(stream)
+    }
+
+    /// Writes an offer.
+    ///
+    /// Errors: the SIP status of the refusal.
+    pub(super) fn make_offer(&mut self, end: &End<'_>, want: &Want) -> Result<Bytes, u16> {
+        let wanted = match &want.codecs {
+            Codecs::Only(codecs) => codecs.clone(),
+            Codecs::Configured | Codecs::Any => codecs::named(end.configured),
+            Codecs::Tone => codecs::of_tones(),
+        };
+        let offer = self.sdp.offer(&end.local(want), &wanted).map_err(refusal)?;
+        let text = Bytes::from(write(&offer));
+        self.made = Some(Made { offer, codecs: self.sdp.codecs() });
+        self.taken = None;
+        self.answer = None;
+        Ok(text)
+    }
+
+    /// Writes the answer to the offer taken last.
+    ///
+    /// Errors: the SIP status of the refusal; 500 if no offer was taken.
+    pub(super) fn make_answer(&mut self, end: &End<'_>, want: &Want) -> Result<Bytes, u16> {
+        let Some(Taken { offer, remote }) = &self.taken else {
+            return Wire::bytes(self.answer.as_ref()).ok_or(500);
+        };
+        let allowed = match &want.codecs {
+            Codecs::Only(codecs) => codecs.clone(),
+            Codecs::Configured => codecs::named(end.configured),
+            Codecs::Tone => codecs::of_tones(),
+            Codecs::Any => remote.all_codecs(),
+        };
+        let shared = answer_codecs(remote, &allowed).map_err(refusal)?;
+        let answer = self.sdp.answer(offer, remote, &end.local(want), &shared).map_err(refusal)?;
+        let text = Bytes::from(write(&answer));
+        let direction = answer_direction(remote.direction, want.direction);
+        let agreed = Agreed { ours: shared, theirs: remote.clone(), direction };
+        self.agree(agreed);
+        self.taken = None;
+        self.answer = Some(Wire(text.clone()));
+        Ok(text)
+    }
+
+    /// Forgets the open offer, whoever made it.
+    pub(super) fn roll_back(&mut self) {
+        self.taken = None;
+        self.made = None;
+    }
+
+    fn agree(&mut self, agreed: Agreed) {
+        if self.current.as_ref() != Some(&agreed) {
+            self.negotiation = self.negotiation.wrapping_add(1);
+            self.current = Some(agreed);
+        }
+    }
+}
+
+fn parse(sdp: &Bytes) -> Result<Session, u16> {
+    if sdp.len() > SDP_BODY_BYTES_MAX {
+        return Err(413);
+    }
+    read(sdp).map_err(|error| error.status())
+}
+
+const fn refusal(error: NegotiationError) -> u16 {
+    error.status()
+}

@@ -1,0 +1,410 @@
+//! Transitions of a media leg; the table is in `mod.rs`.
+//!
+//! In: events. Out: commands to the media plane, reports to the call. Offers and answers are made
+//! in `agreement.rs`, configurations in `plane.rs`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::{
+    ActorId, Core, Ctx, Deadlines, Emitted, Event, ListenerId, MediaCommand, MediaEvent, Now,
+    RestoreError, Restored, SideKey, Time,
+};
+use serde::{Deserialize, Serialize};
+
+use super::agreement::{Agreement, End};
+use super::plane::{Numbers, Parts, clock_rate};
+use super::{Destination, Message, Report, Snapshot, Want};
+use crate::{Site, call};
+
+/// Deadlines of a media leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Timer {
+    /// A recorded port could not be bound again: it is tried once more.
+    Reopen,
+}
+
+/// What a leg keeps.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Data {
+    pub(super) side: SideKey,
+    pub(super) listener: ListenerId,
+    pub(super) sip_source: IpAddr,
+    pub(super) beside: Option<SideKey>,
+    pub(super) state: State,
+    /// Our RTP address, once bound.
+    pub(super) local: Option<SocketAddr>,
+    pub(super) agreement: Agreement,
+    pub(super) numbers: Option<Numbers>,
+    pub(super) to: Destination,
+    pub(super) is_watched: bool,
+    /// Source that packets go to instead of the signalled address.
+    pub(super) latched: Option<SocketAddr>,
+    /// Packets go to `latched` as if it had been signalled: the node was started since.
+    pub(super) is_carried: bool,
+}
+
+/// State of a leg.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum State {
+    /// The port is awaited.
+    Opening {
+        /// What waits for it.
+        waiting: Option<Waiting>,
+        /// Attempts to bind a recorded port again that failed.
+        failures: u8,
+    },
+    /// The port is there.
+    Open,
+    /// No port, none wanted.
+    Closed,
+}
+
+/// A description that waits for the port.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Waiting {
+    /// An offer.
+    Offer(Want),
+    /// An answer.
+    Answer(Want),
+}
+
+/// The media side of one dialog.
+#[derive(Debug)]
+pub struct MediaLeg {
+    pub(super) data: Data,
+    pub(super) timers: Deadlines<Timer>,
+}
+
+type LegCtx<'a> = Ctx<'a, crate::Message, Site>;
+
+/// Time between attempts to bind a recorded port again.
+const REOPEN_AFTER: Duration = Duration::from_millis(200);
+/// Attempts; with the time between them 2 s, as `cluster.md` §7 allows.
+const REOPEN_TRIES_MAX: u8 = 10;
+
+impl MediaLeg {
+    /// Builds the core if `first` is the message that begins a leg.
+    #[must_use]
+    pub fn create(side: SideKey, first: &Message, _site: &Site) -> Option<Self> {
+        let Message::Start { listener, sip_source, beside } = first else { return None };
+        let data = Data {
+            side,
+            listener: *listener,
+            sip_source: *sip_source,
+            beside: *beside,
+            state: State::Opening { waiting: None, failures: 0 },
+            local: None,
+            agreement: Agreement::new(0),
+            numbers: None,
+            to: Destination::Nowhere,
+            is_watched: false,
+            latched: None,
+            is_carried: false,
+        };
+        Some(MediaLeg { data, timers: Deadlines::default() })
+    }
+
+    /// Returns the state in a word, for listings.
+    #[must_use]
+    pub fn state(&self) -> String {
+        match &self.data.state {
+            State::Opening { .. } => "opening",
+            State::Open if self.data.agreement.current().is_some() => "agreed",
+            State::Open => "open",
+            State::Closed => "closed",
+        }
+        .to_owned()
+    }
+
+    fn on_message(&mut self, message: Message, ctx: &mut LegCtx<'_>) {
+        if self.data.state == State::Closed {
+            return ctx.ignore("the leg is closed");
+        }
+        match message {
+            Message::Start { .. } => self.begin(ctx),
+            Message::TakeOffer { sdp } => {
+                let taken = self.data.agreement.take_offer(&sdp);
+                ctx.store();
+                self.tell(taken.map(Report::OfferTaken), ctx);
+            }
+            Message::TakeAnswer { sdp } => {
+                let taken = self.data.agreement.take_answer(&sdp);
+                self.agreed(taken.map(Report::AnswerTaken), ctx);
+            }
+            Message::MakeOffer { want } => self.describe(Waiting::Offer(want), ctx),
+            Message::MakeAnswer { want } => self.describe(Waiting::Answer(want), ctx),
+            Message::Join { to, is_watched } => {
+                if self.data.to == to && self.data.is_watched == is_watched {
+                    return ctx.ignore("joined like this already");
+                }
+                self.data.to = to;
+                self.data.is_watched = is_watched;
+                ctx.store();
+                self.configure(ctx);
+            }
+            Message::Rollback => {
+                self.data.agreement.roll_back();
+                ctx.store();
+            }
+            Message::Report => self.report(ctx),
+            Message::Close => self.close(ctx),
+        }
+    }
+
+    fn begin(&mut self, ctx: &mut LegCtx<'_>) {
+        if self.data.numbers.is_some() {
+            return ctx.ignore("begun already");
+        }
+        self.data.agreement = Agreement::new(ctx.rng().next_u64());
+        let now = ctx.now();
+        self.data.numbers = Some(Numbers::draw(ctx.rng(), now));
+        ctx.store();
+        self.open(ctx);
+    }
+
+    /// Asks for the port: the recorded one if there is one.
+    fn open(&mut self, ctx: &mut LegCtx<'_>) {
+        let Some(listener) = ctx.site().listener(self.data.listener) else {
+            return self.fail(ctx);
+        };
+        let address = self.data.local.map_or(listener.rtp_local, |local| local.ip());
+        ctx.media(MediaCommand::Open {
+            leg: self.data.side,
+            address,
+            port: self.data.local.map(|local| local.port()),
+            beside: self.data.beside,
+        });
+    }
+
+    fn on_media(&mut self, event: MediaEvent, ctx: &mut LegCtx<'_>) {
+        match event {
+            MediaEvent::Opened { rtp } => self.opened(rtp, ctx),
+            MediaEvent::Failed { why } => {
+                tracing::debug!(leg = %self.data.side, why, "no port");
+                self.reopen_or_fail(ctx);
+            }
+            MediaEvent::FirstPacket { .. } => ctx.ignore("media flows"),
+            MediaEvent::Latched { to } => {
+                self.data.latched = Some(to);
+                self.data.is_carried = false;
+                ctx.store();
+            }
+            MediaEvent::Digit { digit, .. } => {
+                ctx.act(contract::Action::Emit(Emitted::Digit {
+                    call: self.data.side.call(),
+                    side: self.data.side.number(),
+                    digit,
+                }));
+                self.tell(Ok(Report::Digit(digit)), ctx);
+            }
+            MediaEvent::Timeout => self.tell(Ok(Report::Silent), ctx),
+            MediaEvent::Reserve { sequence_end, timestamp } => {
+                let now = ctx.now();
+                let Some(numbers) = &mut self.data.numbers else {
+                    return ctx.ignore("no stream of ours");
+                };
+                numbers.reserve(sequence_end, timestamp, now);
+                ctx.store_and_gate();
+                ctx.media(MediaCommand::Reserved { leg: self.data.side, sequence_end });
+            }
+            MediaEvent::Counted(counters) => {
+                tracing::debug!(leg = %self.data.side, ?counters, "counted");
+            }
+        }
+    }
+
+    fn opened(&mut self, rtp: SocketAddr, ctx: &mut LegCtx<'_>) {
+        let State::Opening { waiting, .. } = &mut self.data.state else {
+            return ctx.ignore("open already");
+        };
+        let waiting = waiting.take();
+        self.data.state = State::Open;
+        self.data.local = Some(rtp);
+        self.timers.clear(Timer::Reopen);
+        match waiting {
+            Some(waiting) => self.describe(waiting, ctx),
+            None => {
+                ctx.store();
+                self.configure(ctx);
+            }
+        }
+    }
+
+    fn reopen_or_fail(&mut self, ctx: &mut LegCtx<'_>) {
+        let now = ctx.now().mono;
+        match &mut self.data.state {
+            State::Opening { failures, .. }
+                if self.data.local.is_some() && *failures < REOPEN_TRIES_MAX =>
+            {
+                *failures += 1;
+                self.timers.set(Timer::Reopen, now, REOPEN_AFTER);
+            }
+            State::Opening { .. } | State::Open => self.fail(ctx),
+            State::Closed => ctx.ignore("the leg is closed"),
+        }
+    }
+
+    fn fail(&mut self, ctx: &mut LegCtx<'_>) {
+        self.data.state = State::Closed;
+        self.timers.clear_all();
+        ctx.store();
+        self.tell(Ok(Report::NoPort), ctx);
+    }
+
+    /// Makes an offer or answer, at once or when the port is there.
+    fn describe(&mut self, what: Waiting, ctx: &mut LegCtx<'_>) {
+        if let State::Opening { waiting, .. } = &mut self.data.state {
+            *waiting = Some(what);
+            return ctx.store();
+        }
+        let site = ctx.site();
+        let (Some(local), Some(listener)) = (self.data.local, site.listener(self.data.listener))
+        else {
+            return self.tell(Err(500), ctx);
+        };
+        let end = End {
+            address: listener.rtp_advertise,
+            port: local.port(),
+            configured: &site.limits.codecs,
+        };
+        let described = |sdp: Bytes| Report::Described { sdp };
+        match what {
+            Waiting::Offer(want) => {
+                let made = self.data.agreement.make_offer(&end, &want);
+                ctx.store();
+                self.tell(made.map(described), ctx);
+            }
+            Waiting::Answer(want) => {
+                let made = self.data.agreement.make_answer(&end, &want);
+                self.agreed(made.map(described), ctx);
+            }
+        }
+    }
+
+    /// Something may have been agreed: recorded, configured, told.
+    fn agreed(&mut self, report: Result<Report, u16>, ctx: &mut LegCtx<'_>) {
+        if report.is_ok() {
+            // The peer may have moved: what was latched before holds no longer.
+            self.data.is_carried = false;
+        }
+        ctx.store();
+        if report.is_ok() {
+            self.configure(ctx);
+        }
+        self.tell(report, ctx);
+    }
+
+    fn configure(&self, ctx: &mut LegCtx<'_>) {
+        let site = ctx.site();
+        let (Some(agreed), Some(numbers), Some(listener)) = (
+            self.data.agreement.current(),
+            self.data.numbers,
+            site.listener(self.data.listener),
+        ) else {
+            return;
+        };
+        if self.data.state != State::Open {
+            return;
+        }
+        let config = Parts {
+            agreed,
+            to: &self.data.to,
+            is_watched: self.data.is_watched,
+            numbers,
+            negotiation: self.data.agreement.negotiation(),
+            sip_source: self.data.sip_source,
+            latched: self.data.latched.filter(|_| self.data.is_carried),
+            listener,
+            limits: &site.limits,
+        }
+        .config();
+        ctx.media(MediaCommand::Configure { leg: self.data.side, config: Box::new(config) });
+    }
+
+    fn report(&self, ctx: &mut LegCtx<'_>) {
+        if self.data.state == State::Closed {
+            self.tell(Ok(Report::NoPort), ctx);
+        }
+    }
+
+    fn close(&mut self, ctx: &mut LegCtx<'_>) {
+        self.data.state = State::Closed;
+        self.timers.clear_all();
+        ctx.media(MediaCommand::Close { leg: self.data.side });
+        ctx.act(contract::Action::Stop { id: ctx.me().clone() });
+    }
+
+    fn tell(&self, report: Result<Report, u16>, ctx: &mut LegCtx<'_>) {
+        let report = report.unwrap_or_else(|status| Report::Unfit { status });
+        let side = self.data.side.number();
+        let message = call::Message::Media { side, report };
+        ctx.tell(ActorId::Call(self.data.side.call()), message.into());
+    }
+
+    fn restored(&mut self, why: Restored, ctx: &mut LegCtx<'_>) {
+        match (why, &self.data.state) {
+            (_, State::Closed) => self.tell(Ok(Report::NoPort), ctx),
+            (Restored::NodeStart, State::Opening { .. } | State::Open) => self.reopen(ctx),
+            (Restored::Panic | Restored::Wake, State::Opening { .. }) => self.open(ctx),
+            (Restored::Panic | Restored::Wake, State::Open) => self.configure(ctx),
+        }
+    }
+
+    /// The ports are gone: the same are bound again, and our numbers go on past the reserve.
+    fn reopen(&mut self, ctx: &mut LegCtx<'_>) {
+        let waiting = match &mut self.data.state {
+            State::Opening { waiting, .. } => waiting.take(),
+            State::Open | State::Closed => None,
+        };
+        self.data.state = State::Opening { waiting, failures: 0 };
+        self.data.is_carried = self.data.latched.is_some();
+        let clock = self.data.agreement.current().map_or(8_000, |agreed| clock_rate(&agreed.ours));
+        let now = ctx.now();
+        if let Some(numbers) = &mut self.data.numbers {
+            numbers.skip(clock, now);
+        }
+        ctx.store_and_gate();
+        self.open(ctx);
+    }
+}
+
+impl Core for MediaLeg {
+    type Event = Event<Message, Timer, crate::Message>;
+    type Message = crate::Message;
+    type Timer = Timer;
+    type Snapshot = Snapshot;
+    type Site = Site;
+
+    fn handle(&mut self, event: Self::Event, ctx: &mut LegCtx<'_>) {
+        match event {
+            Event::Message { message, .. } => self.on_message(message, ctx),
+            Event::Media(event) => self.on_media(event, ctx),
+            Event::Timer(Timer::Reopen) => {
+                self.timers.clear(Timer::Reopen);
+                self.open(ctx);
+            }
+            Event::Restored(why) => self.restored(why, ctx),
+            Event::Undelivered { .. } => ctx.ignore("the call is gone or busy"),
+            Event::Datagram { .. }
+            | Event::Opened { .. }
+            | Event::Bytes(_)
+            | Event::Closed { .. }
+            | Event::Answer { .. }
+            | Event::ChildLost { .. } => ctx.ignore("not for a media leg"),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<(Time, Timer)> {
+        self.timers.next()
+    }
+
+    fn snapshot(&self, now: Now) -> Snapshot {
+        self.to_snapshot(now)
+    }
+
+    fn restore(snapshot: Snapshot, now: Now) -> Result<Self, RestoreError> {
+        Ok(MediaLeg::of_snapshot(snapshot, now))
+    }
+}

@@ -1,0 +1,74 @@
+//! `registration:<user@domain>`: all bindings of one AoR (RFC 3261 §10, RFC 5626, RFC 3327).
+//!
+//! In: REGISTER requests that passed a lane's gate, questions of calls, ends of connections. Out:
+//! one response a request, targets for calls, its record. It checks no password and sends nothing
+//! to a phone but through a lane.
+//!
+//! The state is the list of bindings; empty and not. Every change of it is safe on disk before
+//! the 200 that tells of it leaves: write before you speak.
+//!
+//! | event | condition | does | source |
+//! |---|---|---|---|
+//! | Register | identity is another | 403 | RFC 3261 §10.3 (4) |
+//! | Register | no Contact | 200 with the list | §10.3 (6) |
+//! | Register | `*` | Expires 0: all removed, gated, 200; else 400 | §10.3 (6) |
+//! | Register | Call-ID known, CSeq the same | 200 as a repeat | `architecture.md` §7 |
+//! | Register | Call-ID known, CSeq lower | 500 | §10.3 (7) |
+//! | Register | expiry below the minimum | 423 with Min-Expires | §10.3 (7) |
+//! | Register | more bindings than allowed | 403 | `threats.md` 7 |
+//! | Register | new binding, no room on disk | 503 with Retry-After | `cluster.md` §9 |
+//! | Register | only the expiry, before half life | 200 with what remains, nothing stored | `cluster.md` §8 |
+//! | Register | else | added, refreshed, removed: gated, 200 | §10.3 (8) |
+//! | Locate | | targets: q, then the newest first | §16.6 |
+//! | FlowGone | bindings over it | kept as `unreachable`, stored | RFC 5626 §7 |
+//! | Clear | | all removed, gated | – |
+//! | Expire | due bindings | removed, stored; the last one: the record ends | §10.3 |
+//! | Restored | the node was started | bindings over connections are unreachable | – |
+
+pub mod binding;
+mod core;
+mod register;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+use contract::{ActorId, FlowRef};
+
+pub use self::core::{Registration, Timer};
+pub use self::snapshot::Snapshot;
+use crate::Inbound;
+
+/// What a registration may be told.
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// A REGISTER; its identity is the AoR.
+    Register(Inbound),
+    /// A call looks for targets; answered by `call::Message::Located`.
+    Locate {
+        /// The call.
+        reply: ActorId,
+    },
+    /// A connection is gone.
+    FlowGone {
+        /// Which.
+        flow: FlowRef,
+    },
+    /// The operator removes all bindings.
+    Clear,
+}
+
+impl Message {
+    /// Returns what a trace line says, and the weight in octets.
+    #[must_use]
+    pub fn describe(&self) -> (String, usize) {
+        match self {
+            Message::Register(inbound) => (
+                format!("REGISTER on {}", inbound.flow),
+                inbound.request.bytes().len(),
+            ),
+            Message::Locate { reply } => (format!("locate for {reply}"), 32),
+            Message::FlowGone { flow } => (format!("gone: {flow}"), 32),
+            Message::Clear => ("clear".to_owned(), 16),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What a REGISTER does to the bindings of its AoR (RFC 3261 §10.3), as a pure function.
+//!
+//! In: the request, the bindings, the limits. Out: the bindings as they shall be, or a refusal.
+//! All or nothing: a request that is refused for one contact changes none. It changes no state.
+
+use std::time::Duration;
+
+use contract::limits::{BINDING_BYTES_MAX, BINDINGS_PER_AOR_MAX};
+use contract::{Health, Space, Time};
+use sip::{Contact, Contacts, HeaderName, Uri};
+
+use super::binding::Binding;
+use crate::Inbound;
+use crate::site::Limits;
+
+/// Why a REGISTER is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    /// SIP status.
+    pub status: u16,
+    /// For counters.
+    pub why: &'static str,
+}
+
+const fn refusal(status: u16, why: &'static str) -> Refusal {
+    Refusal { status, why }
+}
+
+/// What a REGISTER comes to.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Outcome {
+    /// The bindings as they shall be.
+    pub bindings: Vec<Binding>,
+    /// What happened to which contact: `registered`, `refreshed`, `removed`.
+    pub news: Vec<(&'static str, String)>,
+    /// The change must be safe before it is told of.
+    pub is_durable: bool,
+}
+
+/// What the registration knows when it plans.
+pub(super) struct Known<'a> {
+    pub bindings: &'a [Binding],
+    pub limits: &'a Limits,
+    pub max_contacts: usize,
+    pub health: Health,
+    pub now: Time,
+    pub order: u64,
+}
+
+/// One REGISTER, typed.
+struct Asked<'a> {
+    inbound: &'a Inbound,
+    call_id: String,
+    cseq: u32,
+    path: Vec<Uri>,
+    user_agent: String,
+}
+
+/// Works out what a REGISTER comes to.
+pub(super) fn plan(inbound: &Inbound, known: &Known<'_>) -> Result<Outcome, Refusal> {
+    let request = &inbound.request;
+    let bad = |_| refusal(400, "malformed");
+    let asked = Asked {
+        inbound,
+        call_id: request.call_id().map_err(bad)?.to_owned(),
+        cseq: request.cseq().map_err(bad)?.number,
+        path: request
+            .paths()
+            .map_err(bad)?
+            .into_iter()
+            .map(|path| path.uri)
+            .collect(),
+        user_agent: request
+            .header(HeaderName::UserAgent)
+            .unwrap_or("")
+            .chars()
+            .take(64)
+            .collect(),
+    };
+    let expires = request.expires().map_err(bad)?;
+    let mut outcome = Outcome {
+        bindings: known.bindings.to_vec(),
+        news: Vec::new(),
+        is_durable: false,
+    };
+    match request.contacts().map_err(bad)? {
+        Contacts::Star if expires == Some(0) => remove_all(&asked, &mut outcome)?,
+        Contacts::Star => return Err(refusal(400, "star without Expires 0")),
+        Contacts::List(contacts) => {
+            check_list(&contacts)?;
+            for contact in contacts {
+                let granted = granted(contact.expires.or(expires), known.limits)?;
+                apply(&asked, contact, granted, known, &mut outcome)?;
+            }
+        }
+    }
+    check_bounds(&outcome, known)?;
+    Ok(outcome)
+}
+
+fn check_list(contacts: &[Contact]) -> Result<(), Refusal> {
+    if contacts.len() > BINDINGS_PER_AOR_MAX {
+        return Err(refusal(403, "too many contacts"));
+    }
+    // RFC 5626 §4.2: one flow a REGISTER.
+    let flows = contacts
+        .iter()
+        .filter(|contact| contact.reg_id.is_some())
+        .count();
+    let is_sip = |contact: &Contact| contact.name_addr.uri.scheme().known().is_some();
+    if flows > 1 {
+        Err(refusal(400, "several reg-ids"))
+    } else if !contacts.iter().all(is_sip) {
+        Err(refusal(400, "contact is no SIP URI"))
+    } else {
+        Ok(())
+    }
+}
+
+/// Returns the lifetime a wish is granted; zero removes.
+fn granted(wish_s: Option<u32>, limits: &Limits) -> Result<Duration, Refusal> {
+    match wish_s {
+        None => Ok(limits.expires_default),
+        Some(0) => Ok(Duration::ZERO),
+        Some(seconds) => {
+            let wish = Duration::from_secs(u64::from(seconds));
+            // RFC 3261 §10.3 (7): a wish of an hour or more is never too brief.
+            if wish < limits.expires_min && wish < Duration::from_secs(3_600) {
+                return Err(refusal(423, "expiry too brief"));
+            }
+            Ok(wish.min(limits.expires_max))
+        }
+    }
+}
+
+/// Refuses a REGISTER that is older than the one that set the binding; `true` if it is the same.
+fn check_order(asked: &Asked<'_>, binding: &Binding) -> Result<bool, Refusal> {
+    if binding.call_id != asked.call_id || asked.cseq > binding.cseq {
+        Ok(false)
+    } else if asked.cseq == binding.cseq {
+        Ok(true)
+    } else {
+        Err(refusal(500, "CSeq out of order"))
+    }
+}
+
+fn remove_all(asked: &Asked<'_>, outcome: &mut Outcome) -> Result<(), Refusal> {
+    for binding in &outcome.bindings {
+        if check_order(asked, binding)? {
+            return Err(refusal(500, "CSeq used before"));
+        }
+    }
+    let removed = std::mem::take(&mut outcome.bindings);
+    outcome.is_durable = !removed.is_empty();
+    outcome.news.extend(
+        removed
+            .iter()
+            .map(|one| ("removed", one.contact.to_string())),
+    );
+    Ok(())
+}
+
+fn apply(
+    asked: &Asked<'_>,
+    contact: Contact,
+    granted: Duration,
+    known: &Known<'_>,
+    outcome: &mut Outcome,
+) -> Result<(), Refusal> {
+    let instance = contact.instance.as_deref();
+    let reg_id = contact.reg_id.filter(|_| instance.is_some());
+    let is_meant = |one: &Binding| one.is_of(&contact.name_addr.uri, instance, reg_id);
+    let found = outcome.bindings.iter().position(is_meant);
+    if let Some(at) = found {
+        let is_repeat = check_order(asked, &outcome.bindings[at])?;
+        if is_repeat && granted.is_zero() {
+            return Err(refusal(500, "CSeq used before"));
+        }
+        if is_repeat {
+            return Ok(());
+        }
+    }
+    match found {
+        Some(at) if granted.is_zero() => {
+            let removed = outcome.bindings.remove(at);
+            outcome.news.push(("removed", removed.contact.to_string()));
+            outcome.is_durable = true;
+        }
+        None if granted.is_zero() => {}
+        Some(at) => {
+            let next = bound(asked, contact, granted, known);
+            refresh(next, at, known.now, outcome);
+        }
+        None => {
+            let next = bound(asked, contact, granted, known);
+            outcome.news.push(("registered", next.contact.to_string()));
+            outcome.bindings.push(next);
+            outcome.is_durable = true;
+        }
+    }
+    Ok(())
+}
+
+/// Replaces a binding; one that differs in its expiry only, before half life, neither shortened nor
+/// for a longer time than was granted, keeps its stored expiry (`cluster.md` §8: never more is
+/// granted than is durable).
+fn refresh(next: Binding, at: usize, now: Time, outcome: &mut Outcome) {
+    let old = &mut outcome.bindings[at];
+    let keeps_expiry = old.is_same_but_expiry(&next)
+        && old.is_before_half_life(now)
+        && next.granted <= old.granted
+        && next.expires >= old.expires;
+    if keeps_expiry {
+        old.call_id = next.call_id;
+        old.cseq = next.cseq;
+        return;
+    }
+    outcome.news.push(("refreshed", next.contact.to_string()));
+    *old = next;
+    outcome.is_durable = true;
+}
+
+fn bound(asked: &Asked<'_>, contact: Contact, granted: Duration, known: &Known<'_>) -> Binding {
+    Binding {
+        contact: contact.name_addr.uri,
+        call_id: asked.call_id.clone(),
+        cseq: asked.cseq,
+        q: contact.q,
+        reg_id: contact.reg_id.filter(|_| contact.instance.is_some()),
+        instance: contact.instance,
+        path: asked.path.clone(),
+        flow: asked.inbound.flow,
+        user_agent: asked.user_agent.clone(),
+        unreachable: false,
+        order: known.order,
+        expires: known.now + granted,
+        granted,
+    }
+}
+
+fn check_bounds(outcome: &Outcome, known: &Known<'_>) -> Result<(), Refusal> {
+    let adds = outcome.news.iter().any(|(what, _)| *what == "registered");
+    let binds = adds || outcome.news.iter().any(|(what, _)| *what == "refreshed");
+    if adds && outcome.bindings.len() > known.max_contacts.min(BINDINGS_PER_AOR_MAX) {
+        return Err(refusal(403, "too many contacts"));
+    }
+    if outcome
+        .bindings
+        .iter()
+        .any(|one| one.weight() > BINDING_BYTES_MAX)
+    {
+        return Err(refusal(400, "contact too long"));
+    }
+    let is_short = match known.health.space {
+        Space::Ample => adds && known.health.draining,
+        Space::Low => adds,
+        Space::Exhausted => binds,
+    };
+    if is_short {
+        Err(refusal(503, "no room for bindings"))
+    } else {
+        Ok(())
+    }
+}

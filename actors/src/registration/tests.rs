@@ -1,0 +1,553 @@
+//! Bindings come, are refreshed and go as RFC 3261 §10.3 says, and never before they are safe.
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names what it waits for"
+)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::{
+    Action, ActorId, CallKey, Core, Emitted, Event, Restored, Space, Store, Undelivered,
+};
+
+use super::*;
+use crate::script::{Actions, DIGEST, Stage, datagram, sent, statuses, stream, told};
+use crate::{TransactionRef, call, flow};
+
+const PHONE: &str = "<sip:1000@192.0.2.9:5062>";
+
+fn id() -> ActorId {
+    ActorId::Registration("1000@example.org".into())
+}
+
+fn stage() -> Stage<Registration> {
+    let aor = "1000@example.org".parse().expect("an AoR");
+    Stage::new(
+        Registration {
+            aor,
+            bindings: Vec::new(),
+            order: 0,
+        },
+        id(),
+    )
+}
+
+fn home() -> FlowRef {
+    datagram(DIGEST, "192.0.2.9:5062")
+}
+
+/// A REGISTER with extra header fields, one a line.
+fn register(cseq: u32, fields: &[&str], flow: FlowRef) -> Inbound {
+    register_as("one", cseq, fields, flow)
+}
+
+fn register_as(call_id: &str, cseq: u32, fields: &[&str], flow: FlowRef) -> Inbound {
+    let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
+    let text = format!(
+        "REGISTER sip:example.org SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:5062;branch=z9hG4bK{cseq}\r\n\
+         From: <sip:1000@example.org>;tag=1\r\nTo: <sip:1000@example.org>\r\nCall-ID: {call_id}\r\n\
+         CSeq: {cseq} REGISTER\r\nMax-Forwards: 70\r\n{fields}Content-Length: 0\r\n\r\n"
+    );
+    let request = sip::Message::read(Bytes::from(text)).expect("a request");
+    let key = sip::transaction::Key::of_request(&request).expect("a key");
+    let transaction = TransactionRef { lane: 2, key };
+    let identity = Some("1000@example.org".parse().expect("an AoR"));
+    Inbound {
+        transaction,
+        flow,
+        request,
+        identity,
+    }
+}
+
+fn tell(stage: &mut Stage<Registration>, inbound: Inbound) -> Actions {
+    stage.tell(Message::Register(inbound))
+}
+
+/// Registers the phone for an hour.
+fn registered() -> Stage<Registration> {
+    let mut stage = stage();
+    let contact = format!("Contact: {PHONE}");
+    let actions = tell(
+        &mut stage,
+        register(1, &[&contact, "Expires: 3600"], home()),
+    );
+    assert_eq!(statuses(&actions), [200]);
+    stage
+}
+
+/// The contacts that a 200 lists.
+fn contacts(actions: &Actions) -> Vec<String> {
+    let (_, text) = sent(actions).pop().expect("a response");
+    let lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("Contact: "));
+    lines.map(str::to_owned).collect()
+}
+
+fn stores(actions: &Actions) -> Vec<Store> {
+    let stores = actions.iter().filter_map(|action| match action {
+        Action::Store(store) => Some(*store),
+        _ => None,
+    });
+    stores.collect()
+}
+
+fn news(actions: &Actions) -> Vec<&'static str> {
+    let news = actions.iter().filter_map(|action| match action {
+        Action::Emit(Emitted::Registration { what, .. }) => Some(*what),
+        _ => None,
+    });
+    news.collect()
+}
+
+fn locate(stage: &mut Stage<Registration>) -> Vec<crate::Target> {
+    let reply = ActorId::Call(CallKey::from_bits(1 << 100));
+    let actions = stage.tell(Message::Locate {
+        reply: reply.clone(),
+    });
+    match told(&actions).pop() {
+        Some((to, crate::Message::Call(call::Message::Located { targets, .. }))) => {
+            assert_eq!(to, reply);
+            targets
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+const GATED: Store = Store::Put { gate: true };
+
+#[cfg(not(feature = "planted"))]
+#[test]
+fn a_binding_is_stored_before_the_200_leaves() {
+    let mut stage = stage();
+    let contact = format!("Contact: {PHONE};expires=600;q=0.5");
+    let actions = tell(&mut stage, register(1, &[&contact], home()));
+    assert!(matches!(actions[0], Action::Store(GATED)), "{actions:?}");
+    let Action::Tell { to, .. } = &actions[1] else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(*to, ActorId::Lane(stage.site.node, 2));
+    assert_eq!(contacts(&actions), [format!("{PHONE};expires=600;q=0.500")]);
+    assert_eq!(news(&actions), ["registered"]);
+    let targets = locate(&mut stage);
+    assert_eq!(
+        (targets.len(), targets[0].flow, targets[0].q),
+        (1, home(), 500)
+    );
+}
+
+#[cfg(feature = "planted")]
+#[test]
+fn the_planted_bug_tells_of_a_binding_before_it_is_stored() {
+    let mut stage = stage();
+    let contact = format!("Contact: {PHONE}");
+    let actions = tell(&mut stage, register(1, &[&contact], home()));
+    assert!(matches!(actions[0], Action::Tell { .. }), "{actions:?}");
+    assert!(matches!(actions[1], Action::Store(GATED)), "{actions:?}");
+}
+
+#[test]
+fn a_query_changes_nothing_and_lists_what_remains() {
+    let mut stage = registered();
+    stage.pass(Duration::from_millis(1_500));
+    let actions = tell(&mut stage, register(2, &[], home()));
+    assert_eq!(contacts(&actions), [format!("{PHONE};expires=3599")]);
+    assert!(stores(&actions).is_empty());
+}
+
+#[test]
+fn register_with_expires_zero_removes_the_binding_and_ends_the_record() {
+    for fields in [
+        [format!("Contact: {PHONE};expires=0")],
+        ["Contact: *\r\nExpires: 0".to_owned()],
+    ] {
+        let mut stage = registered();
+        let actions = tell(&mut stage, register(2, &[&fields[0]], home()));
+        assert_eq!(statuses(&actions), [200]);
+        assert!(contacts(&actions).is_empty());
+        assert!(matches!(
+            stores(&actions)[..],
+            [Store::End { gate: true, .. }]
+        ));
+        assert_eq!(news(&actions), ["removed"]);
+        assert!(locate(&mut stage).is_empty());
+    }
+}
+
+#[test]
+fn a_star_with_another_expiry_or_another_contact_is_refused() {
+    for fields in [
+        ["Contact: *", "Expires: 60"].as_slice(),
+        &["Contact: *"],
+        &["Contact: *", "Contact: <sip:1000@192.0.2.9>", "Expires: 0"],
+    ] {
+        let mut stage = registered();
+        let actions = tell(&mut stage, register(2, fields, home()));
+        assert_eq!(statuses(&actions), [400], "{fields:?}");
+        assert_eq!(locate(&mut stage).len(), 1);
+    }
+}
+
+#[test]
+fn a_repeat_is_answered_as_one_and_an_older_register_is_refused() {
+    let mut stage = registered();
+    let contact = format!("Contact: {PHONE}");
+    let actions = tell(&mut stage, register(5, &[&contact, "Expires: 600"], home()));
+    assert_eq!(news(&actions), ["refreshed"]);
+    let actions = tell(&mut stage, register(5, &[&contact, "Expires: 600"], home()));
+    assert_eq!((statuses(&actions), stores(&actions).len()), (vec![200], 0));
+    let actions = tell(&mut stage, register(4, &[&contact, "Expires: 600"], home()));
+    assert_eq!((statuses(&actions), stores(&actions).len()), (vec![500], 0));
+    let gone = format!("Contact: {PHONE};expires=0");
+    for field in [gone.as_str(), "Contact: *\r\nExpires: 0"] {
+        let actions = tell(&mut stage, register(5, &[field], home()));
+        assert_eq!(statuses(&actions), [500], "a used CSeq removes nothing");
+    }
+    let actions = tell(&mut stage, register_as("two", 1, &[&contact], home()));
+    assert_eq!(
+        statuses(&actions),
+        [200],
+        "another Call-ID begins its own order"
+    );
+}
+
+#[test]
+fn an_expiry_is_bounded_on_both_sides() {
+    let mut stage = stage();
+    let contact = format!("Contact: {PHONE}");
+    let actions = tell(&mut stage, register(1, &[&contact, "Expires: 59"], home()));
+    assert_eq!(statuses(&actions), [423]);
+    assert!(sent(&actions)[0].1.contains("\r\nMin-Expires: 60\r\n"));
+    assert!(stores(&actions).is_empty());
+    for (cseq, field, granted) in [
+        (2, "Expires: 60", 60),
+        (3, "Expires: 4294967295", 7_200),
+        (4, "Subject: no wish", 3_600),
+    ] {
+        let actions = tell(&mut stage, register(cseq, &[&contact, field], home()));
+        assert_eq!(contacts(&actions), [format!("{PHONE};expires={granted}")]);
+    }
+}
+
+#[test]
+fn an_early_refresh_is_answered_from_memory_and_never_promises_more_than_is_stored() {
+    let mut stage = registered();
+    let contact = format!("Contact: {PHONE}");
+    stage.pass(Duration::from_secs(1_000));
+    let actions = tell(
+        &mut stage,
+        register(2, &[&contact, "Expires: 3600"], home()),
+    );
+    assert!(stores(&actions).is_empty());
+    assert_eq!(contacts(&actions), [format!("{PHONE};expires=2600")]);
+    stage.pass(Duration::from_secs(900));
+    let actions = tell(
+        &mut stage,
+        register(3, &[&contact, "Expires: 3600"], home()),
+    );
+    assert_eq!(stores(&actions), [GATED]);
+    assert_eq!(contacts(&actions), [format!("{PHONE};expires=3600")]);
+}
+
+#[test]
+fn an_early_refresh_that_changes_more_than_the_expiry_is_stored() {
+    let elsewhere = datagram(DIGEST, "192.0.2.10:5062");
+    for (fields, flow) in [
+        (format!("Contact: {PHONE};q=0.1"), home()),
+        (format!("Contact: {PHONE}"), elsewhere),
+        (format!("Contact: {PHONE};expires=100"), home()),
+        (
+            format!("Contact: {PHONE}\r\nPath: <sip:edge.example.org;lr>"),
+            home(),
+        ),
+    ] {
+        let mut stage = registered();
+        let actions = tell(&mut stage, register(2, &[&fields], flow));
+        assert_eq!(stores(&actions), [GATED], "{fields}");
+        assert_eq!(locate(&mut stage)[0].flow, flow);
+    }
+}
+
+#[test]
+fn more_contacts_than_allowed_are_refused_and_change_nothing() {
+    let mut stage = registered();
+    let fields = ["Contact: <sip:a@192.0.2.1>, <sip:b@192.0.2.2>"];
+    let actions = tell(&mut stage, register(2, &fields, home()));
+    assert_eq!(statuses(&actions), [403]);
+    assert_eq!(locate(&mut stage).len(), 1);
+    let actions = tell(
+        &mut stage,
+        register(3, &["Contact: <sip:a@192.0.2.1>"], home()),
+    );
+    assert_eq!(statuses(&actions), [200]);
+    assert_eq!(contacts(&actions).len(), 2);
+}
+
+#[test]
+fn contacts_that_do_not_fit_a_record_or_are_no_sip_are_refused() {
+    let long = format!("Contact: <sip:{}@192.0.2.1>", "x".repeat(2_000));
+    for field in [long.as_str(), "Contact: <mailto:a@example.org>"] {
+        let mut stage = stage();
+        let actions = tell(&mut stage, register(1, &[field], home()));
+        assert_eq!(
+            (statuses(&actions), stores(&actions).len()),
+            (vec![400], 0),
+            "{field}"
+        );
+    }
+}
+
+#[test]
+fn an_equivalent_contact_is_the_same_binding() {
+    let mut stage = registered();
+    let contact = "Contact: <sip:%31000@192.0.2.9:5062>";
+    let actions = tell(&mut stage, register(2, &[contact], home()));
+    assert_eq!(contacts(&actions).len(), 1);
+    let other = "Contact: <sip:1000@192.0.2.9:5062;transport=tcp>";
+    let actions = tell(&mut stage, register(3, &[other], home()));
+    assert_eq!(
+        contacts(&actions).len(),
+        2,
+        "RFC 3261 §19.1.4: transport must match"
+    );
+}
+
+#[test]
+fn a_flow_of_an_instance_is_replaced_by_its_next_registration() {
+    let mut stage = stage();
+    let contact =
+        |host: &str| format!("Contact: <sip:x@{host}>;+sip.instance=\"<urn:uuid:7>\";reg-id=1");
+    let supported = "Supported: path, outbound";
+    let fields = [
+        &contact("a.invalid"),
+        supported,
+        "Path: <sip:edge.example.org;lr>",
+    ];
+    let actions = tell(&mut stage, register(1, &fields, stream(3)));
+    let text = &sent(&actions)[0].1;
+    assert!(text.contains("\r\nRequire: outbound\r\n"), "{text}");
+    assert!(
+        text.contains("\r\nPath: <sip:edge.example.org;lr>\r\n"),
+        "{text}"
+    );
+    let watch = told(&actions).pop().expect("a watch");
+    assert_eq!(watch.0, ActorId::Flow(stage.site.node, 3));
+    assert!(
+        matches!(watch.1, crate::Message::Flow(flow::Message::Watch { watcher, .. }) if watcher == id())
+    );
+    let actions = tell(
+        &mut stage,
+        register_as("two", 1, &[&contact("b.invalid"), supported], stream(4)),
+    );
+    let listed = contacts(&actions);
+    assert_eq!(listed.len(), 1);
+    assert!(
+        listed[0].contains("b.invalid") && listed[0].contains("reg-id=1"),
+        "{listed:?}"
+    );
+    assert_eq!(locate(&mut stage)[0].flow, stream(4));
+    let two = [contact("c"), contact("d")];
+    let actions = tell(&mut stage, register(9, &[&two[0], &two[1]], stream(4)));
+    assert_eq!(
+        statuses(&actions),
+        [400],
+        "RFC 5626 §4.2: one flow a REGISTER"
+    );
+}
+
+#[test]
+fn targets_come_by_preference_then_the_newest_first() {
+    let mut stage = stage();
+    stage.site.domains[0]
+        .users
+        .get_mut("1000")
+        .expect("an account")
+        .max_contacts = 9;
+    for (cseq, contact) in [
+        "<sip:a@a>;q=0.3",
+        "<sip:b@b>;q=0.9",
+        "<sip:c@c>;q=0.9",
+        "<sip:d@d>",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let cseq = u32::try_from(cseq).expect("small") + 1;
+        let field = format!("Contact: {contact}");
+        assert_eq!(
+            statuses(&tell(&mut stage, register(cseq, &[&field], home()))),
+            [200]
+        );
+    }
+    let order: Vec<String> = locate(&mut stage)
+        .iter()
+        .map(|target| target.uri.to_string())
+        .collect();
+    assert_eq!(order, ["sip:d@d", "sip:c@c", "sip:b@b", "sip:a@a"]);
+}
+
+#[test]
+fn a_binding_ends_at_its_expiry_and_the_last_one_ends_the_record() {
+    let mut stage = registered();
+    tell(
+        &mut stage,
+        register(2, &["Contact: <sip:a@a>;expires=100"], home()),
+    );
+    let actions = stage.pass(Duration::from_secs(100));
+    assert_eq!(
+        (stores(&actions), news(&actions)),
+        (vec![Store::Put { gate: false }], vec!["expired"])
+    );
+    let actions = stage.pass(Duration::from_secs(3_500));
+    assert!(matches!(
+        stores(&actions)[..],
+        [Store::End { gate: false, .. }]
+    ));
+    assert_eq!(stage.core.next_deadline(), None);
+    assert_eq!(stage.core.state(), "empty");
+}
+
+#[test]
+fn a_binding_whose_connection_is_gone_is_kept_as_unreachable() {
+    let mut stage = stage();
+    let contact = format!("Contact: {PHONE}");
+    tell(&mut stage, register(1, &[&contact], stream(3)));
+    let actions = stage.tell(Message::FlowGone { flow: stream(4) });
+    assert!(actions.is_empty());
+    let actions = stage.tell(Message::FlowGone { flow: stream(3) });
+    assert_eq!(stores(&actions), [Store::Put { gate: false }]);
+    assert!(locate(&mut stage)[0].unreachable);
+    let actions = tell(&mut stage, register(2, &[&contact], stream(4)));
+    assert_eq!(news(&actions), ["refreshed"]);
+    assert!(!locate(&mut stage)[0].unreachable);
+    let watch = told(&actions).pop().expect("a watch");
+    let (to, message) = watch;
+    let why = Undelivered::Absent;
+    stage.event(Event::Undelivered { to, message, why });
+    assert!(
+        locate(&mut stage)[0].unreachable,
+        "the connection was gone before the watch came"
+    );
+}
+
+#[test]
+fn bindings_over_connections_are_unreachable_after_a_start_of_the_node() {
+    let mut stage = registered();
+    let contact = "Contact: <sip:a@a>";
+    tell(&mut stage, register(2, &[contact], stream(3)));
+    let snapshot = stage.core.snapshot(stage.now);
+    let bytes = contract::codec::encode(&snapshot).expect("encodes");
+    for (why, unreachable) in [
+        (Restored::NodeStart, 1),
+        (Restored::Wake, 0),
+        (Restored::Panic, 0),
+    ] {
+        let read = contract::codec::decode(&bytes).expect("decodes");
+        stage.core = Registration::restore(read, stage.now).expect("restores");
+        assert_eq!(stage.core.snapshot(stage.now), snapshot);
+        let actions = stage.event(Event::Restored(why));
+        assert_eq!(stores(&actions).len(), unreachable, "{why:?}");
+        assert_eq!(
+            told(&actions).len(),
+            1 - unreachable,
+            "a living connection is asked"
+        );
+        let lost = locate(&mut stage)
+            .iter()
+            .filter(|target| target.unreachable)
+            .count();
+        assert_eq!(lost, unreachable, "{why:?}");
+    }
+}
+
+#[test]
+fn what_remains_of_an_expiry_survives_a_restart_with_another_clock() {
+    let stage = registered();
+    let snapshot = stage.core.snapshot(stage.now);
+    for (utc_s, left_s) in [(600, 3_000), (90_000, 0)] {
+        let now = contract::Now {
+            mono: contract::Time::from_micros(7),
+            utc: stage.now.utc.after(Duration::from_secs(utc_s)),
+        };
+        let restored = Registration::restore(snapshot.clone(), now).expect("restores");
+        let (at, _) = restored.next_deadline().expect("a deadline");
+        assert_eq!(at.since(now.mono), Duration::from_secs(left_s));
+    }
+}
+
+#[test]
+fn the_operator_clears_all_bindings() {
+    let mut stage = registered();
+    let actions = stage.tell(Message::Clear);
+    assert!(matches!(
+        stores(&actions)[..],
+        [Store::End { gate: true, .. }]
+    ));
+    assert_eq!(news(&actions), ["removed"]);
+    assert!(stage.tell(Message::Clear).is_empty());
+}
+
+#[test]
+fn a_full_disk_keeps_renewals_and_sheds_new_bindings() {
+    let refresh = format!("Contact: {PHONE};q=0.2");
+    for (space, draining, new, renewal) in [
+        (Space::Ample, false, 200, 200),
+        (Space::Ample, true, 503, 200),
+        (Space::Low, false, 503, 200),
+        (Space::Exhausted, false, 503, 503),
+    ] {
+        let mut stage = registered();
+        stage.health.space = space;
+        stage.health.draining = draining;
+        let actions = tell(&mut stage, register(2, &["Contact: <sip:a@a>"], home()));
+        assert_eq!(statuses(&actions), [new], "{space:?}");
+        assert_eq!(
+            sent(&actions)[0].1.contains("\r\nRetry-After: "),
+            new == 503
+        );
+        let actions = tell(&mut stage, register(3, &[&refresh], home()));
+        assert_eq!(statuses(&actions), [renewal], "{space:?}");
+    }
+}
+
+#[test]
+fn nobody_registers_for_another() {
+    let mut stage = stage();
+    let mut inbound = register(1, &["Contact: <sip:a@a>"], home());
+    inbound.identity = Some("1001@example.org".parse().expect("an AoR"));
+    assert_eq!(statuses(&tell(&mut stage, inbound.clone())), [403]);
+    inbound.identity = None;
+    assert_eq!(statuses(&tell(&mut stage, inbound)), [403]);
+}
+
+#[test]
+fn only_a_register_starts_a_registration() {
+    let stage = stage();
+    let reply = ActorId::Call(CallKey::from_bits(1 << 100));
+    let flow = stream(1);
+    for message in [
+        Message::Locate { reply },
+        Message::FlowGone { flow },
+        Message::Clear,
+    ] {
+        assert!(Registration::create("1000@example.org", &message, &stage.site).is_none());
+    }
+    let message = Message::Register(register(1, &[], home()));
+    assert!(Registration::create("1000@example.org", &message, &stage.site).is_some());
+}
+
+#[test]
+fn the_roster_restores_what_it_stored() {
+    use contract::Roster;
+    let stage = registered();
+    let any = crate::AnyCore::Registration(Box::new(stage.core.clone()));
+    let bytes = any.snapshot(stage.now);
+    let restored = crate::AnyCore::restore(&id(), &bytes, stage.now).expect("restores");
+    assert_eq!(restored.view(stage.now), any.view(stage.now));
+    assert_eq!(restored.state(), "1 binding");
+    assert!(crate::AnyCore::restore(&id(), &bytes[1..], stage.now).is_err());
+    assert!(restored.passivates_after().is_some());
+}

@@ -1,0 +1,221 @@
+//! Any core of any kind: what the runtime runs.
+//!
+//! In: events with the one [`Message`]. Out: the same, sorted to the core of the right kind. It
+//! decides nothing.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use contract::core::{Core, Ctx, Event, RestoreError, Roster};
+use contract::{ActorId, Now, Time, codec};
+use serde::{Deserialize, Serialize};
+
+use crate::{Message, Site, call, console, dialog, flow, lane, media_leg, registration};
+
+/// A core of any kind.
+#[derive(Debug)]
+pub enum AnyCore {
+    /// One AoR.
+    Registration(Box<registration::Registration>),
+    /// One call.
+    Call(Box<call::Call>),
+    /// One side's signalling.
+    Dialog(Box<dialog::Dialog>),
+    /// One side's media.
+    MediaLeg(Box<media_leg::MediaLeg>),
+    /// One connection.
+    Flow(Box<flow::Flow>),
+    /// One transaction shard.
+    Lane(Box<lane::Lane>),
+    /// The inspector.
+    Console(Box<console::Console>),
+}
+
+/// The stored form of any part: a frozen version each (`cluster.md` §12).
+#[derive(Serialize, Deserialize)]
+enum Stored {
+    RegistrationV1(registration::Snapshot),
+    CallV1(call::Snapshot),
+    DialogV1(dialog::Snapshot),
+    MediaLegV1(media_leg::Snapshot),
+}
+
+macro_rules! with_core {
+    ($any:expr, $core:ident => $body:expr) => {
+        match $any {
+            AnyCore::Registration($core) => $body,
+            AnyCore::Call($core) => $body,
+            AnyCore::Dialog($core) => $body,
+            AnyCore::MediaLeg($core) => $body,
+            AnyCore::Flow($core) => $body,
+            AnyCore::Lane($core) => $body,
+            AnyCore::Console($core) => $body,
+        }
+    };
+}
+
+/// Gives `event` to `core` if its message, if it has one, is of the core's own kind.
+fn drive<C, Own, T>(
+    core: &mut C,
+    event: Event<Message, ()>,
+    ctx: &mut Ctx<'_, Message, Site>,
+    own: fn(Message) -> Option<Own>,
+) where
+    T: Copy + Debug + Ord,
+    C: Core<Event = Event<Own, T, Message>, Timer = T, Message = Message, Site = Site>,
+{
+    let event = match event {
+        Event::Message { from, message } => match own(message) {
+            Some(message) => Event::Message { from, message },
+            None => return ctx.ignore("a message for another kind"),
+        },
+        Event::Timer(()) => match core.next_deadline() {
+            Some((_, timer)) => Event::Timer(timer),
+            None => return ctx.ignore("no deadline is set"),
+        },
+        Event::Undelivered { to, message, why } => Event::Undelivered { to, message, why },
+        Event::Datagram { listener, remote, bytes } => Event::Datagram { listener, remote, bytes },
+        Event::Opened { flow } => Event::Opened { flow },
+        Event::Bytes(bytes) => Event::Bytes(bytes),
+        Event::Closed { why } => Event::Closed { why },
+        Event::Media(media) => Event::Media(media),
+        Event::Answer { token, answer } => Event::Answer { token, answer },
+        Event::ChildLost { id } => Event::ChildLost { id },
+        Event::Restored(why) => Event::Restored(why),
+    };
+    core.handle(event, ctx);
+}
+
+macro_rules! own {
+    ($variant:ident) => {
+        |message| match message {
+            Message::$variant(message) => Some(message),
+            #[allow(clippy::wildcard_enum_match_arm, reason = "all other kinds are the same here")]
+            _ => None,
+        }
+    };
+}
+
+impl Roster for AnyCore {
+    type Message = Message;
+    type Site = Site;
+
+    fn create(id: &ActorId, first: &Message, site: &Site) -> Option<Self> {
+        match (id, first) {
+            (ActorId::Registration(aor), Message::Registration(message)) => {
+                registration::Registration::create(aor, message, site)
+                    .map(|core| AnyCore::Registration(Box::new(core)))
+            }
+            (ActorId::Call(key), Message::Call(message)) => {
+                call::Call::create(*key, message, site).map(|core| AnyCore::Call(Box::new(core)))
+            }
+            (ActorId::Dialog(side), Message::Dialog(message)) => {
+                dialog::Dialog::create(*side, message, site)
+                    .map(|core| AnyCore::Dialog(Box::new(core)))
+            }
+            (ActorId::MediaLeg(side), Message::MediaLeg(message)) => {
+                media_leg::MediaLeg::create(*side, message, site)
+                    .map(|core| AnyCore::MediaLeg(Box::new(core)))
+            }
+            (_, _) => None,
+        }
+    }
+
+    fn create_system(id: &ActorId, site: &Site) -> Option<Self> {
+        match id {
+            ActorId::Flow(..) => Some(AnyCore::Flow(Box::new(flow::Flow::new()))),
+            ActorId::Lane(_, number) => Some(AnyCore::Lane(Box::new(lane::Lane::new(*number, site)))),
+            ActorId::Console(_) => Some(AnyCore::Console(Box::new(console::Console::new()))),
+            ActorId::Registration(_)
+            | ActorId::Call(_)
+            | ActorId::Dialog(_)
+            | ActorId::MediaLeg(_)
+            | ActorId::Gateway(_)
+            | ActorId::Member(_) => None,
+        }
+    }
+
+    fn restore(id: &ActorId, bytes: &[u8], now: Now) -> Result<Self, RestoreError> {
+        let stored: Stored = codec::decode(bytes)
+            .map_err(|error| RestoreError { what: id.kind().word(), why: error.to_string() })?;
+        match stored {
+            Stored::RegistrationV1(snapshot) => registration::Registration::restore(snapshot, now)
+                .map(|core| AnyCore::Registration(Box::new(core))),
+            Stored::CallV1(snapshot) => {
+                call::Call::restore(snapshot, now).map(|core| AnyCore::Call(Box::new(core)))
+            }
+            Stored::DialogV1(snapshot) => {
+                dialog::Dialog::restore(snapshot, now).map(|core| AnyCore::Dialog(Box::new(core)))
+            }
+            Stored::MediaLegV1(snapshot) => media_leg::MediaLeg::restore(snapshot, now)
+                .map(|core| AnyCore::MediaLeg(Box::new(core))),
+        }
+    }
+
+    fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {
+        match self {
+            AnyCore::Registration(core) => drive(core.as_mut(), event, ctx, own!(Registration)),
+            AnyCore::Call(core) => drive(core.as_mut(), event, ctx, own!(Call)),
+            AnyCore::Dialog(core) => drive(core.as_mut(), event, ctx, own!(Dialog)),
+            AnyCore::MediaLeg(core) => drive(core.as_mut(), event, ctx, own!(MediaLeg)),
+            AnyCore::Flow(core) => drive(core.as_mut(), event, ctx, own!(Flow)),
+            AnyCore::Lane(core) => drive(core.as_mut(), event, ctx, own!(Lane)),
+            AnyCore::Console(core) => drive(core.as_mut(), event, ctx, own!(Console)),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        with_core!(self, core => core.next_deadline().map(|(at, _)| at))
+    }
+
+    fn snapshot(&self, now: Now) -> Vec<u8> {
+        let stored = match self {
+            AnyCore::Registration(core) => Stored::RegistrationV1(core.snapshot(now)),
+            AnyCore::Call(core) => Stored::CallV1(core.snapshot(now)),
+            AnyCore::Dialog(core) => Stored::DialogV1(core.snapshot(now)),
+            AnyCore::MediaLeg(core) => Stored::MediaLegV1(core.snapshot(now)),
+            AnyCore::Flow(_) | AnyCore::Lane(_) | AnyCore::Console(_) => return Vec::new(),
+        };
+        codec::encode(&stored).expect("parts are bounded well below the codec's limit")
+    }
+
+    fn view(&self, now: Now) -> serde_json::Value {
+        with_core!(self, core => serde_json::to_value(core.snapshot(now)).unwrap_or_default())
+    }
+
+    fn state(&self) -> String {
+        with_core!(self, core => core.state())
+    }
+
+    fn passivates_after(&self) -> Option<Duration> {
+        match self {
+            AnyCore::Registration(core) => core.passivates_after(),
+            AnyCore::Call(_)
+            | AnyCore::Dialog(_)
+            | AnyCore::MediaLeg(_)
+            | AnyCore::Flow(_)
+            | AnyCore::Lane(_)
+            | AnyCore::Console(_) => None,
+        }
+    }
+
+    fn describe(message: &Message) -> (String, usize) {
+        match message {
+            Message::Registration(message) => message.describe(),
+            Message::Call(message) => message.describe(),
+            Message::Dialog(message) => message.describe(),
+            Message::MediaLeg(message) => message.describe(),
+            Message::Flow(message) => message.describe(),
+            Message::Lane(message) => message.describe(),
+            Message::Console(message) => message.describe(),
+        }
+    }
+
+    fn is_new_work(message: &Message) -> bool {
+        matches!(
+            message,
+            Message::Call(call::Message::Invite(_))
+                | Message::Registration(registration::Message::Register(_))
+        )
+    }
+}

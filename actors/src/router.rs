@@ -1,0 +1,121 @@
+//! Which route a dialled number takes: the first of its domain that matches.
+//!
+//! In: the dialled user part, the domain it was dialled in, the profile the call came in on. Out:
+//! a [`Plan`]. It asks no actor and looks up no registration; calls carry the plan out.
+//!
+//! What is dialled is brought to one form before any rule sees it, so that no spelling of a number
+//! passes a rule that its plain form does not (`threats.md` 23): parameters of the user part go
+//! (`;phone-context=…`), escapes were undone by the reader, and numbers in other scripts or with
+//! control characters match nothing.
+
+use regex::Captures;
+
+use crate::site::{Domain, Step};
+
+/// What is done with a call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Name of the route, for traces.
+    pub route: String,
+    /// What is done, in order; no `$n` is left in them.
+    pub steps: Vec<Step>,
+    /// Pass the SDP and open no media legs.
+    pub bypass: bool,
+}
+
+/// Octets of a dialled user part; no number or name is longer, and longer ones match nothing.
+const DIALLED_BYTES_MAX: usize = 256;
+
+/// Returns the plan for what was dialled (unescaped); `None` if no route takes it: 404.
+#[must_use]
+pub fn plan(dialled: &str, domain: &Domain, profile: &str) -> Option<Plan> {
+    let dialled = normal_form(dialled)?;
+    domain.routes.iter().find_map(|route| {
+        if route
+            .profile
+            .as_deref()
+            .is_some_and(|wanted| wanted != profile)
+        {
+            return None;
+        }
+        let groups = route.destination.captures(dialled)?;
+        let steps: Option<Vec<Step>> = route
+            .steps
+            .iter()
+            .map(|step| expand_step(step, &groups))
+            .collect();
+        Some(Plan {
+            route: route.name.clone(),
+            steps: steps?,
+            bypass: route.bypass,
+        })
+    })
+}
+
+/// Returns what the rules see of a dialled user part; `None` for what no rule may see.
+fn normal_form(dialled: &str) -> Option<&str> {
+    let plain = dialled.split(';').next().unwrap_or_default();
+    let is_odd = |letter: char| {
+        letter.is_control()
+            || (!letter.is_ascii() && (letter.is_numeric() || !letter.is_alphanumeric()))
+    };
+    let is_fit = !plain.is_empty() && plain.len() <= DIALLED_BYTES_MAX && !plain.contains(is_odd);
+    is_fit.then_some(plain)
+}
+
+fn expand_step(step: &Step, groups: &Captures<'_>) -> Option<Step> {
+    Some(match step {
+        Step::Bridge { target } => Step::Bridge {
+            target: expand(target, groups, is_plain)?,
+        },
+        Step::Hangup { cause } => Step::Hangup {
+            cause: expand(cause, groups, is_plain)?,
+        },
+        Step::Log { text } => Step::Log {
+            text: expand(text, groups, |_| true)?,
+        },
+        Step::Answer => Step::Answer,
+        Step::Echo => Step::Echo,
+        Step::Tone { hertz, level_dbm0 } => Step::Tone {
+            hertz: *hertz,
+            level_dbm0: *level_dbm0,
+        },
+    })
+}
+
+/// Tells whether a dialled character cannot change the meaning of a target: no `@` that picks
+/// another domain, no `/` or `,` that begins another target.
+fn is_plain(letter: char) -> bool {
+    letter.is_alphanumeric() || "+*#.-_~!".contains(letter)
+}
+
+/// Replaces `$0` to `$9` by the groups of the match and `$$` by `$`; `None` if a group has a
+/// character that `allows` refuses.
+fn expand(text: &str, groups: &Captures<'_>, allows: fn(char) -> bool) -> Option<String> {
+    let mut expanded = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(letter) = rest.next() {
+        let next = rest.peek().copied();
+        match (letter, next.and_then(|digit| digit.to_digit(10))) {
+            ('$', Some(number)) => {
+                rest.next();
+                let group = groups.get(usize::try_from(number).ok()?);
+                let group = group.map(|group| group.as_str()).unwrap_or_default();
+                if !group.chars().all(allows) {
+                    return None;
+                }
+                expanded.push_str(group);
+            }
+            ('$', None) if next == Some('$') => {
+                rest.next();
+                expanded.push('$');
+            }
+            (other, _) => expanded.push(other),
+        }
+    }
+    Some(expanded)
+}
+
+#[cfg(test)]
+#[path = "router_tests.rs"]
+mod tests;

@@ -1,0 +1,219 @@
+//! What cores read of the configuration: built once from the files (`nodes/src/config`), replaced
+//! as a whole by a reload. Nothing in it is taken from the wire.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::{IdHasher, ListenerId, NodeId, Secret, TokenMaker};
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+use sip::{Aor, Host, Uri};
+
+/// The configuration as cores see it.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// This node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Written into Server and User-Agent headers.
+    pub product: String,
+    /// Hashes natural keys.
+    pub ids: IdHasher,
+    /// Makes and reads wire tokens.
+    pub tokens: TokenMaker,
+    /// Key of digest nonces.
+    pub nonce_key: Secret,
+    /// Number of lanes.
+    pub lanes: u16,
+    /// Listeners; a `ListenerId` is the index.
+    pub listeners: Vec<Listener>,
+    /// Domains; the first is the default: any host name or address that is no configured domain.
+    pub domains: Vec<Domain>,
+    /// Limits and timers that the operator may set.
+    pub limits: Limits,
+}
+
+impl Site {
+    /// Returns a listener's settings.
+    #[must_use]
+    pub fn listener(&self, id: ListenerId) -> Option<&Listener> {
+        self.listeners.get(usize::from(id.0))
+    }
+
+    /// Returns the domain a host name or address means: the configured one of that name, else the
+    /// default.
+    #[must_use]
+    pub fn domain_of(&self, host: &str) -> &Domain {
+        let wanted = host.to_ascii_lowercase();
+        let found = self.domains.iter().find(|domain| domain.name == wanted);
+        found
+            .or(self.domains.first())
+            .expect("the configuration refuses to load without a domain")
+    }
+
+    /// Returns the canonical AoR of a user at a host; `None` for an empty user.
+    #[must_use]
+    pub fn aor(&self, user: &str, host: &str) -> Option<Aor> {
+        let domain = &self.domain_of(host).name;
+        let host = domain
+            .parse()
+            .unwrap_or_else(|_| Host::Name(domain.clone()));
+        Aor::new(user, &host).ok()
+    }
+
+    /// Returns the canonical AoR that a SIP URI names; `None` without user or host.
+    #[must_use]
+    pub fn aor_of(&self, uri: &Uri) -> Option<Aor> {
+        self.aor(uri.user_raw()?, &uri.host()?.to_string())
+    }
+
+    /// Returns the account of an AoR.
+    #[must_use]
+    pub fn account(&self, aor: &Aor) -> Option<&Account> {
+        let domain = self
+            .domains
+            .iter()
+            .find(|domain| domain.name == aor.domain())?;
+        domain.users.get(aor.user())
+    }
+}
+
+/// One bound address of a profile.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Profile it belongs to.
+    pub profile: Arc<str>,
+    /// Transport: written into Via and Contact.
+    pub transport: rsip::Transport,
+    /// Address it is bound to (the port is the real one, also if 0 was configured).
+    pub local: SocketAddr,
+    /// Host and port that Via and Contact say.
+    pub advertise: SocketAddr,
+    /// Address RTP sockets of calls on this listener are bound to.
+    pub rtp_local: IpAddr,
+    /// Address that SDP says.
+    pub rtp_advertise: IpAddr,
+    /// How requests prove who they are from.
+    pub auth: Auth,
+    /// Peers may be behind a NAT: RTP may be latched to any source in its first seconds.
+    pub nat: bool,
+}
+
+/// How requests on a listener prove who they are from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Digest access authentication (RFC 8760).
+    Digest,
+    /// Not at all: load tests and closed networks.
+    None,
+}
+
+/// One tenant: it owns its users and routes.
+#[derive(Clone, Debug)]
+pub struct Domain {
+    /// Name, lower case: also the digest realm.
+    pub name: String,
+    /// Accounts by name.
+    pub users: BTreeMap<String, Account>,
+    /// Routes, first match wins.
+    pub routes: Vec<Route>,
+    /// Calls at a time; 0 without limit.
+    pub calls_max: u32,
+}
+
+/// One account.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// Shown to callees, if set.
+    pub display: Option<String>,
+    /// What its digest is checked against.
+    pub credential: Credential,
+    /// Bindings at a time.
+    pub max_contacts: usize,
+}
+
+/// What a digest is checked against.
+#[derive(Clone, Debug)]
+pub enum Credential {
+    /// Works with every realm and algorithm.
+    Password(Secret),
+    /// H(user:realm:password) in MD5: only for that realm and MD5.
+    Ha1 {
+        /// Realm it was made for.
+        realm: String,
+        /// 32 hexadecimal digits.
+        hash: Secret,
+    },
+}
+
+/// One route.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Its name, for traces.
+    pub name: String,
+    /// Only for calls that came in on this profile.
+    pub profile: Option<Arc<str>>,
+    /// Matched against the dialled user part; linear in time (threats.md 25).
+    pub destination: Regex,
+    /// What is done, in order; `$1` in a target is the first group of the match.
+    pub steps: Vec<Step>,
+    /// Pass the SDP and open no media legs.
+    pub bypass: bool,
+}
+
+/// One step of a route: the words of ESL applications.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Answers the caller.
+    Answer,
+    /// Calls a target (`user/1001`, `user/$1@domain`) and joins both.
+    Bridge {
+        /// The target, with `$n` groups.
+        target: String,
+    },
+    /// Sends the caller's sound back.
+    Echo,
+    /// Sends a tone.
+    Tone {
+        /// Frequency.
+        hertz: u32,
+        /// Level in dBm0.
+        level_dbm0: i32,
+    },
+    /// Ends the call.
+    Hangup {
+        /// Cause in Q.850 words, as `NORMAL_CLEARING`, `USER_BUSY`.
+        cause: String,
+    },
+    /// Writes a line to the log.
+    Log {
+        /// The line.
+        text: String,
+    },
+}
+
+/// Limits and timers that the operator may set.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Calls of this node at a time; one more: 503 with Retry-After.
+    pub calls_max: u32,
+    /// Ringing longer than this ends in 480 (`NO_ANSWER`).
+    pub ring_timeout: Duration,
+    /// Longest call; 0 without limit.
+    pub call_max: Duration,
+    /// Silence after which a call ends (`MEDIA_TIMEOUT`).
+    pub rtp_timeout: Duration,
+    /// The same while it is on hold.
+    pub rtp_hold_timeout: Duration,
+    /// Shortest expiry of a binding that is granted; shorter: 423.
+    pub expires_min: Duration,
+    /// Expiry if the phone says none.
+    pub expires_default: Duration,
+    /// Longest expiry that is granted.
+    pub expires_max: Duration,
+    /// Codecs offered where the far side's are not known, by preference.
+    pub codecs: Vec<String>,
+}

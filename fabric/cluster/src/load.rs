@@ -1,0 +1,130 @@
+//! Reading records from a store.
+//!
+//! In: a store. Out: records and headers. A part whose value is damaged, or is not of the version
+//! the header lists, counts as missing: never an old part for a new one.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+use contract::env::Store;
+use contract::{ActorId, IdHasher};
+
+use crate::form::{HEADER_PREFIX, Stored, header_key, part_key, read_part, read_stored};
+use crate::{Epoch, Header, Held, Image, RecordError};
+
+/// A record as a store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its header.
+    pub header: Header,
+    /// Highest epoch seen for it; never below the version's.
+    pub fence: Epoch,
+    /// Its parts by the actor they are of.
+    pub parts: BTreeMap<ActorId, Bytes>,
+    /// Parts that the header lists but that were lost (rot).
+    pub missing: Vec<ActorId>,
+}
+
+/// What a scan has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Headers visited.
+    pub visited: usize,
+    /// Headers that could not be read; they were passed over.
+    pub unread: usize,
+}
+
+/// Loads the record that an actor's part lies in: a call's for its sides.
+///
+/// Out: `None` if there is no record; a bare fence is found by [`hold`] only.
+///
+/// # Errors
+/// `Store` if the store is poisoned, `Damaged` or `Newer` if the header cannot be read.
+pub fn load(
+    store: &dyn Store,
+    ids: &IdHasher,
+    id: &ActorId,
+) -> Result<Option<Loaded>, RecordError> {
+    let held = hold(store, ids, id)?;
+    let missing = held.missing();
+    Ok(held.image.map(|image| Loaded {
+        header: image.header,
+        fence: held.fence,
+        parts: image.parts,
+        missing,
+    }))
+}
+
+/// Loads what this node holds of an ID, fence included, for [`crate::decide`].
+///
+/// # Errors
+/// As [`load`].
+pub fn hold(store: &dyn Store, ids: &IdHasher, id: &ActorId) -> Result<Held, RecordError> {
+    let failed = |source| RecordError::Store {
+        id: id.to_string(),
+        source,
+    };
+    let key = ids.record_key(id);
+    let Some(value) = store.read(&header_key(key)).map_err(failed)? else {
+        return Ok(Held::default());
+    };
+    let stored = read_stored(&value).map_err(|unread| unread.of(id.to_string()))?;
+    let Stored {
+        fence,
+        header,
+        own_part_at,
+    } = stored;
+    let Some(header) = header else {
+        return Ok(Held { fence, image: None });
+    };
+    let mut parts = BTreeMap::new();
+    parts.extend(own_part_at.map(|at| (header.id.clone(), value.slice(at..))));
+    for entry in &header.parts {
+        let Some(place) = part_key(key, &entry.id) else {
+            continue;
+        };
+        let Some(value) = store.read(&place).map_err(failed)? else {
+            continue;
+        };
+        let (version, part) = read_part(&value).map_err(|unread| unread.of(id.to_string()))?;
+        if version == entry.version && part.len() == entry.length as usize {
+            parts.insert(entry.id.clone(), part);
+        }
+    }
+    let image = Some(Image { header, parts });
+    Ok(Held { fence, image })
+}
+
+/// Visits the headers of all records, in the order of their keys, until told to stop.
+///
+/// Out: how many were visited and how many could not be read. Parts are not read.
+///
+/// # Errors
+/// `Store` if the store is poisoned.
+pub fn scan(
+    store: &dyn Store,
+    visit: &mut dyn FnMut(&Header) -> ControlFlow<()>,
+) -> Result<Scanned, RecordError> {
+    let mut scanned = Scanned::default();
+    let mut on_value = |_: &[u8], value: &[u8]| match read_stored(value) {
+        Ok(Stored {
+            header: Some(header),
+            ..
+        }) => {
+            scanned.visited += 1;
+            visit(&header)
+        }
+        Ok(Stored { header: None, .. }) => ControlFlow::Continue(()),
+        Err(_) => {
+            scanned.unread += 1;
+            ControlFlow::Continue(())
+        }
+    };
+    let done = store.scan(HEADER_PREFIX, &mut on_value);
+    done.map_err(|source| RecordError::Store {
+        id: "all actors".to_owned(),
+        source,
+    })?;
+    Ok(scanned)
+}

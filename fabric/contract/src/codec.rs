@@ -1,0 +1,83 @@
+//! The one codec of everything stored or shipped: bincode 2 with a size limit.
+//!
+//! In: values with serde. Out: bytes, and values back from untrusted bytes. A length that the
+//! input claims is checked against the limit before anything is allocated.
+
+use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::FaultClass;
+use crate::limits::CODEC_BYTES_MAX;
+
+type Config = Configuration<LittleEndian, Fixint, Limit<{ CODEC_BYTES_MAX }>>;
+
+fn config() -> Config {
+    bincode::config::standard()
+        .with_fixed_int_encoding()
+        .with_limit::<{ CODEC_BYTES_MAX }>()
+}
+
+/// Why bytes could not be turned into a value, or a value into bytes.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// The value does not fit the limit or cannot be encoded.
+    #[error("encoding {what}: {detail}")]
+    Encode {
+        /// Name of the type.
+        what: &'static str,
+        /// What the encoder said.
+        detail: String,
+    },
+    /// The bytes are not a value of this type.
+    #[error("decoding {what}: {detail}")]
+    Decode {
+        /// Name of the type.
+        what: &'static str,
+        /// What the decoder said.
+        detail: String,
+    },
+}
+
+impl CodecError {
+    /// Tells whose fault it is.
+    #[must_use]
+    pub fn class(&self) -> FaultClass {
+        match self {
+            CodecError::Encode { .. } => FaultClass::Bug,
+            CodecError::Decode { .. } => FaultClass::Reject,
+        }
+    }
+}
+
+/// Encodes a value.
+///
+/// # Errors
+/// `Encode` if the value is larger than `CODEC_BYTES_MAX`.
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
+    bincode::serde::encode_to_vec(value, config()).map_err(|error| CodecError::Encode {
+        what: std::any::type_name::<T>(),
+        detail: error.to_string(),
+    })
+}
+
+/// Decodes a value that must fill the bytes exactly.
+///
+/// # Errors
+/// `Decode` if the bytes are no such value, or bytes are left over.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
+    let what = std::any::type_name::<T>();
+    let (value, used) =
+        bincode::serde::decode_from_slice(bytes, config()).map_err(|error| CodecError::Decode {
+            what,
+            detail: error.to_string(),
+        })?;
+    if used == bytes.len() {
+        Ok(value)
+    } else {
+        Err(CodecError::Decode {
+            what,
+            detail: format!("{} octets left over", bytes.len() - used),
+        })
+    }
+}

@@ -1,0 +1,307 @@
+//! The shape of every entity: a pure core, and what runs it needs to know of all cores.
+//!
+//! In: an event and a [`Ctx`]. Out: actions and a new state. A core owns no socket, clock, disk,
+//! task or channel; `fabric/runtime` runs it, in production and in the simulator alike.
+
+use std::fmt::Debug;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{
+    Action, ActorId, Answer, Entropy, FaultClass, FlowRef, ListenerId, Lookup, MediaCommand,
+    MediaEvent, Now, Store, Time,
+};
+
+/// A pure state machine.
+pub trait Core: Sized {
+    /// All that can happen to it; usually [`Event`] of its own message and timer.
+    type Event;
+    /// What it may tell other actors.
+    type Message;
+    /// Names of its deadlines.
+    type Timer: Copy + Debug + Ord;
+    /// Its stored form.
+    type Snapshot: Serialize + DeserializeOwned;
+    /// Configuration it may read.
+    type Site;
+
+    /// Turns an event into actions and a new state. Runs to the end without waiting.
+    fn handle(&mut self, event: Self::Event, ctx: &mut Ctx<'_, Self::Message, Self::Site>);
+    /// Returns the next deadline and its name.
+    fn next_deadline(&self) -> Option<(Time, Self::Timer)>;
+    /// Returns the stored form.
+    fn snapshot(&self, now: Now) -> Self::Snapshot;
+    /// Builds a core from its stored form.
+    ///
+    /// # Errors
+    /// If the snapshot contradicts itself.
+    fn restore(snapshot: Self::Snapshot, now: Now) -> Result<Self, RestoreError>;
+}
+
+/// Why a stored form could not become a core.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("restoring {what}: {why}")]
+pub struct RestoreError {
+    /// Kind of core.
+    pub what: &'static str,
+    /// What is wrong with the stored form.
+    pub why: String,
+}
+
+impl RestoreError {
+    /// Tells whose fault it is: a form we wrote ourselves cannot be wrong by a peer's doing.
+    #[must_use]
+    pub const fn class(&self) -> FaultClass {
+        FaultClass::Bug
+    }
+}
+
+/// All that can happen to a core: `M` its own messages, `T` its timers, `A` what it tells others.
+#[derive(Clone, Debug)]
+pub enum Event<M, T, A = M> {
+    /// Another actor tells it something.
+    Message {
+        /// Who.
+        from: ActorId,
+        /// What.
+        message: M,
+    },
+    /// A named deadline has passed. The core clears or sets it anew.
+    Timer(T),
+    /// A datagram came (lanes).
+    Datagram {
+        /// Our socket.
+        listener: ListenerId,
+        /// Its source.
+        remote: SocketAddr,
+        /// Its octets.
+        bytes: Bytes,
+    },
+    /// The connection is open (flows); both addresses are known now.
+    Opened {
+        /// The connection.
+        flow: FlowRef,
+    },
+    /// Octets came on the connection (flows).
+    Bytes(Bytes),
+    /// The connection is closed (flows).
+    Closed {
+        /// Why.
+        why: String,
+    },
+    /// The media plane says something (media legs).
+    Media(MediaEvent),
+    /// The node answers a `Lookup`.
+    Answer {
+        /// Token of the question.
+        token: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// There is no such actor, or its inbox is full; the message comes back.
+    Undelivered {
+        /// Who was to be told.
+        to: ActorId,
+        /// What.
+        message: A,
+        /// Why not.
+        why: Undelivered,
+    },
+    /// A child was given up by its supervisor.
+    ChildLost {
+        /// The child.
+        id: ActorId,
+    },
+    /// First event of a core built from its stored form.
+    Restored(Restored),
+}
+
+/// Why a message came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undelivered {
+    /// No actor and no record of that ID, and the message starts none.
+    Absent,
+    /// Its inbox is full.
+    Busy,
+}
+
+/// Why a core was built from its stored form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restored {
+    /// The node was started again: ports, connections and transactions are gone.
+    NodeStart,
+    /// It panicked: the world outside is as it was.
+    Panic,
+    /// It was passive and is needed again: the world outside is as it was.
+    Wake,
+}
+
+/// What the node tells every core with an event: its health, for admission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Room on disk (`cluster.md` §9).
+    pub space: Space,
+    /// The node takes no new work: it drains, or its store is poisoned.
+    pub draining: bool,
+    /// Calls of this node that have not ended.
+    pub calls: u32,
+}
+
+/// Room on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Space {
+    /// Enough.
+    #[default]
+    Ample,
+    /// No new calls and registrations: 503. Tombstones and renewals are kept.
+    Low,
+    /// Read only.
+    Exhausted,
+}
+
+/// What a core sees of the world while it handles one event, and its only way out.
+#[derive(Debug)]
+pub struct Ctx<'a, M, S> {
+    now: Now,
+    me: &'a ActorId,
+    health: Health,
+    site: &'a S,
+    entropy: &'a mut Entropy,
+    actions: &'a mut Vec<Action<M>>,
+}
+
+impl<'a, M, S> Ctx<'a, M, S> {
+    /// Puts a context together (the shell, and tests of cores).
+    pub fn new(
+        now: Now,
+        me: &'a ActorId,
+        health: Health,
+        site: &'a S,
+        entropy: &'a mut Entropy,
+        actions: &'a mut Vec<Action<M>>,
+    ) -> Self {
+        Ctx {
+            now,
+            me,
+            health,
+            site,
+            entropy,
+            actions,
+        }
+    }
+
+    /// Returns the clocks as they were when the event was taken.
+    #[must_use]
+    pub const fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Returns the ID of the actor.
+    #[must_use]
+    pub const fn me(&self) -> &'a ActorId {
+        self.me
+    }
+
+    /// Returns the node's health.
+    #[must_use]
+    pub const fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Returns the configuration.
+    #[must_use]
+    pub const fn site(&self) -> &'a S {
+        self.site
+    }
+
+    /// Returns the actor's own generator.
+    pub fn rng(&mut self) -> &mut Entropy {
+        self.entropy
+    }
+
+    /// Adds an action.
+    pub fn act(&mut self, action: Action<M>) {
+        self.actions.push(action);
+    }
+
+    /// Tells another actor something, behind the commit gate if it is shut.
+    pub fn tell(&mut self, to: ActorId, message: M) {
+        self.act(Action::Tell {
+            to,
+            message,
+            urgent: false,
+        });
+    }
+
+    /// Puts octets on a flow.
+    pub fn send(&mut self, flow: FlowRef, bytes: Bytes) {
+        self.act(Action::Send { flow, bytes });
+    }
+
+    /// Records the actor's part; later actions wait for it.
+    pub fn store_and_gate(&mut self) {
+        self.act(Action::Store(Store::Put { gate: true }));
+    }
+
+    /// Records the actor's part; nothing waits.
+    pub fn store(&mut self) {
+        self.act(Action::Store(Store::Put { gate: false }));
+    }
+
+    /// Asks something of the media plane.
+    pub fn media(&mut self, command: MediaCommand) {
+        self.act(Action::Media(command));
+    }
+
+    /// Asks the node something.
+    pub fn look_up(&mut self, token: u64, what: Lookup) {
+        self.act(Action::Lookup { token, what });
+    }
+
+    /// Notes an event that means nothing in this state.
+    pub fn ignore(&mut self, why: &'static str) {
+        tracing::trace!(actor = %self.me, why, "ignored");
+    }
+}
+
+/// Any core of any kind: the one type the shell runs. Implemented once, in `actors`.
+pub trait Roster: Send + Sized + 'static {
+    /// The one message type of all actors.
+    type Message: Clone + Debug + Send + Sync + 'static;
+    /// The configuration that cores may read.
+    type Site: Send + Sync + 'static;
+
+    /// Builds a new core for `id` if `first` is a message that starts one.
+    fn create(id: &ActorId, first: &Self::Message, site: &Self::Site) -> Option<Self>;
+    /// Builds the core of a connection, lane or console.
+    fn create_system(id: &ActorId, site: &Self::Site) -> Option<Self>;
+    /// Builds a core from its stored form.
+    ///
+    /// # Errors
+    /// If the bytes are no snapshot of that kind.
+    fn restore(id: &ActorId, bytes: &[u8], now: Now) -> Result<Self, RestoreError>;
+    /// Handles an event; `Timer(())` stands for the earliest due deadline.
+    fn handle(
+        &mut self,
+        event: Event<Self::Message, ()>,
+        ctx: &mut Ctx<'_, Self::Message, Self::Site>,
+    );
+    /// Returns the next deadline.
+    fn next_deadline(&self) -> Option<Time>;
+    /// Returns the stored form, versioned.
+    fn snapshot(&self, now: Now) -> Vec<u8>;
+    /// Returns the snapshot for people: JSON, secrets masked.
+    fn view(&self, now: Now) -> serde_json::Value;
+    /// Returns the state in a word or two, for listings.
+    fn state(&self) -> String;
+    /// Returns the quiet time after which the actor may passivate to its record; `None` if never.
+    fn passivates_after(&self) -> Option<Duration>;
+    /// Returns what a trace line says of a message, and its weight in octets.
+    fn describe(message: &Self::Message) -> (String, usize);
+    /// Tells whether a message is a new piece of work that a full node sheds first.
+    fn is_new_work(message: &Self::Message) -> bool;
+}

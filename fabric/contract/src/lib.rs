@@ -1,0 +1,39 @@
+//! What everything stands on: the shape of a core, its actions and its way out, identities, time,
+//! chance, limits and fault classes.
+//!
+//! In: nothing. Out: types that every other crate shares. It does no I/O and knows no protocol.
+
+pub mod action;
+pub mod codec;
+pub mod core;
+pub mod entropy;
+pub mod env;
+pub mod fault;
+pub mod id;
+pub mod keys;
+pub mod limits;
+pub mod media;
+pub mod net;
+pub mod secret;
+pub mod time;
+pub mod token;
+
+#[cfg(test)]
+mod tests;
+
+pub use action::{
+    Action, ActorRow, ActorView, Answer, CallRecord, Emitted, Lookup, NodeView, Store, TraceLine,
+};
+pub use core::{Core, Ctx, Event, Health, RestoreError, Restored, Roster, Space, Undelivered};
+pub use entropy::Entropy;
+pub use env::{Batch, BindError, Env, MediaPlane, MediaSink, NetSink, StoreFault, Work};
+pub use fault::FaultClass;
+pub use id::{
+    ActorId, Boot, CallKey, IdError, IdHasher, Kind, NodeId, NodeInst, RecordKey, SideKey,
+};
+pub use keys::FabricKeys;
+pub use media::{LegConfig, LegCounters, MediaCommand, MediaEvent, MediaRoute};
+pub use net::{FlowRef, ListenerId};
+pub use secret::{Private, Secret};
+pub use time::{Deadlines, Now, StoredDeadline, Time, UtcMillis};
+pub use token::{Token, TokenMaker, TokenUse};

@@ -1,0 +1,161 @@
+//! Every bound of the fabric, with its reason and what happens at it.
+
+/// Octets of one encoded value: a record's parts (64 KiB) and a frame (1 MiB) fit; more is refused.
+pub const CODEC_BYTES_MAX: usize = 1 << 20;
+
+/// Events that wait in the inbox of a call, dialog, media leg or registration; more: `Busy`, the
+/// edge answers 503 with Retry-After (`cluster.md` §11).
+pub const INBOX_EVENTS_MAX: usize = 64;
+
+/// Events that wait in the inbox of a lane: one burst of a full socket buffer; more are dropped,
+/// as the network would, and counted.
+pub const LANE_INBOX_EVENTS_MAX: usize = 65_536;
+
+/// Events that wait in the inbox of a flow or the console; a flow's reader pauses at half of it.
+pub const FLOW_INBOX_EVENTS_MAX: usize = 1_024;
+
+/// Actions that wait behind a shut commit gate (`architecture.md` §2); at the bound the inbox stays
+/// untouched until the commit is safe, so the bound passes on to the sender.
+pub const GATE_ACTIONS_MAX: usize = 64;
+
+/// Events and octets kept in an actor's trace ring (`architecture.md` §7); the oldest go.
+pub const TRACE_EVENTS_MAX: usize = 256;
+/// Octets of message text kept in an actor's trace ring.
+pub const TRACE_BYTES_MAX: usize = 64 * 1024;
+
+/// Restarts of one actor within `RESTART_WINDOW_S` before it backs off.
+pub const RESTARTS_MAX: usize = 5;
+/// Window of the restart intensity, in seconds.
+pub const RESTART_WINDOW_S: u64 = 10;
+/// Longest back-off between restarts, in milliseconds; past `RESTARTS_GIVE_UP` the actor ends.
+pub const RESTART_BACKOFF_MS_MAX: u64 = 2_000;
+/// Restarts within ten windows after which the actor is given up and its parent told.
+pub const RESTARTS_GIVE_UP: usize = 20;
+
+/// Quarantined events kept for the console, a node; the oldest go.
+pub const QUARANTINE_MAX: usize = 128;
+
+/// Octets of all parts of one record (`cluster.md` §8); a commit beyond it is a `Bug`.
+pub const RECORD_BYTES_MAX: usize = 64 * 1024;
+
+/// Parts of one record: a call, its dialogs, their media legs.
+pub const PARTS_PER_RECORD_MAX: usize = 64;
+
+/// Sides of one call: forks of one INVITE included; more targets are not tried.
+pub const SIDES_PER_CALL_MAX: u8 = 16;
+
+/// Bindings of one AoR if the account says nothing (`max_contacts`); one more: 403.
+pub const BINDINGS_PER_AOR: usize = 5;
+/// Bindings an account may be allowed: what still fits a record of 64 KiB.
+pub const BINDINGS_PER_AOR_MAX: usize = 32;
+
+/// Server and client transactions of one lane; more requests get 503, from the oldest completed
+/// ones the answers are forgotten first.
+pub const TRANSACTIONS_PER_LANE_MAX: usize = 65_536;
+
+/// Nonces of one lane whose counts are remembered; the oldest go, their users get stale=true.
+pub const NONCES_PER_LANE_MAX: usize = 65_536;
+
+/// Connections of one listener; more are closed at once.
+pub const CONNECTIONS_MAX: usize = 10_000;
+/// Connections of one source address; more are closed at once (threats.md 8).
+pub const CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
+/// Octets that wait to be written to one connection; more: the connection is closed.
+pub const CONNECTION_WRITE_BYTES_MAX: usize = 1 << 20;
+/// Seconds in which a started message must arrive whole on a connection (threats.md 8).
+pub const HEADER_DEADLINE_S: u64 = 10;
+
+/// Actors of one node; more new ones are refused as overload.
+pub const ACTORS_MAX: usize = 2_000_000;
+
+/// Failed log-ins of one source address in a minute before it gets 403 without a check.
+pub const AUTH_FAILURES_PER_ADDRESS_MAX: u32 = 60;
+/// Source addresses whose failures are counted, a lane; the oldest go.
+pub const AUTH_SOURCES_MAX: usize = 16_384;
+
+/// Rows of one page of the HTTP API.
+pub const PAGE_ROWS_MAX: usize = 1_000;
+/// Octets of the body of an API request.
+pub const API_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Seconds an API request may wait for the console actor; then 504.
+pub const API_WAIT_S: u64 = 5;
+
+/// Octets of an SDP body: what the largest SIP message can carry; more: 413.
+pub const SDP_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Octets of one SDP line, as of one SIP header line; more: the body is refused.
+pub const SDP_LINE_BYTES_MAX: usize = 8 * 1024;
+/// `m=` sections of one SDP body (threats.md 22); more: the body is refused.
+pub const SDP_MEDIA_MAX: usize = 64;
+/// Attributes of one SDP section (threats.md 22); more: the body is refused.
+pub const SDP_ATTRIBUTES_PER_SECTION_MAX: usize = 256;
+/// Codecs of one description of ours: all payload types there are; more are left out.
+pub const SDP_CODECS_MAX: usize = 128;
+
+/// Media legs of one relay table (one worker): every even port there is; more: refused.
+pub const MEDIA_LEGS_MAX: usize = 32_768;
+/// Events of a relay table that wait to be taken: one a leg; more digits are dropped and counted,
+/// all other events are told again by the next packet or tick.
+pub const MEDIA_EVENTS_MAX: usize = 32_768;
+/// Packets of one source and SSRC after which a leg is locked to it (`architecture.md` §5).
+pub const LATCH_PACKETS: u8 = 5;
+/// Milliseconds after an offer or answer in which a better source may still take the latch, and,
+/// with `nat`, any source (`architecture.md` §5).
+pub const LATCH_WINDOW_MS: u64 = 5_000;
+/// Sequence numbers of one reserve (`cluster.md` §7): a jump after a restart stays under 3,000.
+pub const SEQUENCE_BLOCK: u16 = 2_048;
+/// Octets of one RTP or RTCP packet: a UDP datagram on Ethernet; larger ones are dropped.
+pub const RTP_PACKET_BYTES_MAX: usize = 1_500;
+/// RTCP packets read from one compound; more: the compound is dropped.
+pub const RTCP_PACKETS_PER_COMPOUND_MAX: usize = 32;
+
+/// Octets of one SIP message: what a datagram can hold; a larger one is answered 513.
+pub const SIP_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Header fields of one SIP message: four times the longest seen in traces; more: 513.
+pub const SIP_HEADERS_MAX: usize = 128;
+/// Octets of one line of a SIP message, folds included: a full Identity token fits; more: 513.
+pub const SIP_LINE_BYTES_MAX: usize = 8 * 1024;
+/// Proxies in a dialog's route set: more cannot be passed by a message with Max-Forwards 70 and a
+/// Via each; a request with more is refused with 513.
+pub const ROUTES_PER_DIALOG_MAX: usize = 32;
+
+/// Nodes that hold one record (`cluster.md` §3): two may be lost without losing a safe commit's
+/// last copy; a larger set is refused.
+pub const HOLDERS_MAX: usize = 3;
+
+/// Octets of the texts of one binding, so that `BINDINGS_PER_AOR_MAX` of them fit a record; more:
+/// the REGISTER gets 400.
+pub const BINDING_BYTES_MAX: usize = 1_536;
+
+/// Registrations that one connection tells of its end: an outbound proxy's worth; further ones
+/// find out when they send.
+pub const FLOW_WATCHERS_MAX: usize = 65_536;
+/// Seconds in which the first message must come on a new connection; then it is closed.
+pub const FLOW_FIRST_MESSAGE_S: u64 = 60;
+/// Seconds without an octet after which a connection is closed: longer than the longest expiry, so
+/// that a phone that only refreshes its registration stays.
+pub const FLOW_IDLE_S: u64 = 7_500;
+
+/// Requests of the HTTP API that wait for the node's answers, a console; more: 503.
+pub const CONSOLE_PENDING_MAX: usize = 256;
+/// Rows of one page that carries the snapshot of each row.
+pub const DETAIL_ROWS_MAX: usize = 200;
+
+/// Connections that a lane remembers as gone, so that what is still sent there fails at once; the
+/// oldest go, and what is sent there then fails by its own timer.
+pub const GONE_FLOWS_MAX: usize = 4_096;
+/// Due transactions that a lane handles in one go; the rest follows at once, after other events.
+pub const TRANSACTIONS_PER_TICK_MAX: usize = 1_024;
+/// Seconds after which a transaction that nobody has ended is forgotten: no INVITE rings longer.
+pub const TRANSACTION_AGE_S_MAX: u64 = 3_600;
+
+/// CSeq numbers of one recorded block (`cluster.md` §7): one record a block, a skip of at most 15.
+pub const CSEQ_BLOCK: u32 = 16;
+/// Octets of a SIP message that a call keeps, so that both sides with their descriptions fit a
+/// record; a larger INVITE or offer is answered 513, a larger 2xx is acknowledged and ended.
+pub const CALL_MESSAGE_BYTES_MAX: usize = 6 * 1024;
+/// Octets of a record that the forks of a call may fill; targets beyond it are not tried.
+pub const FORKS_BYTES_MAX: usize = 32 * 1024;
+/// Requests of one dialog that wait for their responses; an INFO beyond it is not relayed.
+pub const DIALOG_REQUESTS_MAX: usize = 8;
+/// Messages of a call that wait because an inbox of its own sides was full; more: the call ends.
+pub const CALL_RETELLS_MAX: usize = 16;

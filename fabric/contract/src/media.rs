@@ -1,0 +1,179 @@
+//! The media-plane port of `Env`: what media legs ask, and what they are told.
+//!
+//! Only `media_leg` cores use it. The plane keeps no state that a leg could not give it again:
+//! after a restart `Open` with the recorded port and `Configure` bring a leg back.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::SideKey;
+
+/// What a media leg asks of the plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MediaCommand {
+    /// Binds an RTP port (even) and its RTCP port; answered by `Opened` or `Failed`.
+    Open {
+        /// The leg.
+        leg: SideKey,
+        /// Address to bind.
+        address: IpAddr,
+        /// Port to bind again after a restart; `None` takes a free one of the range.
+        port: Option<u16>,
+        /// Leg whose worker this one shall share, so that packets stay on one core.
+        beside: Option<SideKey>,
+    },
+    /// Replaces what the plane knows of a leg.
+    Configure {
+        /// The leg.
+        leg: SideKey,
+        /// All of it.
+        config: Box<LegConfig>,
+    },
+    /// Allows the block of sequence numbers that `Reserve` asked for: it is recorded now. Without
+    /// it nothing is sent past the end of the last block.
+    Reserved {
+        /// The leg.
+        leg: SideKey,
+        /// As `Reserve` said.
+        sequence_end: u16,
+    },
+    /// Frees the leg's ports.
+    Close {
+        /// The leg.
+        leg: SideKey,
+    },
+}
+
+impl MediaCommand {
+    /// Returns the leg a command is for.
+    #[must_use]
+    pub const fn leg(&self) -> SideKey {
+        match self {
+            MediaCommand::Open { leg, .. }
+            | MediaCommand::Configure { leg, .. }
+            | MediaCommand::Reserved { leg, .. }
+            | MediaCommand::Close { leg } => *leg,
+        }
+    }
+}
+
+/// What the plane knows of one plain RTP leg.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegConfig {
+    /// Where the peer's SDP says it receives RTP; `None` before it is known.
+    pub remote: Option<SocketAddr>,
+    /// Where it receives RTCP (RFC 3605); RTP port + 1 if it does not say.
+    pub remote_rtcp: Option<SocketAddr>,
+    /// Source address of the peer's signalling: RTP may be latched to it (`architecture.md` §5).
+    pub sip_source: Option<IpAddr>,
+    /// The profile's `nat`: other sources may be latched in the first 5 s.
+    pub nat: bool,
+    /// Counts the peer's offers and answers: a new one allows latching again.
+    pub negotiation: u32,
+    /// We send to the peer.
+    pub sends: bool,
+    /// We take packets from the peer.
+    pub receives: bool,
+    /// Payload types: what the peer sends, and what that is on the other leg's wire.
+    pub payloads: Vec<(u8, u8)>,
+    /// Our SSRC toward the peer.
+    pub ssrc: u32,
+    /// First sequence number of ours: the end of the recorded block after a restart. The block of
+    /// `SEQUENCE_BLOCK` numbers from here is recorded with this configuration.
+    pub sequence_start: u16,
+    /// First timestamp we send.
+    pub timestamp_start: u32,
+    /// Payload type of telephone events that the peer sends (RFC 4733).
+    pub dtmf_payload: Option<u8>,
+    /// RTP clock of the chosen codec, in hertz.
+    pub clock_rate: u32,
+    /// Where packets from the peer go.
+    pub route: MediaRoute,
+    /// Silence after which `Timeout` is told; `None` never.
+    pub timeout: Option<Duration>,
+}
+
+/// Where packets of a leg go, or come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MediaRoute {
+    /// To the leg of the other side.
+    Relay(SideKey),
+    /// Back to the peer.
+    Echo,
+    /// A tone toward the peer.
+    Tone {
+        /// Frequency.
+        hertz: u32,
+        /// Level, in dBm0 (0 or less).
+        level_dbm0: i32,
+        /// Payload type it is sent as: 0 (PCMU) or 8 (PCMA).
+        payload: u8,
+    },
+    /// Nowhere: on hold, or not joined yet.
+    Drop,
+}
+
+/// What the plane tells a media leg.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum MediaEvent {
+    /// The ports are bound.
+    Opened {
+        /// Local RTP address; RTCP is one port higher.
+        rtp: SocketAddr,
+    },
+    /// The ports could not be bound.
+    Failed {
+        /// What was tried and why it failed.
+        why: String,
+    },
+    /// The first packet of the peer came, or the first after a restart.
+    FirstPacket {
+        /// Its source.
+        from: SocketAddr,
+    },
+    /// Packets now go to this source instead of the signalled address.
+    Latched {
+        /// The source.
+        to: SocketAddr,
+    },
+    /// A telephone event ended (RFC 4733).
+    Digit {
+        /// `0`–`9`, `*`, `#`, `A`–`D`.
+        digit: char,
+        /// Duration in RTP clock ticks.
+        duration: u16,
+    },
+    /// Nothing was heard for the configured time.
+    Timeout,
+    /// The current block of sequence numbers is three quarters used: record this one (its end is
+    /// where a restart goes on, `cluster.md` §7).
+    Reserve {
+        /// First sequence number after the new block.
+        sequence_end: u16,
+        /// Last timestamp sent; a restart goes on from it by the time that passed.
+        timestamp: u32,
+    },
+    /// Counters, when the leg closes and on demand.
+    Counted(LegCounters),
+}
+
+/// Counters of one leg.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegCounters {
+    /// RTP packets taken from the peer.
+    pub packets_in: u64,
+    /// Their octets, headers included.
+    pub octets_in: u64,
+    /// RTP packets sent to the peer.
+    pub packets_out: u64,
+    /// Their octets, headers included.
+    pub octets_out: u64,
+    /// Packets dropped by the latching rules.
+    pub refused: u64,
+    /// Packets missing in the peer's sequence (RFC 3550 §6.4.1, never below 0).
+    pub lost: u64,
+    /// Interarrival jitter in RTP clock ticks (RFC 3550 §6.4.1).
+    pub jitter: u32,
+}

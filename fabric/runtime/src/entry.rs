@@ -1,0 +1,220 @@
+//! One actor as the fabric knows it: its inbox, which outlives panics of its core and deaths of its
+//! ractor actor, and what a listing shows.
+//!
+//! In: events of anybody. Out: the same, in order, to the shell. Bound by kind (`limits.rs`); what
+//! the runtime itself has to say (commits, verdicts, questions) goes first and is not bounded away:
+//! it is as much as the actor has caused.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use contract::core::{Event, Roster};
+use contract::limits::{FLOW_INBOX_EVENTS_MAX, INBOX_EVENTS_MAX, LANE_INBOX_EVENTS_MAX};
+use contract::{ActorId, Kind, StoreFault, Time};
+use ractor::ActorRef;
+use tokio::sync::Notify;
+
+use crate::gate::Ticket;
+use crate::intensity::Verdict;
+use crate::ring::Ring;
+use crate::shell::Wake;
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is in the inbox.
+    Accepted,
+    /// The inbox is full.
+    Busy,
+    /// There is no such actor.
+    Absent,
+}
+
+/// What the runtime tells a shell.
+#[derive(Debug)]
+pub(crate) enum Side {
+    /// A gated commit ended.
+    Committed { ticket: Ticket, result: Result<(), StoreFault> },
+    /// The supervisor has judged a panic.
+    Judged(Verdict),
+    /// Somebody asks for a view.
+    Inspect { asker: ActorId, token: u64 },
+    /// End without a word.
+    End,
+}
+
+struct Inbox<R: Roster> {
+    events: VecDeque<Event<R::Message, ()>>,
+    side: VecDeque<Side>,
+    closed: bool,
+}
+
+/// What a listing shows, written by the shell.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Status {
+    pub(crate) state: String,
+    pub(crate) epoch: u64,
+    pub(crate) sequence: u64,
+    pub(crate) deadline: Option<Time>,
+    pub(crate) children: Vec<ActorId>,
+    pub(crate) quarantined: Vec<String>,
+}
+
+pub(crate) struct Entry<R: Roster> {
+    pub(crate) id: ActorId,
+    pub(crate) parent: Option<ActorId>,
+    inbox: Mutex<Inbox<R>>,
+    scheduled: AtomicBool,
+    cell: Mutex<Option<ActorRef<Wake>>>,
+    status: Mutex<Status>,
+    pub(crate) ring: Mutex<Ring<R>>,
+    pub(crate) restarts: AtomicU32,
+    /// Commits that the store has not answered.
+    pub(crate) under_way: AtomicU32,
+    /// The children of its record are in the table.
+    pub(crate) has_children: AtomicBool,
+    pub(crate) room: Notify,
+}
+
+fn cap(kind: Kind) -> usize {
+    match kind {
+        Kind::Registration | Kind::Call | Kind::Dialog | Kind::MediaLeg | Kind::Gateway => {
+            INBOX_EVENTS_MAX
+        }
+        Kind::Flow | Kind::Console | Kind::Member => FLOW_INBOX_EVENTS_MAX,
+        Kind::Lane => LANE_INBOX_EVENTS_MAX,
+    }
+}
+
+impl<R: Roster> Entry<R> {
+    pub(crate) fn new(id: ActorId, parent: Option<ActorId>) -> Arc<Self> {
+        Arc::new(Entry {
+            id,
+            parent,
+            inbox: Mutex::new(Inbox {
+                events: VecDeque::new(),
+                side: VecDeque::new(),
+                closed: false,
+            }),
+            scheduled: AtomicBool::new(false),
+            cell: Mutex::new(None),
+            status: Mutex::new(Status::default()),
+            ring: Mutex::new(Ring::new()),
+            restarts: AtomicU32::new(0),
+            under_way: AtomicU32::new(0),
+            has_children: AtomicBool::new(false),
+            room: Notify::new(),
+        })
+    }
+
+    fn inbox(&self) -> MutexGuard<'_, Inbox<R>> {
+        self.inbox.lock().expect("no holder of an inbox panics")
+    }
+
+    pub(crate) fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().expect("no holder of a status panics")
+    }
+
+    pub(crate) fn cell(&self) -> Option<ActorRef<Wake>> {
+        self.cell.lock().expect("no holder of a cell panics").clone()
+    }
+
+    pub(crate) fn set_cell(&self, cell: ActorRef<Wake>) {
+        *self.cell.lock().expect("no holder of a cell panics") = Some(cell);
+    }
+
+    /// Puts an event into the inbox; gives it back if it does not fit or the actor is gone.
+    pub(crate) fn push(
+        &self,
+        event: Event<R::Message, ()>,
+    ) -> Result<(), (Event<R::Message, ()>, Delivery)> {
+        {
+            let mut inbox = self.inbox();
+            if inbox.closed {
+                return Err((event, Delivery::Absent));
+            }
+            if inbox.events.len() >= cap(self.id.kind()) {
+                return Err((event, Delivery::Busy));
+            }
+            inbox.events.push_back(event);
+        }
+        self.schedule();
+        Ok(())
+    }
+
+    /// Tells the shell something before all events.
+    pub(crate) fn push_side(&self, side: Side) {
+        self.inbox().side.push_back(side);
+        self.schedule();
+    }
+
+    /// Wakes the shell, once for any number of events.
+    pub(crate) fn schedule(&self) {
+        if !self.scheduled.swap(true, Ordering::SeqCst)
+            && let Some(cell) = self.cell()
+        {
+            // An actor that is gone needs no waking.
+            let _ = cell.cast(Wake::Run);
+        }
+    }
+
+    /// The shell runs: what comes from now on wakes it again.
+    pub(crate) fn unschedule(&self) {
+        self.scheduled.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn pop_side(&self) -> Option<Side> {
+        self.inbox().side.pop_front()
+    }
+
+    pub(crate) fn pop(&self) -> Option<Event<R::Message, ()>> {
+        let (event, is_half_empty) = {
+            let mut inbox = self.inbox();
+            let event = inbox.events.pop_front();
+            (event, inbox.events.len() < cap(self.id.kind()) / 2)
+        };
+        if is_half_empty {
+            self.room.notify_waiters();
+        }
+        event
+    }
+
+    /// Looks at the first message, for making the core.
+    pub(crate) fn first_message(&self) -> Option<R::Message> {
+        match self.inbox().events.front() {
+            Some(Event::Message { message, .. }) => Some(message.clone()),
+            Some(_) | None => None,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        let inbox = self.inbox();
+        inbox.events.len() + inbox.side.len()
+    }
+
+    /// Tells whether the inbox is over half full.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.inbox().events.len() > cap(self.id.kind()) / 2
+    }
+
+    /// Closes the inbox if it is empty; then nothing gets in any more.
+    pub(crate) fn close_if_empty(&self) -> bool {
+        let mut inbox = self.inbox();
+        if inbox.events.is_empty() && inbox.side.is_empty() {
+            inbox.closed = true;
+        }
+        inbox.closed
+    }
+
+    /// Closes the inbox and gives what is in it.
+    pub(crate) fn close(&self) -> Vec<Event<R::Message, ()>> {
+        let events = {
+            let mut inbox = self.inbox();
+            inbox.closed = true;
+            std::mem::take(&mut inbox.events)
+        };
+        self.room.notify_waiters();
+        events.into()
+    }
+}

@@ -1,0 +1,224 @@
+//! The two ends of a life: beginning (from a record, from a message, as part of the node) and
+//! passivation to the record.
+//!
+//! In: an entry whose shell runs for the first time, or has been quiet. Out: a core, or an empty
+//! place in the table. A passive actor costs its record and one entry of the deadline index.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use contract::action::Store;
+use contract::core::{Event, Restored, Roster};
+use contract::{ActorId, Kind, Now};
+
+use crate::entry::{Entry, Side};
+use crate::fabric::Origin;
+use crate::records::Found;
+use crate::shell::{Given, State};
+
+impl<R: Roster> State<R> {
+    /// Builds the core; false if there is nothing to build it from.
+    pub(crate) fn begin(&mut self) -> bool {
+        let id = self.entry.id.clone();
+        if let Some(Given { part, why }) = self.given() {
+            return self.restore(&part, why);
+        }
+        if !id.kind().is_recorded() {
+            self.core = R::create_system(&id, &self.fabric.site());
+            return self.core.is_some();
+        }
+        if id.record_owner() != id {
+            return self.create();
+        }
+        let store = self.fabric.env().store();
+        let found = self.fabric.inner.records.open(store.as_ref(), &id);
+        match found {
+            Ok(Found::Nothing(fence, has_ended)) => {
+                if has_ended {
+                    self.clear_tombstone();
+                }
+                // A call is made by one INVITE: what comes after its end starts no second one.
+                let may_begin = !(has_ended && id.kind() == Kind::Call);
+                let created = may_begin && self.create();
+                if created {
+                    self.fabric.inner.records.begin(&id, fence);
+                    self.entry.has_children.store(true, Ordering::SeqCst);
+                } else {
+                    self.release_sides(&BTreeMap::new());
+                }
+                created
+            }
+            Ok(Found::Record { parts, claim, is_from_former_life }) => {
+                self.forget_passive_deadline();
+                if let Some(claim) = claim {
+                    self.commit_claim(claim.batch);
+                }
+                let why = if is_from_former_life { Restored::NodeStart } else { Restored::Wake };
+                self.adopt(&parts, why)
+            }
+            Err(error) => {
+                tracing::error!(%error, "a record cannot be read");
+                self.release_sides(&BTreeMap::new());
+                false
+            }
+        }
+    }
+
+    fn create(&mut self) -> bool {
+        let Some(first) = self.entry.first_message() else { return false };
+        self.core = R::create(&self.entry.id, &first, &self.fabric.site());
+        self.first = Some(first);
+        self.core.is_some()
+    }
+
+    fn restore(&mut self, part: &Bytes, why: Restored) -> bool {
+        let now = self.fabric.now();
+        match R::restore(&self.entry.id, part, now) {
+            Ok(core) => {
+                self.core = Some(core);
+                self.stored_at = Some(now);
+                self.take(Event::Restored(why));
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "a part cannot be restored");
+                false
+            }
+        }
+    }
+
+    /// Restores the own part, then starts every side of the record.
+    fn adopt(&mut self, parts: &BTreeMap<ActorId, Bytes>, why: Restored) -> bool {
+        let id = self.entry.id.clone();
+        let own = parts.get(&id).cloned();
+        let sides: BTreeMap<_, _> = parts.iter().filter(|(part, _)| **part != id).collect();
+        self.entry.status().children = sides.keys().map(|side| (*side).clone()).collect();
+        for (side, part) in &sides {
+            let entry = Entry::new((*side).clone(), Some(id.clone()));
+            let entry = match self.fabric.enlist(&entry) {
+                Ok(()) => entry,
+                Err(waiting) => waiting,
+            };
+            self.fabric.launch(&entry, Some(Given { part: (*part).clone(), why }));
+        }
+        self.entry.has_children.store(true, Ordering::SeqCst);
+        self.release_sides(parts);
+        match own {
+            Some(part) => self.restore(&part, why),
+            None => {
+                tracing::error!("a record without its owner's part");
+                false
+            }
+        }
+    }
+
+    /// Gives back what waits for sides that the record does not have.
+    fn release_sides(&self, parts: &BTreeMap<ActorId, Bytes>) {
+        let Some(call) = self.entry.id.call() else { return };
+        let waiting: Vec<Arc<Entry<R>>> = [Kind::Dialog, Kind::MediaLeg]
+            .into_iter()
+            .flat_map(|kind| {
+                let table = self.fabric.table(kind).read().expect("no holder of a table panics");
+                let of_call = |id: &ActorId| id.call() == Some(call);
+                let (from, to) = match kind {
+                    Kind::Dialog => (ActorId::Dialog(call.side(1)), ActorId::Dialog(call.side(255))),
+                    Kind::Registration
+                    | Kind::Call
+                    | Kind::MediaLeg
+                    | Kind::Gateway
+                    | Kind::Flow
+                    | Kind::Lane
+                    | Kind::Console
+                    | Kind::Member => {
+                        (ActorId::MediaLeg(call.side(1)), ActorId::MediaLeg(call.side(255)))
+                    }
+                };
+                let sides = table.range(from..=to).filter(|(id, _)| of_call(id));
+                sides.map(|(_, entry)| Arc::clone(entry)).collect::<Vec<_>>()
+            })
+            .filter(|entry| entry.cell().is_none() && !parts.contains_key(&entry.id))
+            .collect();
+        for entry in waiting {
+            self.fabric.delist(&entry);
+            for event in entry.close() {
+                if let Event::Message { from, message } = event {
+                    let why = contract::core::Undelivered::Absent;
+                    self.fabric.bounce(&from, entry.id.clone(), message, why);
+                }
+            }
+        }
+    }
+
+    /// The claim of a new epoch must be safe before any effect (`cluster.md` §7).
+    fn commit_claim(&mut self, batch: contract::Batch) {
+        let ticket = self.gate.shut();
+        let entry = Arc::clone(&self.entry);
+        let done = move |result| entry.push_side(Side::Committed { ticket, result });
+        self.fabric.env().store().commit(batch, Box::new(done));
+    }
+
+    fn forget_passive_deadline(&self) {
+        let id = &self.entry.id;
+        let records = &self.fabric.inner.records;
+        let deadline = records.change(id, |owned| owned.header().deadline()).flatten();
+        if let Some(deadline) = deadline {
+            self.fabric.inner.index.clear_passive(id, deadline);
+        }
+    }
+
+    /// Removes a tombstone that has been kept long enough, or looks again when it has.
+    fn clear_tombstone(&self) {
+        let (fabric, id) = (&self.fabric, &self.entry.id);
+        let ids = fabric.inner.records.ids();
+        let store = fabric.env().store();
+        let Ok(Some(loaded)) = cluster::load(store.as_ref(), ids, id) else { return };
+        if loaded.header.expires <= fabric.now().utc {
+            fabric.commit_lazily(cluster::forget(&loaded.header, ids));
+        } else {
+            fabric.inner.index.set_passive(id, loaded.header.expires);
+        }
+    }
+
+    /// Leaves the table for the record if the core allows it and nothing is under way.
+    pub(crate) fn passivate_if_quiet(&mut self, now: Now) -> bool {
+        let Some(core) = &self.core else { return false };
+        let Some(after) = core.passivates_after() else { return false };
+        let is_quiet = now.mono >= self.quiet_since + after
+            && self.gate.is_open()
+            && self.entry.under_way.load(Ordering::Relaxed) == 0
+            && core.next_deadline().is_none_or(|at| at > now.mono);
+        if !is_quiet {
+            return false;
+        }
+        let id = self.entry.id.clone();
+        let stored = self.fabric.inner.records.last(&id);
+        if !self.has_ended_record {
+            let same = self.stored_at.map(|at| core.snapshot(at));
+            let is_stored = stored.is_some() && same.as_deref() == stored.as_deref();
+            if stored.is_some() && !is_stored {
+                // What has changed since is recorded first; the next quiet moment finds it stored.
+                let part = Bytes::from(core.snapshot(now));
+                let deadline = core.next_deadline().map(|at| now.utc.after(at.since(now.mono)));
+                let origin = Origin { id: &id, part: Some(&part), deadline, ticket: None };
+                self.fabric.store(&origin, Store::Put { gate: false });
+                self.stored_at = Some(now);
+                self.quiet_since = now.mono;
+                return false;
+            }
+        }
+        if !self.entry.close_if_empty() {
+            return false;
+        }
+        let deadline = self.fabric.inner.records.change(&id, |owned| {
+            let header = owned.header();
+            if header.is_ended() { None } else { header.deadline() }
+        });
+        if let Some(Some(deadline)) = deadline {
+            self.fabric.inner.index.set_passive(&id, deadline);
+        }
+        self.finish();
+        true
+    }
+}

@@ -1,0 +1,498 @@
+//! The configuration: one typed [`Config`], read from layers, checked before anything starts.
+//!
+//! In: the embedded default, files, `--set`. Out: a [`Loaded`] configuration, or the file, key, value
+//! and allowed range of what is wrong (exit code 2). To add a key: a field here, a line in
+//! `schema.rs`, a documented line in `cluster-config/default.toml`; a test holds the three together.
+
+mod address;
+mod credential;
+mod initial;
+mod overlay;
+mod print;
+mod rules;
+mod schema;
+mod site;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+
+use contract::{FaultClass, Secret};
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+pub use address::{Interfaces, Listen, Network, RtpPorts};
+pub use credential::{SecretFileError, administrator_token, cluster_key, read_token};
+pub use initial::{Initial, InitialError, initial};
+pub use overlay::Origins;
+pub use print::{defaults, effective};
+pub use rules::{ListenerPlan, Plan, Protocol};
+pub use site::{SiteKeys, to_site};
+
+/// The embedded default: values, then the demo part.
+pub const DEFAULT: &str = include_str!("../../../cluster-config/default.toml");
+
+/// Name of the embedded default in refusals.
+pub const DEFAULT_NAME: &str = "the built-in default";
+
+/// Where the demo part begins.
+const DEMO_MARK: &str = "#== demo";
+
+/// The configuration of one node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// This node.
+    pub node: Node,
+    /// Its cluster.
+    pub cluster: Cluster,
+    /// Sets of SIP listeners.
+    #[serde(default)]
+    pub profile: Vec<Profile>,
+    /// The media plane.
+    pub media: Media,
+    /// The HTTP door.
+    pub http: Http,
+    /// Limits and timers.
+    pub limits: Limits,
+    /// The log.
+    pub log: Log,
+    /// Tenants; the first is the default one.
+    #[serde(default)]
+    pub domain: Vec<Domain>,
+    /// Accounts.
+    #[serde(default)]
+    pub user: Vec<User>,
+    /// Routes, first match wins.
+    #[serde(default)]
+    pub route: Vec<Route>,
+}
+
+/// `[node]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub id: NodeNumber,
+    /// Folder of its state.
+    pub data: PathBuf,
+    /// Public address where a profile says none.
+    pub advertise: Option<String>,
+}
+
+/// `node.id`: a number, or `"auto"`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum NodeNumber {
+    /// Said.
+    Number(u16),
+    /// `auto`: the number the name ends in, else 1.
+    Word(String),
+}
+
+/// `[cluster]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// File of the cluster's secret, from the data folder.
+    pub secret_file: PathBuf,
+}
+
+/// `[[profile]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// UDP listeners.
+    #[serde(default)]
+    pub udp: Vec<String>,
+    /// TCP listeners.
+    #[serde(default)]
+    pub tcp: Vec<String>,
+    /// `digest` or `none`.
+    #[serde(default)]
+    pub auth: Auth,
+    /// Media may come from any source in its first 5 s.
+    #[serde(default)]
+    pub nat: bool,
+    /// Networks that may send here; empty: all.
+    #[serde(default)]
+    pub acl: Vec<String>,
+    /// Address of Via and Contact.
+    pub advertise: Option<String>,
+    /// Address of SDP.
+    pub rtp_advertise: Option<String>,
+}
+
+/// `profile.auth`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Auth {
+    /// Digest access authentication.
+    #[default]
+    Digest,
+    /// Not at all.
+    None,
+}
+
+/// `[media]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Media {
+    /// Ports of plain RTP legs.
+    pub rtp_ports: String,
+    /// Threads; 0: one a processor.
+    pub workers: u16,
+    /// Silence that ends a call, in seconds.
+    pub rtp_timeout_s: u64,
+    /// The same on hold, in seconds.
+    pub rtp_hold_timeout_s: u64,
+    /// Codecs offered, best first.
+    pub codecs: Vec<String>,
+}
+
+/// `[http]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Http {
+    /// Listeners.
+    pub listen: Vec<String>,
+    /// Host names it answers to, besides its own.
+    pub hosts: Vec<String>,
+    /// Origins of pages that may ask, besides its own.
+    pub origins: Vec<String>,
+}
+
+/// `[limits]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Calls of this node at a time.
+    pub calls: u32,
+    /// Longest ringing, in seconds.
+    pub ring_timeout_s: u64,
+    /// Longest call, in seconds; 0 without limit.
+    pub call_max_s: u64,
+    /// Shortest expiry granted, in seconds.
+    pub expires_min_s: u64,
+    /// Expiry if none is asked for, in seconds.
+    pub expires_default_s: u64,
+    /// Longest expiry granted, in seconds.
+    pub expires_max_s: u64,
+}
+
+/// `[log]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Level or filter.
+    pub level: String,
+    /// Form of a line.
+    pub format: LogFormat,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// `[[domain]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Domain {
+    /// Its name.
+    pub name: String,
+    /// What it may use.
+    #[serde(default)]
+    pub limits: DomainLimits,
+}
+
+/// `domain.limits`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DomainLimits {
+    /// Calls at a time; 0 without limit.
+    pub calls: u32,
+}
+
+/// `[[user]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// User part of its address of record.
+    pub name: String,
+    /// Its domain; the first one if it says none.
+    pub domain: Option<String>,
+    /// Password.
+    pub password: Option<Secret>,
+    /// File of the password.
+    pub password_file: Option<PathBuf>,
+    /// Hash of name, realm and password.
+    pub ha1: Option<Secret>,
+    /// Shown to callees.
+    pub display: Option<String>,
+    /// Phones at a time.
+    #[serde(default = "max_contacts")]
+    pub max_contacts: usize,
+}
+
+const fn max_contacts() -> usize {
+    contract::limits::BINDINGS_PER_AOR
+}
+
+/// `[[route]]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// Its name.
+    pub name: String,
+    /// Its domain; the first one if it says none.
+    pub domain: Option<String>,
+    /// Profile the call came in on.
+    pub profile: Option<String>,
+    /// What it matches.
+    #[serde(rename = "match")]
+    pub matches: Match,
+    /// What is done.
+    #[serde(rename = "do")]
+    pub steps: Vec<Step>,
+    /// Whether sound passes here.
+    #[serde(default)]
+    pub media: RouteMedia,
+}
+
+/// `route.match`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    /// Regular expression for what is dialled.
+    pub destination: String,
+}
+
+/// One of `route.do`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Step {
+    /// Answers the caller (`false`: does nothing).
+    Answer(bool),
+    /// Calls a target and joins both.
+    Bridge(String),
+    /// Sends the caller's sound back (`false`: does nothing).
+    Echo(bool),
+    /// Sends a tone.
+    Tone(Tone),
+    /// Ends the call.
+    Hangup(String),
+    /// Writes a line to the log.
+    Log(String),
+}
+
+/// A tone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tone {
+    /// Frequency.
+    pub hertz: u32,
+    /// Level in dBm0.
+    pub level_dbm0: i32,
+}
+
+/// `route.media`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RouteMedia {
+    /// Sound passes through this node.
+    #[default]
+    Anchor,
+    /// SDP is passed on, no leg is opened.
+    Bypass,
+}
+
+/// Why the configuration is refused: always the operator's input.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file cannot be read.
+    #[error("{file}: {why}")]
+    File {
+        /// The file.
+        file: String,
+        /// What the system said.
+        why: String,
+    },
+    /// A file is no TOML.
+    #[error("{file}: {why}")]
+    Syntax {
+        /// The file.
+        file: String,
+        /// What and where, as the reader of TOML says it.
+        why: String,
+    },
+    /// A key that there is not.
+    #[error("{file}: unknown key `{key}`; allowed: {allowed}")]
+    UnknownKey {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// The keys there are in its place.
+        allowed: String,
+    },
+    /// A value that is not allowed.
+    #[error("{file}: `{key}` = {value} is not allowed; allowed: {allowed}")]
+    Value {
+        /// The file.
+        file: String,
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+        /// The range, or what would be right.
+        allowed: String,
+    },
+}
+
+impl ConfigError {
+    /// Tells whose fault it is.
+    #[must_use]
+    pub const fn class(&self) -> FaultClass {
+        FaultClass::Config
+    }
+}
+
+/// What to load.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Files, later ones over earlier ones.
+    pub files: Vec<PathBuf>,
+    /// The demo part also with files.
+    pub demo: bool,
+    /// `key=value`, over all files.
+    pub sets: Vec<String>,
+}
+
+/// A configuration that has been read, with what is needed to name what is wrong in it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The typed form.
+    pub config: Config,
+    /// The same as TOML, for printing.
+    pub table: Table,
+    /// Which layer said what.
+    pub origins: Origins,
+    /// What it makes the node do: listeners, folders, numbers.
+    pub plan: Plan,
+}
+
+/// Splits the embedded default into values and demo.
+#[must_use]
+pub(crate) fn default_parts() -> (&'static str, &'static str) {
+    let at = DEFAULT
+        .find(DEMO_MARK)
+        .expect("the embedded default has a demo part");
+    DEFAULT.split_at(at)
+}
+
+/// Reads, lays over one another and checks.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub fn load(sources: &Sources, interfaces: &Interfaces) -> Result<Loaded, ConfigError> {
+    let (table, origins) = read_layers(sources)?;
+    let config = typed(&table, &origins)?;
+    let plan = rules::check(&config, &origins, interfaces)?;
+    Ok(Loaded {
+        config,
+        table,
+        origins,
+        plan,
+    })
+}
+
+fn read_layers(sources: &Sources) -> Result<(Table, Origins), ConfigError> {
+    let mut table = Table::new();
+    let mut origins = Origins::default();
+    let (values, demo) = default_parts();
+    overlay::lay(
+        &mut table,
+        parse(values, DEFAULT_NAME)?,
+        DEFAULT_NAME,
+        &mut origins,
+    )?;
+    if sources.demo || sources.files.is_empty() {
+        overlay::lay(
+            &mut table,
+            parse(demo, DEFAULT_NAME)?,
+            DEFAULT_NAME,
+            &mut origins,
+        )?;
+    }
+    for path in &sources.files {
+        let file = path.display().to_string();
+        overlay::lay(&mut table, read_file(path)?, &file, &mut origins)?;
+    }
+    for text in &sources.sets {
+        overlay::lay(&mut table, overlay::read_set(text)?, "--set", &mut origins)?;
+    }
+    Ok((table, origins))
+}
+
+fn parse(text: &str, file: &str) -> Result<Table, ConfigError> {
+    text.parse()
+        .map_err(|error: toml::de::Error| ConfigError::Syntax {
+            file: file.to_owned(),
+            why: error.message().to_owned() + &line_of(text, error.span()),
+        })
+}
+
+/// The reader's own message quotes the line, which may hold a password: the number must do.
+fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let Some(before) = span.and_then(|span| text.get(..span.start)) else {
+        return String::new();
+    };
+    format!(" (line {})", before.matches('\n').count() + 1)
+}
+
+fn read_file(path: &Path) -> Result<Table, ConfigError> {
+    let file = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| ConfigError::File {
+        file: file.clone(),
+        why: error.to_string(),
+    })?;
+    parse(&text, &file)
+}
+
+fn typed(table: &Table, origins: &Origins) -> Result<Config, ConfigError> {
+    // Ranges and names are checked by now; what may still be missing are required keys of entries.
+    for (list, wanted) in [("route", ["match", "do"])] {
+        let entries = table.get(list).and_then(toml::Value::as_array);
+        for entry in entries.into_iter().flatten() {
+            let name = entry
+                .get("name")
+                .and_then(toml::Value::as_str)
+                .unwrap_or_default();
+            if let Some(missing) = wanted.iter().find(|key| entry.get(**key).is_none()) {
+                return Err(ConfigError::Value {
+                    file: origins.file(&format!("{list}.{name}")).to_owned(),
+                    key: format!("{list}.{name}.{missing}"),
+                    value: "(nothing)".to_owned(),
+                    allowed: "it must be set".to_owned(),
+                });
+            }
+        }
+    }
+    table
+        .clone()
+        .try_into()
+        .map_err(|error: toml::de::Error| ConfigError::Syntax {
+            file: "the configuration".to_owned(),
+            why: error.message().to_owned(),
+        })
+}

@@ -1,0 +1,416 @@
+//! What keys must be to one another, and what the configuration makes the node do.
+//!
+//! In: a typed configuration whose values are in range. Out: a [`Plan`], or a refusal. Safe by
+//! default: what would open the node to strangers by accident is refused (threats.md 12).
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use contract::{NodeId, Secret};
+
+use super::address::{Interfaces, Listen, Network, RtpPorts, advertised};
+use super::overlay::Origins;
+use super::{Auth, Config, ConfigError, NodeNumber, Profile, Step, User, credential, site};
+
+/// Transport of a SIP listener.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// Datagrams.
+    Udp,
+    /// Connections.
+    Tcp,
+}
+
+impl Protocol {
+    /// Returns its word, which is also its key in a profile.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Protocol::Udp => "udp",
+            Protocol::Tcp => "tcp",
+        }
+    }
+}
+
+/// One SIP listener to bind; its number is its place in the plan.
+#[derive(Clone, Debug)]
+pub struct ListenerPlan {
+    /// Profile it belongs to.
+    pub profile: String,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Address to bind.
+    pub local: SocketAddr,
+    /// Address of Via and Contact; the port is the bound one if it says none.
+    pub advertise: (IpAddr, Option<u16>),
+    /// Address of SDP.
+    pub rtp_advertise: IpAddr,
+    /// How requests prove who they are from.
+    pub auth: Auth,
+    /// Media may come from any source in its first 5 s.
+    pub nat: bool,
+    /// Networks that may send here; empty: all.
+    pub acl: Vec<Network>,
+    /// Key it is from, for refusals.
+    pub key: String,
+    /// Layer it is from, for refusals.
+    pub file: String,
+}
+
+/// What the configuration makes the node do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Its number.
+    pub node: NodeId,
+    /// SIP listeners.
+    pub listeners: Vec<ListenerPlan>,
+    /// HTTP listeners, with the layer they are from.
+    pub http: Vec<(SocketAddr, String)>,
+    /// Ports of plain RTP legs.
+    pub rtp_ports: RtpPorts,
+    /// Folder of the state.
+    pub data: PathBuf,
+    /// File of the cluster's secret.
+    pub secret_file: PathBuf,
+    /// Passwords of accounts, in the order of `config.user`; hashes stay where they are.
+    pub passwords: Vec<Option<Secret>>,
+}
+
+struct Check<'a> {
+    config: &'a Config,
+    origins: &'a Origins,
+    interfaces: &'a Interfaces,
+}
+
+/// Checks the whole and plans.
+///
+/// # Errors
+/// The first rule that is broken.
+pub(super) fn check(
+    config: &Config,
+    origins: &Origins,
+    interfaces: &Interfaces,
+) -> Result<Plan, ConfigError> {
+    let check = Check {
+        config,
+        origins,
+        interfaces,
+    };
+    check.domains()?;
+    check.expiries()?;
+    let passwords = check.users()?;
+    check.routes()?;
+    let listeners = check.listeners()?;
+    check.exposure(&listeners, &passwords)?;
+    let data = config.node.data.clone();
+    Ok(Plan {
+        node: number(config),
+        listeners,
+        http: check.http()?,
+        rtp_ports: check.rtp_ports()?,
+        secret_file: data.join(&config.cluster.secret_file),
+        data,
+        passwords,
+    })
+}
+
+fn number(config: &Config) -> NodeId {
+    match &config.node.id {
+        NodeNumber::Number(number) => NodeId(*number),
+        NodeNumber::Word(_) => {
+            let digits = config
+                .node
+                .name
+                .rsplit(|letter: char| !letter.is_ascii_digit())
+                .next();
+            NodeId(digits.and_then(|digits| digits.parse().ok()).unwrap_or(1))
+        }
+    }
+}
+
+impl Check<'_> {
+    fn refusal<T>(&self, key: &str, value: &str, allowed: &str) -> Result<T, ConfigError> {
+        Err(ConfigError::Value {
+            file: self.origins.file(key).to_owned(),
+            key: key.to_owned(),
+            value: value.to_owned(),
+            allowed: allowed.to_owned(),
+        })
+    }
+
+    fn domains(&self) -> Result<(), ConfigError> {
+        if self.config.domain.is_empty() {
+            return self.refusal(
+                "domain",
+                "(nothing)",
+                "at least one [[domain]] with a `name`",
+            );
+        }
+        Ok(())
+    }
+
+    fn has_domain(&self, key: &str, domain: Option<&str>) -> Result<(), ConfigError> {
+        let Some(domain) = domain else { return Ok(()) };
+        let mut known = self.config.domain.iter().map(|known| known.name.as_str());
+        if known.any(|known| known.eq_ignore_ascii_case(domain)) {
+            return Ok(());
+        }
+        self.refusal(&format!("{key}.domain"), domain, "the name of a [[domain]]")
+    }
+
+    fn expiries(&self) -> Result<(), ConfigError> {
+        let limits = &self.config.limits;
+        if limits.expires_min_s > limits.expires_default_s {
+            let allowed = format!("{} (expires_min_s) or more", limits.expires_min_s);
+            let value = limits.expires_default_s.to_string();
+            return self.refusal("limits.expires_default_s", &value, &allowed);
+        }
+        if limits.expires_default_s > limits.expires_max_s {
+            let allowed = format!("{} (expires_default_s) or more", limits.expires_default_s);
+            let value = limits.expires_max_s.to_string();
+            return self.refusal("limits.expires_max_s", &value, &allowed);
+        }
+        Ok(())
+    }
+
+    fn users(&self) -> Result<Vec<Option<Secret>>, ConfigError> {
+        let mut passwords = Vec::with_capacity(self.config.user.len());
+        for user in &self.config.user {
+            let key = format!("user.{}", user.name);
+            self.has_domain(&key, user.domain.as_deref())?;
+            passwords.push(self.password(user, &key)?);
+        }
+        Ok(passwords)
+    }
+
+    fn password(&self, user: &User, key: &str) -> Result<Option<Secret>, ConfigError> {
+        match (&user.password, &user.password_file, &user.ha1) {
+            (Some(password), None, None) => Ok(Some(password.clone())),
+            (None, None, Some(_)) => Ok(None),
+            (None, Some(file), None) => {
+                let key = format!("{key}.password_file");
+                let folder = Path::new(self.origins.file(&key)).parent();
+                let path = folder.map_or_else(|| file.clone(), |folder| folder.join(file));
+                match credential::read(&path) {
+                    Ok(password) if !password.expose().is_empty() => Ok(Some(password)),
+                    Ok(_) => self.refusal(&key, &path.display().to_string(), "a password in it"),
+                    Err(error) => {
+                        let allowed = format!("a file of mode 0600 ({error})");
+                        self.refusal(&key, &path.display().to_string(), &allowed)
+                    }
+                }
+            }
+            (_, _, _) => {
+                let allowed = "exactly one of password, password_file, ha1";
+                self.refusal(key, "its credential", allowed)
+            }
+        }
+    }
+
+    fn routes(&self) -> Result<(), ConfigError> {
+        for route in &self.config.route {
+            let key = format!("route.{}", route.name);
+            self.has_domain(&key, route.domain.as_deref())?;
+            if let Some(profile) = &route.profile
+                && !self
+                    .config
+                    .profile
+                    .iter()
+                    .any(|known| known.name == *profile)
+            {
+                let allowed = "the name of a [[profile]]";
+                return self.refusal(&format!("{key}.profile"), profile, allowed);
+            }
+            for step in &route.steps {
+                self.step(&key, &route.matches.destination, step)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn step(&self, key: &str, pattern: &str, step: &Step) -> Result<(), ConfigError> {
+        let Step::Bridge(target) = step else {
+            return Ok(());
+        };
+        let groups = site::pattern(pattern).map_or(0, |pattern| pattern.captures_len());
+        let used = site::groups(target).max().unwrap_or(0);
+        if used < groups.max(1) {
+            return Ok(());
+        }
+        let allowed = format!(
+            "$0 to ${}, the groups of its match",
+            groups.saturating_sub(1)
+        );
+        self.refusal(&format!("{key}.do.bridge"), target, &allowed)
+    }
+
+    fn listeners(&self) -> Result<Vec<ListenerPlan>, ConfigError> {
+        let mut plans = Vec::new();
+        for profile in &self.config.profile {
+            for (protocol, list) in [(Protocol::Udp, &profile.udp), (Protocol::Tcp, &profile.tcp)] {
+                for text in list {
+                    self.listener(profile, protocol, text, &mut plans)?;
+                }
+            }
+        }
+        if plans.is_empty() {
+            return self.refusal(
+                "profile",
+                "no listener",
+                "udp or tcp of at least one [[profile]]",
+            );
+        }
+        Ok(plans)
+    }
+
+    fn listener(
+        &self,
+        profile: &Profile,
+        protocol: Protocol,
+        text: &str,
+        plans: &mut Vec<ListenerPlan>,
+    ) -> Result<(), ConfigError> {
+        let key = format!("profile.{}.{}", profile.name, protocol.word());
+        for local in self.addresses(&key, text)? {
+            let is_every = text.starts_with(':');
+            let is_taken = plans
+                .iter()
+                .any(|plan| plan.protocol == protocol && plan.local == local && local.port() != 0);
+            if is_taken {
+                return self.refusal(&key, text, "an address that no other listener has");
+            }
+            let advertise = self.advertise(profile, &key, local, is_every)?;
+            let rtp_advertise = match &profile.rtp_advertise {
+                Some(text) => advertised(text, self.interfaces, local.is_ipv6())
+                    .map_or(advertise.0, |(address, _)| address),
+                None => advertise.0,
+            };
+            let acl = profile
+                .acl
+                .iter()
+                .filter_map(|network| network.parse().ok());
+            plans.push(ListenerPlan {
+                profile: profile.name.clone(),
+                protocol,
+                local,
+                advertise,
+                rtp_advertise,
+                auth: profile.auth,
+                nat: profile.nat,
+                acl: acl.collect(),
+                key: key.clone(),
+                file: self.origins.file(&key).to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    fn addresses(&self, key: &str, text: &str) -> Result<Vec<SocketAddr>, ConfigError> {
+        let Ok(listen) = text.parse::<Listen>() else {
+            return self.refusal(key, text, "`address:port`, `interface:port` or `:port`");
+        };
+        let found = self.interfaces.resolve(&listen.host);
+        if found.is_empty() {
+            return self.refusal(
+                key,
+                text,
+                "an interface of this machine that has an address",
+            );
+        }
+        Ok(found
+            .into_iter()
+            .map(|address| SocketAddr::new(address, listen.port))
+            .collect())
+    }
+
+    /// A listener on every address must say which one peers shall use; only the second family of
+    /// `:port` may choose one by itself.
+    fn advertise(
+        &self,
+        profile: &Profile,
+        key: &str,
+        local: SocketAddr,
+        is_every: bool,
+    ) -> Result<(IpAddr, Option<u16>), ConfigError> {
+        let own = format!("profile.{}.advertise", profile.name);
+        let said = [
+            (&profile.advertise, own.as_str()),
+            (&self.config.node.advertise, "node.advertise"),
+        ];
+        let said = said
+            .into_iter()
+            .find_map(|(text, key)| Some((text.as_ref()?, key)));
+        if let Some((text, key)) = said {
+            let is_known = [false, true]
+                .iter()
+                .any(|is_ipv6| advertised(text, self.interfaces, *is_ipv6).is_some());
+            if !is_known {
+                return self.refusal(key, text, "an address, or an interface that has one");
+            }
+        }
+        let fitting = said.and_then(|(text, _)| advertised(text, self.interfaces, local.is_ipv6()));
+        match fitting {
+            Some(address) => Ok(address),
+            None if !local.ip().is_unspecified() => Ok((local.ip(), None)),
+            None if is_every && said.is_some() => {
+                Ok((self.interfaces.outward(local.is_ipv6()), None))
+            }
+            None => {
+                let allowed = "a profile.advertise or node.advertise beside it";
+                self.refusal(key, &local.to_string(), allowed)
+            }
+        }
+    }
+
+    /// Demo accounts and `auth = "none"` stay on the loopback, unless an `acl` names who may come.
+    fn exposure(
+        &self,
+        listeners: &[ListenerPlan],
+        passwords: &[Option<Secret>],
+    ) -> Result<(), ConfigError> {
+        let mut accounts = self.config.user.iter().zip(passwords);
+        let demo = accounts.find(|(user, password)| {
+            let known = format!("weft-{}", user.name);
+            password
+                .as_ref()
+                .is_some_and(|password| password.expose() == known)
+        });
+        for plan in listeners {
+            if plan.local.ip().is_loopback() || !plan.acl.is_empty() {
+                continue;
+            }
+            let value = plan.local.to_string();
+            if plan.auth == Auth::None {
+                let allowed =
+                    "with auth = \"none\": a loopback address, or an `acl` that names who may";
+                return self.refusal(&plan.key, &value, allowed);
+            }
+            if let Some((user, _)) = demo {
+                let allowed = format!(
+                    "with the demo password of user {}: a loopback address, or an `acl`",
+                    user.name
+                );
+                return self.refusal(&plan.key, &value, &allowed);
+            }
+        }
+        Ok(())
+    }
+
+    fn http(&self) -> Result<Vec<(SocketAddr, String)>, ConfigError> {
+        let mut found = Vec::new();
+        for text in &self.config.http.listen {
+            for address in self.addresses("http.listen", text)? {
+                found.push((address, self.origins.file("http.listen").to_owned()));
+            }
+        }
+        Ok(found)
+    }
+
+    fn rtp_ports(&self) -> Result<RtpPorts, ConfigError> {
+        let text = &self.config.media.rtp_ports;
+        match text.parse() {
+            Ok(ports) => Ok(ports),
+            Err(_) => self.refusal("media.rtp_ports", text, "`first-last` within 1024-65535"),
+        }
+    }
+}

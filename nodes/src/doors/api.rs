@@ -1,0 +1,292 @@
+//! Routes of the HTTP API: each is one message to the console actor.
+//!
+//! In: method, path, query, body. Out: the console's request; its answer as a response. It knows no
+//! actor and no table.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::console::{Page, Request};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use contract::limits::{API_BODY_BYTES_MAX, API_WAIT_S, PAGE_ROWS_MAX};
+use contract::{ActorId, Kind};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::http::HttpParts;
+use super::ticket::Reply;
+use crate::env_os::within;
+
+/// Rows of a page if the request says nothing.
+const PAGE_ROWS: usize = 100;
+/// Characters of a query's text; a longer one matches nothing anyway.
+const QUERY_CHARACTERS_MAX: usize = 256;
+
+type Parts = State<Arc<HttpParts>>;
+
+/// Returns the routes that the guard protects.
+pub(super) fn guarded() -> Router<Arc<HttpParts>> {
+    Router::new()
+        .route("/api/v1/nodes", get(nodes))
+        .route("/api/v1/actors", get(actors))
+        .route("/api/v1/actors/{id}", get(inspect))
+        .route("/api/v1/actors/{id}/trace", get(trace))
+        .route("/api/v1/actors/{id}/stop", post(stop))
+        .route("/api/v1/actors/{id}/move", post(move_actor))
+        .route("/api/v1/calls", get(calls))
+        .route("/api/v1/registrations", get(registrations))
+        .route("/api/v1/users/{dn}", get(user))
+        .route("/metrics", get(metrics))
+        .fallback(|| async { problem(404, "there is no such path") })
+        .method_not_allowed_fallback(|| async { problem(405, "not with this method") })
+        .layer(DefaultBodyLimit::max(API_BODY_BYTES_MAX))
+}
+
+/// Returns the routes that anybody may ask.
+pub(super) fn open() -> Router<Arc<HttpParts>> {
+    Router::new()
+        .route("/healthz", get(alive))
+        .route("/readyz", get(ready))
+}
+
+/// A request that is refused before anybody is asked.
+struct Problem {
+    status: u16,
+    detail: String,
+}
+
+impl Problem {
+    fn bad(detail: impl Into<String>) -> Self {
+        Problem {
+            status: 400,
+            detail: detail.into(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        problem(self.status, &self.detail)
+    }
+}
+
+/// Makes an `application/problem+json` response (RFC 9457).
+pub(super) fn problem(status: u16, detail: &str) -> Response {
+    let code = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let title = code.canonical_reason().unwrap_or("Error");
+    let body = json!({ "type": "about:blank", "title": title, "status": status, "detail": detail });
+    respond(&Reply {
+        status,
+        body: Bytes::from(body.to_string()),
+    })
+}
+
+fn respond(reply: &Reply) -> Response {
+    let code = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let is_problem = code.is_client_error() || code.is_server_error();
+    let form = if is_problem {
+        "application/problem+json"
+    } else {
+        "application/json"
+    };
+    let mut response = Response::new(Body::from(reply.body.clone()));
+    *response.status_mut() = code;
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(form));
+    if code == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Bearer realm=\"weft\"");
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if code == StatusCode::SERVICE_UNAVAILABLE {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response
+}
+
+/// Asks the console and waits for its answer.
+async fn ask(parts: &HttpParts, request: Request) -> Reply {
+    let fault = |status: u16, detail: &str| {
+        Reply {
+        status,
+        body: Bytes::from(
+            json!({ "type": "about:blank", "title": "No answer", "status": status, "detail": detail })
+                .to_string(),
+        ),
+    }
+    };
+    let Some(mut ticket) = parts.tickets.open() else {
+        return fault(503, "too many requests wait for the node");
+    };
+    if !parts.console.ask(ticket.number, request) {
+        return fault(503, "the console takes no request now");
+    }
+    // The console has the same deadline and answers 504 itself; a second more lets it.
+    match within(Duration::from_secs(API_WAIT_S + 1), ticket.wait()).await {
+        Some(Some(reply)) => reply,
+        Some(None) => fault(503, "the node ends"),
+        None => fault(504, "the console did not answer in time"),
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct List {
+    kind: Option<String>,
+    node: Option<String>,
+    q: Option<String>,
+    limit: Option<usize>,
+    offset: Option<usize>,
+}
+
+impl List {
+    fn page(&self) -> Page {
+        Page {
+            offset: self.offset.unwrap_or(0),
+            limit: self.limit.unwrap_or(PAGE_ROWS).min(PAGE_ROWS_MAX),
+        }
+    }
+
+    fn contains(&self) -> Option<String> {
+        let text = self.q.as_ref().filter(|text| !text.is_empty())?;
+        Some(text.chars().take(QUERY_CHARACTERS_MAX).collect())
+    }
+}
+
+type Asked = Result<Query<List>, axum::extract::rejection::QueryRejection>;
+type Named = Path<String>;
+
+fn list(asked: Asked) -> Result<List, Problem> {
+    asked
+        .map(|Query(list)| list)
+        .map_err(|error| Problem::bad(error.body_text()))
+}
+
+fn actor(id: &str) -> Result<ActorId, Problem> {
+    id.parse()
+        .map_err(|error: contract::IdError| Problem::bad(error.to_string()))
+}
+
+async fn nodes(State(parts): Parts) -> Response {
+    respond(&ask(&parts, Request::Nodes).await)
+}
+
+async fn actors(State(parts): Parts, asked: Asked) -> Result<Response, Problem> {
+    let list = list(asked)?;
+    let kind = list.kind.as_deref().map(str::parse::<Kind>).transpose();
+    let kind = kind.map_err(|error| Problem::bad(error.to_string()))?;
+    let request = Request::Actors {
+        kind,
+        node: list.node.clone(),
+        contains: list.contains(),
+        page: list.page(),
+    };
+    Ok(respond(&ask(&parts, request).await))
+}
+
+async fn calls(State(parts): Parts, asked: Asked) -> Result<Response, Problem> {
+    let list = list(asked)?;
+    let request = Request::Calls {
+        contains: list.contains(),
+        page: list.page(),
+    };
+    Ok(respond(&ask(&parts, request).await))
+}
+
+async fn registrations(State(parts): Parts, asked: Asked) -> Result<Response, Problem> {
+    let list = list(asked)?;
+    let request = Request::Registrations {
+        contains: list.contains(),
+        page: list.page(),
+    };
+    Ok(respond(&ask(&parts, request).await))
+}
+
+async fn inspect(State(parts): Parts, Path(id): Named) -> Result<Response, Problem> {
+    Ok(respond(
+        &ask(&parts, Request::Inspect { id: actor(&id)? }).await,
+    ))
+}
+
+async fn trace(State(parts): Parts, Path(id): Named) -> Result<Response, Problem> {
+    Ok(respond(
+        &ask(&parts, Request::Trace { id: actor(&id)? }).await,
+    ))
+}
+
+async fn user(State(parts): Parts, Path(dn): Named) -> Response {
+    respond(&ask(&parts, Request::User { dn }).await)
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Order {
+    epoch: Option<u64>,
+    to: Option<String>,
+}
+
+type Given = Result<Bytes, axum::extract::rejection::BytesRejection>;
+
+fn order(body: Given) -> Result<Order, Problem> {
+    let body = body.map_err(|error| Problem {
+        status: error.status().as_u16(),
+        detail: error.body_text(),
+    })?;
+    if body.is_empty() {
+        return Ok(Order::default());
+    }
+    serde_json::from_slice(&body).map_err(|error| Problem::bad(error.to_string()))
+}
+
+async fn stop(State(parts): Parts, Path(id): Named, body: Given) -> Result<Response, Problem> {
+    let request = Request::Stop {
+        id: actor(&id)?,
+        epoch: order(body)?.epoch,
+    };
+    Ok(respond(&ask(&parts, request).await))
+}
+
+async fn move_actor(
+    State(parts): Parts,
+    Path(id): Named,
+    body: Given,
+) -> Result<Response, Problem> {
+    let id = actor(&id)?;
+    let to = order(body)?
+        .to
+        .ok_or_else(|| Problem::bad("`to` must name a node"))?;
+    Ok(respond(&ask(&parts, Request::Move { id, to }).await))
+}
+
+async fn metrics(State(parts): Parts) -> Response {
+    let text = parts
+        .metrics
+        .as_ref()
+        .map(|handle| handle.render())
+        .unwrap_or_default();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+async fn alive() -> &'static str {
+    "alive\n"
+}
+
+/// Ready is what the console answers for: it runs, and its node is up.
+async fn ready(State(parts): Parts) -> Response {
+    let reply = ask(&parts, Request::Nodes).await;
+    let answer: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    let state = answer["items"][0]["state"].as_str().unwrap_or("unknown");
+    if reply.status == 200 && matches!(state, "up" | "quarantined") {
+        return "ready\n".into_response();
+    }
+    problem(503, &format!("the node is {state}"))
+}

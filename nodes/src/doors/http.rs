@@ -1,0 +1,232 @@
+//! The HTTP listener: connections with caps and deadlines (threats.md 8), then guard, then routes.
+//!
+//! In: connections. Out: requests to the console. What each route means is in `api.rs`.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use contract::Secret;
+use contract::limits::HEADER_DEADLINE_S;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
+use tower::ServiceExt;
+
+use super::guard::{Guard, Peer};
+use super::{ConsoleDoor, Tickets, api};
+use crate::env_os::{pause, within};
+
+/// Connections of all HTTP listeners at a time; more are closed at once.
+const CONNECTIONS_MAX: usize = 1_024;
+/// Connections of one address at a time; more are closed at once.
+const CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
+/// Octets of a request's head; a larger one is answered 431.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Longest time for a whole request, its body and the console's answer included.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
+
+/// What the HTTP door is put together from.
+#[derive(Debug)]
+pub struct HttpParts {
+    pub(super) console: DoorHandle,
+    pub(super) tickets: Arc<Tickets>,
+    pub(super) metrics: Option<PrometheusHandle>,
+    guard: Guard,
+    connections: Mutex<HashMap<IpAddr, usize>>,
+}
+
+/// The console's door; a type of its own so that the parts can be printed.
+pub(super) struct DoorHandle(Arc<dyn ConsoleDoor>);
+
+impl std::fmt::Debug for DoorHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DoorHandle")
+    }
+}
+
+impl DoorHandle {
+    pub(super) fn ask(&self, ticket: u64, request: actors::console::Request) -> bool {
+        self.0.ask(ticket, request)
+    }
+}
+
+impl HttpParts {
+    /// Puts the door together: who answers, where answers come, and the token of those who act.
+    #[must_use]
+    pub fn new(console: Arc<dyn ConsoleDoor>, tickets: Arc<Tickets>, token: Secret) -> Self {
+        HttpParts {
+            console: DoorHandle(console),
+            tickets,
+            metrics: None,
+            guard: Guard {
+                token,
+                hosts: Vec::new(),
+                origins: Vec::new(),
+            },
+            connections: Mutex::default(),
+        }
+    }
+
+    /// Adds the text of `/metrics`.
+    #[must_use]
+    pub fn with_metrics(mut self, handle: PrometheusHandle) -> Self {
+        self.metrics = Some(handle);
+        self
+    }
+
+    /// Adds host names it answers to, and origins of pages that may ask.
+    #[must_use]
+    pub fn with_names(mut self, hosts: Vec<String>, origins: Vec<String>) -> Self {
+        self.guard.hosts = hosts;
+        self.guard.origins = origins;
+        self
+    }
+}
+
+/// Binds a listener; must be called inside the runtime.
+///
+/// # Errors
+/// What the system said.
+pub fn listen(local: SocketAddr) -> io::Result<TcpListener> {
+    crate::net::tcp::bind(local)
+}
+
+/// Serves a listener in tasks of its own, for ever.
+pub fn serve(handle: &Handle, listener: TcpListener, parts: Arc<HttpParts>) {
+    let guarded = api::guarded().layer(from_fn_with_state(Arc::clone(&parts), guard));
+    let routes = api::open().merge(guarded).with_state(Arc::clone(&parts));
+    handle.spawn(accept(handle.clone(), listener, routes, parts));
+}
+
+async fn accept(handle: Handle, listener: TcpListener, routes: Router, parts: Arc<HttpParts>) {
+    loop {
+        let (stream, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                pause(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (Some(place), Ok(local)) = (Place::take(&parts, remote.ip()), stream.local_addr())
+        else {
+            metrics::counter!("weft_http_connections_refused_total").increment(1);
+            continue;
+        };
+        let routes = routes.clone();
+        handle.spawn(async move {
+            serve_connection(stream, routes, Peer { local, remote }).await;
+            drop(place);
+        });
+    }
+}
+
+async fn serve_connection(stream: TcpStream, routes: Router, peer: Peer) {
+    let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+        let routes = routes.clone();
+        async move {
+            let mut request = request.map(Body::new);
+            request.extensions_mut().insert(peer);
+            let answered = within(REQUEST_DEADLINE, routes.oneshot(request)).await;
+            let response = match answered {
+                Some(Ok(response)) => response,
+                Some(Err(never)) => match never {},
+                None => api::problem(408, "the request took too long"),
+            };
+            Ok::<_, Infallible>(hardened(response))
+        }
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(HEADER_DEADLINE_S))
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "http connection");
+    }
+}
+
+/// Lets no browser guess, frame or keep what it is given.
+fn hardened(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    );
+    response
+}
+
+async fn guard(State(parts): State<Arc<HttpParts>>, request: Request, next: Next) -> Response {
+    let Some(peer) = request.extensions().get::<Peer>().copied() else {
+        return api::problem(403, "the connection is not known");
+    };
+    match parts.guard.check(request.method(), request.headers(), peer) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => {
+            metrics::counter!("weft_http_refused_total").increment(1);
+            api::problem(refusal.status(), refusal.detail())
+        }
+    }
+}
+
+/// A place for one connection; given back when dropped.
+struct Place {
+    parts: Arc<HttpParts>,
+    address: IpAddr,
+}
+
+impl Place {
+    fn take(parts: &Arc<HttpParts>, address: IpAddr) -> Option<Place> {
+        let address = address.to_canonical();
+        let mut table = parts
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let all: usize = table.values().sum();
+        let own = table.get(&address).copied().unwrap_or(0);
+        if all >= CONNECTIONS_MAX || own >= CONNECTIONS_PER_ADDRESS_MAX {
+            return None;
+        }
+        table.insert(address, own + 1);
+        drop(table);
+        Some(Place {
+            parts: Arc::clone(parts),
+            address,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut table = self
+            .parts
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = table.get_mut(&self.address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                table.remove(&self.address);
+            }
+        }
+    }
+}

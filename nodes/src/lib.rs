@@ -1,0 +1,18 @@
+//! One Weft process: the impure half around the fabric.
+//!
+//! In: a configuration. Out: sockets, files, log lines. Cores decide; here their actions are
+//! performed (`perform.rs`), the world is wired to them (`node.rs`), and people ask (`doors`, `cli`).
+
+pub mod cli;
+pub mod config;
+pub mod doors;
+pub mod env_os;
+pub mod log;
+pub mod media_plane;
+mod net;
+pub mod node;
+mod perform;
+pub mod run;
+mod sockets;
+pub mod store_sled;
+mod telemetry;

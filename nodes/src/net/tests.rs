@@ -1,0 +1,234 @@
+//! Sockets on the loopback: what comes in reaches the sink, what goes out reaches the peer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::env::{NetSink, Work};
+use contract::{FlowRef, ListenerId, NodeId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Runtime;
+
+use super::Network;
+
+#[derive(Debug, PartialEq)]
+enum Seen {
+    Datagram(std::net::SocketAddr, Bytes),
+    Accepted,
+    Opened(FlowRef),
+    Bytes(FlowRef, Bytes),
+    Closed(FlowRef, String),
+}
+
+struct Recorder {
+    seen: Mutex<Sender<Seen>>,
+    numbers: AtomicU64,
+}
+
+impl Recorder {
+    fn new() -> (Arc<Self>, Receiver<Seen>) {
+        let (sender, receiver) = channel();
+        (
+            Arc::new(Recorder {
+                seen: Mutex::new(sender),
+                numbers: AtomicU64::new(1),
+            }),
+            receiver,
+        )
+    }
+
+    fn note(&self, seen: Seen) {
+        let _ = self.seen.lock().expect("not poisoned").send(seen);
+    }
+}
+
+impl NetSink for Recorder {
+    fn datagram(&self, _listener: ListenerId, remote: std::net::SocketAddr, bytes: Bytes) {
+        self.note(Seen::Datagram(remote, bytes));
+    }
+
+    fn accepted(&self, listener: ListenerId, remote: std::net::SocketAddr) -> Option<FlowRef> {
+        self.note(Seen::Accepted);
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        Some(FlowRef::Stream {
+            node: NodeId(1),
+            number,
+            listener,
+            remote,
+        })
+    }
+
+    fn opened(&self, flow: FlowRef) {
+        self.note(Seen::Opened(flow));
+    }
+
+    fn bytes(&self, flow: &FlowRef, bytes: Bytes) -> Option<Work> {
+        self.note(Seen::Bytes(*flow, bytes));
+        None
+    }
+
+    fn closed(&self, flow: &FlowRef, why: String) {
+        self.note(Seen::Closed(*flow, why));
+    }
+}
+
+const WAIT: Duration = Duration::from_secs(10);
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("runtime")
+}
+
+#[test]
+fn datagrams_of_a_burst_all_arrive_in_order() {
+    let runtime = runtime();
+    let network = Arc::new(Network::new(runtime.handle().clone()));
+    let (sink, seen) = Recorder::new();
+    for local in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(bound) =
+            network.bind_datagram(ListenerId(0), local.parse().expect("address"), sink.clone())
+        else {
+            assert_eq!(local, "[::1]:0", "only IPv6 may be missing");
+            continue;
+        };
+        let peer = std::net::UdpSocket::bind((bound.ip(), 0)).expect("a socket");
+        for number in 0..200u32 {
+            peer.send_to(&number.to_be_bytes(), bound).expect("sent");
+        }
+        for number in 0..200u32 {
+            let expected = Bytes::copy_from_slice(&number.to_be_bytes());
+            let from = peer.local_addr().expect("bound");
+            assert_eq!(seen.recv_timeout(WAIT), Ok(Seen::Datagram(from, expected)));
+        }
+        let flow = FlowRef::Datagram {
+            listener: ListenerId(0),
+            remote: peer.local_addr().expect("bound"),
+        };
+        network.send(&flow, Bytes::from_static(b"back"));
+        let mut buffer = [0; 16];
+        peer.set_read_timeout(Some(WAIT)).expect("set");
+        let (length, from) = peer.recv_from(&mut buffer).expect("received");
+        assert_eq!((&buffer[..length], from), (&b"back"[..], bound));
+    }
+}
+
+#[test]
+fn a_port_in_use_is_refused_with_its_address() {
+    let runtime = runtime();
+    let network = Arc::new(Network::new(runtime.handle().clone()));
+    let (sink, _seen) = Recorder::new();
+    let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let taken = udp.local_addr().expect("bound");
+    let error = network
+        .bind_datagram(ListenerId(0), taken, sink.clone())
+        .expect_err("in use");
+    assert_eq!((error.what, error.address), ("udp", taken));
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let taken = tcp.local_addr().expect("bound");
+    let error = network
+        .bind_stream(ListenerId(0), taken, sink)
+        .expect_err("in use");
+    assert_eq!((error.what, error.address), ("tcp", taken));
+}
+
+#[test]
+fn a_connection_carries_both_ways_and_ends_once() {
+    let runtime = runtime();
+    let network = Arc::new(Network::new(runtime.handle().clone()));
+    let (sink, seen) = Recorder::new();
+    let bound = network
+        .bind_stream(
+            ListenerId(3),
+            "127.0.0.1:0".parse().expect("address"),
+            sink.clone(),
+        )
+        .expect("bound");
+    runtime.block_on(async {
+        let mut peer = tokio::net::TcpStream::connect(bound)
+            .await
+            .expect("connected");
+        peer.write_all(b"hello").await.expect("written");
+        let flow = FlowRef::Stream {
+            node: NodeId(1),
+            number: 1,
+            listener: ListenerId(3),
+            remote: peer.local_addr().expect("bound"),
+        };
+        assert_eq!(seen.recv_timeout(WAIT), Ok(Seen::Accepted));
+        assert_eq!(
+            seen.recv_timeout(WAIT),
+            Ok(Seen::Bytes(flow, Bytes::from_static(b"hello")))
+        );
+        network.send(&flow, Bytes::from_static(b"one "));
+        network.send(&flow, Bytes::from_static(b"two"));
+        network.close(&flow, "enough");
+        let mut text = String::new();
+        peer.read_to_string(&mut text).await.expect("read");
+        assert_eq!(text, "one two");
+        assert_eq!(
+            seen.recv_timeout(WAIT),
+            Ok(Seen::Closed(flow, "enough".to_owned()))
+        );
+    });
+}
+
+#[test]
+fn a_connection_of_ours_opens_or_says_why_not() {
+    let runtime = runtime();
+    let network = Arc::new(Network::new(runtime.handle().clone()));
+    let (sink, seen) = Recorder::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let remote = listener.local_addr().expect("bound");
+    let flow = |number| FlowRef::Stream {
+        node: NodeId(1),
+        number,
+        listener: ListenerId(0),
+        remote,
+    };
+    network.connect(flow(7), sink.clone());
+    assert_eq!(seen.recv_timeout(WAIT), Ok(Seen::Opened(flow(7))));
+    drop(listener);
+    network.connect(flow(8), sink);
+    let mut closed = Vec::new();
+    while closed.len() < 2 {
+        let event = seen.recv_timeout(WAIT).expect("both end");
+        let Seen::Closed(flow, _) = event else {
+            panic!("{event:?}")
+        };
+        closed.push(flow);
+    }
+    closed.sort();
+    assert_eq!(closed, [flow(7), flow(8)]);
+}
+
+#[test]
+fn a_peer_that_reads_nothing_loses_its_connection() {
+    let runtime = runtime();
+    let network = Arc::new(Network::new(runtime.handle().clone()));
+    let (sink, seen) = Recorder::new();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let remote = listener.local_addr().expect("bound");
+    let flow = FlowRef::Stream {
+        node: NodeId(1),
+        number: 1,
+        listener: ListenerId(0),
+        remote,
+    };
+    network.connect(flow, sink);
+    let peer = listener.accept().expect("accepted");
+    assert_eq!(seen.recv_timeout(WAIT), Ok(Seen::Opened(flow)));
+    for _ in 0..10_000 {
+        network.send(&flow, Bytes::from(vec![0; 64 * 1024]));
+    }
+    let closed = seen.recv_timeout(WAIT);
+    assert_eq!(
+        closed,
+        Ok(Seen::Closed(flow, "the peer takes too little".to_owned()))
+    );
+    drop(peer);
+}

@@ -1,0 +1,332 @@
+//! One node: the fabric, wired to its world.
+//!
+//! In: an `Env`, a `Site`, keys. Out: a running [`Node`]. Generic over the cores, so the simulator
+//! starts the same wiring over its own `Env`, and with cores that panic on order. What actions do is
+//! in `perform.rs`, where events come from in `sockets.rs`.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actors::console::Request;
+use actors::{Message, Site, console};
+use contract::env::{BindError, Env, NetSink, Work};
+use contract::{ActorId, Event, FaultClass, Kind, ListenerId, NodeInst, Roster, Space};
+use runtime::{Delivery, Fabric, Parts, StartError};
+use tokio::sync::Notify;
+
+use crate::config::Network;
+use crate::doors::{ConsoleDoor, Tickets};
+use crate::perform::Performer;
+use crate::sockets::Sockets;
+use crate::telemetry;
+
+/// How often room on disk is looked at.
+const HEALTH_PERIOD: Duration = Duration::from_secs(1);
+/// How often a drain looks whether the last call has ended.
+const DRAIN_PERIOD: Duration = Duration::from_millis(50);
+
+/// What a node is put together from.
+pub struct NodeParts {
+    /// The world outside.
+    pub env: Arc<dyn Env>,
+    /// The configuration; addresses of listeners are those wanted, port 0 for any.
+    pub site: Site,
+    /// For each listener the networks that may send to it; empty: all. Missing ones: all.
+    pub acl: Vec<Vec<Network>>,
+    /// This life of the node.
+    pub me: NodeInst,
+    /// Version of the program.
+    pub version: String,
+    /// Requests of the HTTP door that wait for the console.
+    pub tickets: Arc<Tickets>,
+}
+
+impl std::fmt::Debug for NodeParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NodeParts")
+            .field("me", &self.me)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// A listener could not be bound.
+    #[error("listener {}: {source}", listener.0)]
+    Bind {
+        /// Which, in the order of the site.
+        listener: ListenerId,
+        /// What the system said.
+        source: BindError,
+    },
+    /// The fabric could not read its records.
+    #[error("starting the fabric: {0:?}")]
+    Fabric(StartError),
+    /// A lane or the console could not be started.
+    #[error("starting {id}")]
+    System {
+        /// Which.
+        id: ActorId,
+    },
+}
+
+impl NodeError {
+    /// Tells whose fault it is.
+    #[must_use]
+    pub const fn class(&self) -> FaultClass {
+        match self {
+            NodeError::Bind { .. } => FaultClass::Config,
+            NodeError::Fabric(_) => FaultClass::Transient,
+            NodeError::System { .. } => FaultClass::Bug,
+        }
+    }
+}
+
+/// A running node.
+pub struct Node<R: Roster> {
+    fabric: Fabric<R>,
+    env: Arc<dyn Env>,
+    console: ActorId,
+    listeners: Vec<SocketAddr>,
+    state: Arc<State>,
+}
+
+/// What the health task and the node share.
+#[derive(Debug)]
+struct State {
+    is_draining: AtomicBool,
+    is_over: AtomicBool,
+    is_poisoned: AtomicBool,
+    is_ample: AtomicBool,
+    poisoned: Notify,
+}
+
+impl State {
+    fn new() -> Self {
+        State {
+            is_draining: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+            is_poisoned: AtomicBool::new(false),
+            is_ample: AtomicBool::new(true),
+            poisoned: Notify::new(),
+        }
+    }
+}
+
+impl<R: Roster> std::fmt::Debug for Node<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("console", &self.console)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<R> Node<R>
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    /// Binds the listeners, starts the fabric with its lanes and console, and lets events in.
+    ///
+    /// Call it from inside a tokio runtime.
+    ///
+    /// # Errors
+    /// If a listener cannot be bound or the records cannot be read.
+    pub async fn start(parts: NodeParts) -> Result<Arc<Node<R>>, NodeError> {
+        let NodeParts {
+            env,
+            mut site,
+            acl,
+            me,
+            version,
+            tickets,
+        } = parts;
+        let sockets = Arc::new(Sockets::<R>::new(Arc::clone(&env), me.node, acl));
+        let listeners = bind(env.as_ref(), &mut site, &sockets)?;
+        let names = names(&site);
+        let lanes = site.lanes;
+        let media = env.media();
+        let sink: Arc<dyn NetSink> = sockets.clone();
+        let performer = Performer {
+            env: Arc::clone(&env),
+            media: Arc::clone(&media),
+            tickets,
+            sink: Arc::new(OnceLock::from(sink)),
+        };
+        media.attach(sockets.clone());
+        let fabric = Fabric::start(Parts {
+            env: Arc::clone(&env),
+            ids: site.ids.clone(),
+            name: site.name.clone(),
+            site: Arc::new(site),
+            me,
+            version,
+            performer: Arc::new(performer),
+        })
+        .await
+        .map_err(NodeError::Fabric)?;
+        fabric.set_listeners(names);
+        start_systems(&fabric, me, lanes)?;
+        let node = Arc::new(Node {
+            fabric: fabric.clone(),
+            env,
+            console: ActorId::Console(me.node),
+            listeners,
+            state: Arc::new(State::new()),
+        });
+        node.look_after();
+        sockets.open(fabric);
+        Ok(node)
+    }
+
+    /// Returns the fabric.
+    #[must_use]
+    pub const fn fabric(&self) -> &Fabric<R> {
+        &self.fabric
+    }
+
+    /// Returns the addresses the listeners got, in the order of the site.
+    #[must_use]
+    pub fn listeners(&self) -> &[SocketAddr] {
+        &self.listeners
+    }
+
+    /// Looks at room on disk now and for ever, and tells the fabric.
+    fn look_after(&self) {
+        let (env, fabric, state) = (
+            Arc::clone(&self.env),
+            self.fabric.clone(),
+            Arc::clone(&self.state),
+        );
+        look(env.as_ref(), &fabric, &state);
+        let clock = Arc::clone(&self.env);
+        let work: Work = Box::pin(async move {
+            while !state.is_over.load(Ordering::Acquire) {
+                env.sleep_until(env.now().mono + HEALTH_PERIOD).await;
+                look(env.as_ref(), &fabric, &state);
+            }
+        });
+        clock.spawn("health", work);
+    }
+
+    /// Ends when the store is poisoned; the node takes no new work from then on.
+    pub async fn poisoned(&self) {
+        while !self.state.is_poisoned.load(Ordering::Acquire) {
+            self.state.poisoned.notified().await;
+        }
+    }
+
+    /// Takes no new work, waits until the last call has ended or `patience` is over, and ends all
+    /// actors. Calls that have not ended are brought back by the next start.
+    pub async fn drain(&self, patience: Duration) {
+        self.state.is_draining.store(true, Ordering::Release);
+        look(self.env.as_ref(), &self.fabric, &self.state);
+        let end = self.env.now().mono + patience;
+        while self.fabric.live(Kind::Call) > 0 && self.env.now().mono < end {
+            self.env
+                .sleep_until(self.env.now().mono + DRAIN_PERIOD)
+                .await;
+        }
+        self.state.is_over.store(true, Ordering::Release);
+        self.fabric.shutdown().await;
+    }
+
+    /// Ends at once, as a crash would (the simulator).
+    pub fn kill(&self) {
+        self.state.is_over.store(true, Ordering::Release);
+        self.fabric.kill();
+    }
+}
+
+impl<R> ConsoleDoor for Node<R>
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    fn ask(&self, ticket: u64, request: Request) -> bool {
+        let message = Message::Console(console::Message::Request { ticket, request });
+        let event = Event::Message {
+            from: self.console.clone(),
+            message,
+        };
+        match self.fabric.deliver(&self.console, event) {
+            Delivery::Accepted => true,
+            Delivery::Busy | Delivery::Absent => false,
+        }
+    }
+}
+
+/// Binds every listener of the site and writes the address it got into it.
+fn bind<R>(
+    env: &dyn Env,
+    site: &mut Site,
+    sockets: &Arc<Sockets<R>>,
+) -> Result<Vec<SocketAddr>, NodeError>
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    let mut bound = Vec::with_capacity(site.listeners.len());
+    for (number, listener) in (0..).zip(&mut site.listeners) {
+        let id = ListenerId(number);
+        let sink: Arc<dyn NetSink> = sockets.clone();
+        let got = if listener.transport == rsip::Transport::Udp {
+            env.bind_datagram(id, listener.local, sink)
+        } else {
+            env.bind_stream(id, listener.local, sink)
+        };
+        let got = got.map_err(|source| NodeError::Bind {
+            listener: id,
+            source,
+        })?;
+        listener.local = got;
+        if listener.advertise.port() == 0 {
+            listener.advertise.set_port(got.port());
+        }
+        bound.push(got);
+    }
+    Ok(bound)
+}
+
+fn names(site: &Site) -> Vec<String> {
+    let name = |listener: &actors::site::Listener| {
+        let transport = listener.transport.to_string().to_ascii_lowercase();
+        format!("{transport} {}", listener.local)
+    };
+    site.listeners.iter().map(name).collect()
+}
+
+fn start_systems<R>(fabric: &Fabric<R>, me: NodeInst, lanes: u16) -> Result<(), NodeError>
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    let lanes = (0..lanes.max(1)).map(|number| ActorId::Lane(me.node, number));
+    for id in lanes.chain([ActorId::Console(me.node)]) {
+        if !fabric.start_system(id.clone()) {
+            return Err(NodeError::System { id });
+        }
+    }
+    Ok(())
+}
+
+fn look<R>(env: &dyn Env, fabric: &Fabric<R>, state: &State)
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    let store = env.store();
+    let (space, free_bytes) = store.space();
+    if store.is_poisoned() && !state.is_poisoned.swap(true, Ordering::AcqRel) {
+        state.is_draining.store(true, Ordering::Release);
+        state.poisoned.notify_one();
+    }
+    let is_ample = space == Space::Ample;
+    if state.is_ample.swap(is_ample, Ordering::AcqRel) && !is_ample {
+        tracing::warn!(?space, free_bytes, "little room on disk");
+    }
+    fabric.set_health(space, state.is_draining.load(Ordering::Acquire));
+    let live: Vec<_> = Kind::ALL
+        .into_iter()
+        .map(|kind| (kind, fabric.live(kind)))
+        .collect();
+    telemetry::gauges(&live, free_bytes);
+}

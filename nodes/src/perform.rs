@@ -1,0 +1,76 @@
+//! Carries out the actions of cores: the one place where they become effects (`architecture.md` §2).
+//!
+//! In: actions, in the order given. Out: datagrams, messages, commits, log lines. One match over the
+//! closed list; it decides nothing.
+
+use std::sync::{Arc, OnceLock};
+
+use actors::{Message, Site};
+use contract::env::{Env, MediaPlane, NetSink};
+use contract::{Action, ActorId, FlowRef, Roster};
+use runtime::{Fabric, Origin};
+
+use crate::doors::{Reply, Tickets};
+use crate::telemetry;
+
+/// Performs actions on an `Env`.
+pub(crate) struct Performer {
+    pub env: Arc<dyn Env>,
+    pub media: Arc<dyn MediaPlane>,
+    pub tickets: Arc<Tickets>,
+    /// Where connections of ours deliver; set once the fabric runs.
+    pub sink: Arc<OnceLock<Arc<dyn NetSink>>>,
+}
+
+impl<R> runtime::Performer<R> for Performer
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    fn perform(&self, fabric: &Fabric<R>, origin: &Origin<'_>, action: Action<Message>) {
+        match action {
+            Action::Send { flow, bytes } => self.env.send(&flow, bytes),
+            // `urgent` is the gate's affair; here it is past.
+            Action::Tell {
+                to,
+                message,
+                urgent: _,
+            } => fabric.tell(origin.id, to, message),
+            Action::Spawn { id, first } => fabric.spawn_child(origin.id, id, first),
+            Action::Stop { id } => fabric.stop(origin.id, &id),
+            Action::Store(store) => fabric.store(origin, store),
+            Action::Lookup { token, what } => fabric.look_up(origin.id, token, what),
+            Action::Media(command) => self.media.command(command),
+            Action::Emit(emitted) => telemetry::emit(origin.id, emitted),
+            Action::Connect { flow } => self.connect(fabric, flow),
+            Action::Close { flow, why } => self.env.close(&flow, why),
+            Action::Http {
+                ticket,
+                status,
+                body,
+            } => {
+                self.tickets.answer(ticket, Reply { status, body });
+            }
+        }
+    }
+}
+
+impl Performer {
+    fn connect<R>(&self, fabric: &Fabric<R>, flow: FlowRef)
+    where
+        R: Roster<Message = Message, Site = Site>,
+    {
+        let FlowRef::Stream { node, number, .. } = flow else {
+            tracing::debug!(%flow, "a datagram flow needs no connection");
+            return;
+        };
+        let Some(sink) = self.sink.get() else {
+            tracing::debug!(%flow, "no connection before the node is up");
+            return;
+        };
+        if fabric.start_system(ActorId::Flow(node, number)) {
+            self.env.connect(flow, Arc::clone(sink));
+        } else {
+            tracing::warn!(%flow, "no room for another connection");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! From sockets to actors: datagrams to lanes, connections to flow actors, media to media legs.
+//!
+//! In: calls of `NetSink` and `MediaSink`. Out: events. It reads no more of a message than its lane,
+//! and drops what a listener's `acl` does not let in.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use actors::{Message, Site, lane};
+use bytes::Bytes;
+use contract::env::{Env, MediaSink, NetSink, Work};
+use contract::{ActorId, Event, FlowRef, ListenerId, MediaEvent, NodeId, Roster, SideKey};
+use runtime::{Delivery, Fabric};
+use std::sync::OnceLock;
+
+use crate::config::Network;
+
+/// Where sockets deliver; deaf until [`Sockets::open`].
+pub(crate) struct Sockets<R: Roster> {
+    env: Arc<dyn Env>,
+    node: NodeId,
+    /// For each listener the networks that may send to it; empty: all.
+    acl: Vec<Vec<Network>>,
+    /// Numbers of connections that came in.
+    numbers: AtomicU64,
+    fabric: OnceLock<Fabric<R>>,
+}
+
+impl<R> Sockets<R>
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    pub(crate) fn new(env: Arc<dyn Env>, node: NodeId, acl: Vec<Vec<Network>>) -> Self {
+        Sockets {
+            env,
+            node,
+            acl,
+            numbers: AtomicU64::new(1),
+            fabric: OnceLock::new(),
+        }
+    }
+
+    /// Lets events through from now on.
+    pub(crate) fn open(&self, fabric: Fabric<R>) {
+        if self.fabric.set(fabric).is_err() {
+            tracing::error!("sockets were opened twice; the first fabric stays");
+        }
+    }
+
+    fn may_send(&self, listener: ListenerId, remote: SocketAddr) -> bool {
+        let networks = self
+            .acl
+            .get(usize::from(listener.0))
+            .map_or(&[][..], Vec::as_slice);
+        is_let_in(networks, remote.ip())
+    }
+
+    /// Delivers the end of a connection even if the flow's inbox is full at the moment.
+    fn deliver_closed(&self, fabric: &Fabric<R>, actor: ActorId, why: String) {
+        let event = Event::Closed { why: why.clone() };
+        match fabric.deliver(&actor, event) {
+            Delivery::Accepted | Delivery::Absent => {}
+            Delivery::Busy => {
+                let fabric = fabric.clone();
+                let work: Work = Box::pin(async move {
+                    if let Some(room) = fabric.room(&actor) {
+                        room.await;
+                    }
+                    fabric.deliver(&actor, Event::Closed { why });
+                });
+                self.env.spawn("closed", work);
+            }
+        }
+    }
+}
+
+/// Tells whether an `acl` lets an address in: an empty one lets all in.
+fn is_let_in(networks: &[Network], address: IpAddr) -> bool {
+    networks.is_empty() || networks.iter().any(|network| network.contains(address))
+}
+
+impl<R> NetSink for Sockets<R>
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    fn datagram(&self, listener: ListenerId, remote: SocketAddr, bytes: Bytes) {
+        let Some(fabric) = self.fabric.get() else {
+            return;
+        };
+        if !self.may_send(listener, remote) {
+            metrics::counter!("weft_acl_dropped_total").increment(1);
+            return;
+        }
+        let lane = ActorId::Lane(self.node, lane::lane_of(&fabric.site(), &bytes));
+        match fabric.deliver(
+            &lane,
+            Event::Datagram {
+                listener,
+                remote,
+                bytes,
+            },
+        ) {
+            Delivery::Accepted => {}
+            Delivery::Busy | Delivery::Absent => {
+                metrics::counter!("weft_datagrams_shed_total").increment(1);
+            }
+        }
+    }
+
+    fn accepted(&self, listener: ListenerId, remote: SocketAddr) -> Option<FlowRef> {
+        let fabric = self.fabric.get()?;
+        if !self.may_send(listener, remote) {
+            metrics::counter!("weft_acl_dropped_total").increment(1);
+            return None;
+        }
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let flow = FlowRef::Stream {
+            node: self.node,
+            number,
+            listener,
+            remote,
+        };
+        let actor = ActorId::Flow(self.node, number);
+        if !fabric.start_system(actor.clone()) {
+            return None;
+        }
+        match fabric.deliver(&actor, Event::Opened { flow }) {
+            Delivery::Accepted => Some(flow),
+            Delivery::Busy | Delivery::Absent => None,
+        }
+    }
+
+    fn opened(&self, flow: FlowRef) {
+        let (Some(fabric), Some(actor)) = (self.fabric.get(), flow.actor()) else {
+            return;
+        };
+        match fabric.deliver(&actor, Event::Opened { flow }) {
+            Delivery::Accepted => {}
+            Delivery::Busy | Delivery::Absent => self.env.close(&flow, "its actor is gone"),
+        }
+    }
+
+    fn bytes(&self, flow: &FlowRef, bytes: Bytes) -> Option<Work> {
+        let (fabric, actor) = (self.fabric.get()?, flow.actor()?);
+        match fabric.deliver(&actor, Event::Bytes(bytes)) {
+            Delivery::Accepted => fabric.room(&actor),
+            // The reader waits for room at half of the inbox: past it, octets would be missing.
+            Delivery::Busy | Delivery::Absent => {
+                self.env.close(flow, "its actor takes nothing");
+                None
+            }
+        }
+    }
+
+    fn closed(&self, flow: &FlowRef, why: String) {
+        if let (Some(fabric), Some(actor)) = (self.fabric.get(), flow.actor()) {
+            self.deliver_closed(fabric, actor, why);
+        }
+    }
+}
+
+impl<R> MediaSink for Sockets<R>
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    fn media(&self, leg: SideKey, event: MediaEvent) {
+        let Some(fabric) = self.fabric.get() else {
+            return;
+        };
+        match fabric.deliver(&ActorId::MediaLeg(leg), Event::Media(event)) {
+            Delivery::Accepted => {}
+            Delivery::Busy | Delivery::Absent => {
+                metrics::counter!("weft_media_events_lost_total").increment(1);
+            }
+        }
+    }
+}

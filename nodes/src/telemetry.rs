@@ -1,0 +1,74 @@
+//! What the fabric says happened, as log lines and counters.
+//!
+//! In: `Emitted`. Out: one log line each, and `weft_…` metrics with bounded labels. Numbers, addresses
+//! and contacts are masked above `debug` (`style.md` §9). It decides nothing.
+
+use contract::{ActorId, CallRecord, Emitted, Kind, Private};
+
+/// Logs and counts what an actor says.
+pub(crate) fn emit(origin: &ActorId, emitted: Emitted) {
+    match emitted {
+        Emitted::CallEnded(record) => call_ended(&record),
+        Emitted::Registration { aor, what, contact } => {
+            metrics::counter!("weft_registrations_total", "what" => what).increment(1);
+            tracing::info!(aor = %Private(&aor), what, "registration");
+            tracing::debug!(aor, contact, what, "registration contact");
+        }
+        Emitted::CallState { call, what, detail } => {
+            metrics::counter!("weft_call_states_total", "state" => what).increment(1);
+            tracing::info!(%call, state = what, "call state");
+            tracing::debug!(%call, state = what, detail, "call state detail");
+        }
+        Emitted::Refused {
+            method,
+            status,
+            why,
+        } => {
+            metrics::counter!("weft_requests_refused_total", "status" => status.to_string())
+                .increment(1);
+            tracing::debug!(actor = %origin, method, status, why, "request refused");
+        }
+        Emitted::Digit { call, side, digit } => {
+            metrics::counter!("weft_digits_total").increment(1);
+            tracing::debug!(%call, side, %digit, "digit");
+        }
+    }
+}
+
+/// The call's record: one line a call (`architecture.md` §7).
+fn call_ended(record: &CallRecord) {
+    let cause = record.cause.clone();
+    metrics::counter!("weft_calls_ended_total", "cause" => cause).increment(1);
+    let talked = record
+        .answered
+        .map(|answered| record.ended.0.saturating_sub(answered.0));
+    if let Some(talked) = talked {
+        metrics::histogram!("weft_call_talk_s").record(talked as f64 / 1_000.0);
+    }
+    tracing::info!(
+        target: "weft::cdr",
+        call = %record.call,
+        from = %Private(&record.from),
+        to = %Private(&record.to),
+        sip_call_id = record.sip_call_id,
+        started_ms = record.started.0,
+        answered_ms = record.answered.map(|answered| answered.0),
+        ended_ms = record.ended.0,
+        talked_ms = talked,
+        cause = record.cause,
+        status = record.status,
+        ended_by = record.ended_by,
+        "call ended"
+    );
+}
+
+/// Sets the gauges that are read rather than told.
+pub(crate) fn gauges(live: &[(Kind, usize)], free_bytes: u64) {
+    for (kind, count) in live {
+        metrics::gauge!("weft_actors_live", "kind" => kind.word()).set(*count as f64);
+        if *kind == Kind::Call {
+            metrics::gauge!("weft_calls_active").set(*count as f64);
+        }
+    }
+    metrics::gauge!("weft_store_free_bytes").set(free_bytes as f64);
+}

@@ -1,0 +1,103 @@
+//! I4 for W = 1: whatever the outside is told is on disk at that instant.
+//!
+//! Seen on the wire: 200 to REGISTER (each contact it grants), an INVITE we send (its branch), 18x
+//! and 2xx to an INVITE (our tag).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use contract::{ActorId, FabricKeys, IdHasher, Now, TokenMaker, TokenUse};
+use sip::{Contacts, Message, MethodName};
+
+use crate::store::{Handle, SimStore};
+use crate::world::{Observer, World};
+
+/// The checker of one node.
+pub struct Durable {
+    world: Arc<World>,
+    disk: Arc<SimStore>,
+    node: SocketAddr,
+    ids: IdHasher,
+    tokens: TokenMaker,
+}
+
+impl Durable {
+    /// Makes the checker of the node at an address.
+    #[must_use]
+    pub fn new(
+        world: &Arc<World>,
+        disk: &Arc<SimStore>,
+        node: SocketAddr,
+        keys: &FabricKeys,
+    ) -> Durable {
+        Durable {
+            world: Arc::clone(world),
+            disk: Arc::clone(disk),
+            node,
+            ids: keys.ids(),
+            tokens: keys.tokens(),
+        }
+    }
+
+    /// Requires that the durable part of an actor holds a text.
+    fn require(&self, id: &ActorId, text: &str, told: &str) {
+        let handle = Handle::open(&self.disk);
+        let loaded = cluster::load(handle.as_ref(), &self.ids, id);
+        let part = loaded.ok().flatten().and_then(|loaded| loaded.parts.get(id).cloned());
+        let is_there = part.is_some_and(|part| contains(&part, text.as_bytes()));
+        if !is_there {
+            self.world.broken("I4", format!("{told} was sent, but {id} on disk has no {text:?}"));
+        }
+    }
+
+    fn check_registered(&self, message: &Message) {
+        let (Ok(Contacts::List(contacts)), Ok(to)) = (message.contacts(), message.to()) else {
+            return;
+        };
+        let Some(user) = to.uri.user() else { return };
+        let id = ActorId::Registration(format!("{user}@weft.test").into());
+        for contact in contacts {
+            let text = contact.name_addr.uri.to_string();
+            self.require(&id, &text, "200 to REGISTER");
+        }
+    }
+
+    fn check_invite(&self, message: &Message) {
+        let Ok(via) = message.via() else { return };
+        let branch = via.branch.unwrap_or_default();
+        if let Some(token) = self.tokens.read(TokenUse::Branch, &branch) {
+            self.require(&ActorId::Dialog(token.side), &branch, "INVITE");
+        }
+    }
+
+    fn check_response(&self, status: u16, message: &Message) {
+        let Ok(to) = message.to() else { return };
+        let Some(tag) = to.tag().map(str::to_owned) else { return };
+        if let Some(token) = self.tokens.read(TokenUse::Tag, &tag) {
+            self.require(&ActorId::Dialog(token.side), &tag, &format!("{status} to INVITE"));
+        }
+    }
+}
+
+fn contains(octets: &[u8], text: &[u8]) -> bool {
+    octets.windows(text.len()).any(|window| window == text)
+}
+
+impl Observer for Durable {
+    fn sent(&mut self, _now: Now, from: SocketAddr, _to: SocketAddr, bytes: &Bytes) {
+        if from != self.node {
+            return;
+        }
+        let Ok(message) = Message::read(bytes.clone()) else { return };
+        let is = |method: rsip::Method| message.method() == MethodName::Known(method);
+        match message.status() {
+            Some(200) if is(rsip::Method::Register) => self.check_registered(&message),
+            Some(status) if (101..300).contains(&status) && is(rsip::Method::Invite) => {
+                self.check_response(status, &message);
+            }
+            None if is(rsip::Method::Invite) => self.check_invite(&message),
+            Some(_) | None => {}
+        }
+    }
+}

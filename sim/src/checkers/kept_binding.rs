@@ -1,0 +1,31 @@
+//! I6: a binding that was acknowledged is found until it expires.
+
+use std::sync::Arc;
+
+use contract::{ActorId, IdHasher};
+
+use crate::phone::Phone;
+use crate::store::{Handle, SimStore};
+use crate::world::World;
+
+/// Checks what a phone was promised against the disk.
+pub fn check(world: &Arc<World>, disk: &Arc<SimStore>, ids: &IdHasher, phone: &Phone) {
+    let now = world.now().mono;
+    if phone.registered_until.is_none_or(|until| until <= now) {
+        return;
+    }
+    let id = ActorId::Registration(format!("{}@weft.test", phone.user).into());
+    let handle = Handle::open(disk);
+    let part = cluster::load(handle.as_ref(), ids, &id)
+        .ok()
+        .flatten()
+        .and_then(|loaded| loaded.parts.get(&id).cloned());
+    let contact = phone.contact();
+    let is_there = part.is_some_and(|part| {
+        part.windows(contact.len()).any(|window| window == contact.as_bytes())
+    });
+    if !is_there {
+        world.broken("I6", format!("{} was promised {contact} and it is not on disk", phone.user));
+    }
+    world.count("bindings found again");
+}

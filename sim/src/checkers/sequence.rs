@@ -1,0 +1,63 @@
+//! I8: per dialog and direction the CSeq that we send rises strictly; the same number is the same
+//! transaction (a retransmission, its ACK or its CANCEL).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use contract::Now;
+use sip::Message;
+
+use crate::world::{Observer, World};
+
+/// The checker of one node.
+pub struct Sequence {
+    world: Arc<World>,
+    node: SocketAddr,
+    highest: BTreeMap<(String, String), (u32, String)>,
+}
+
+impl Sequence {
+    /// Makes the checker of the node at an address.
+    #[must_use]
+    pub fn new(world: &Arc<World>, node: SocketAddr) -> Sequence {
+        Sequence { world: Arc::clone(world), node, highest: BTreeMap::new() }
+    }
+}
+
+impl Observer for Sequence {
+    fn sent(&mut self, _now: Now, from: SocketAddr, _to: SocketAddr, bytes: &Bytes) {
+        if from != self.node {
+            return;
+        }
+        let Ok(message) = Message::read(bytes.clone()) else { return };
+        if !message.is_request() {
+            return;
+        }
+        let (Ok(call_id), Ok(cseq), Ok(sender), Ok(via)) =
+            (message.call_id(), message.cseq(), message.from(), message.via())
+        else {
+            return;
+        };
+        let method = cseq.method.to_string();
+        if method == "ACK" || method == "CANCEL" {
+            return;
+        }
+        let key = (call_id.to_owned(), sender.tag().unwrap_or_default().to_owned());
+        let branch = via.branch.unwrap_or_default();
+        match self.highest.get(&key) {
+            Some((highest, known)) if cseq.number == *highest && *known != branch => {
+                let how = format!("CSeq {} of {} was used twice", cseq.number, key.0);
+                self.world.broken("I8", how);
+            }
+            Some((highest, _)) if cseq.number < *highest => {
+                // An older request may be retransmitted while a newer one is under way.
+                self.world.count("older requests retransmitted");
+            }
+            Some(_) | None => {
+                self.highest.insert(key, (cseq.number, branch));
+            }
+        }
+    }
+}

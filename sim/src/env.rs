@@ -1,0 +1,241 @@
+//! The simulator's `Env`: one life of one node in the world.
+//!
+//! In: calls of the node. Out: happenings in the world. After a crash the handle is dead: nothing
+//! that the old life still tries has any effect.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::env::{Env, Store};
+use contract::{
+    BindError, Entropy, FlowRef, ListenerId, MediaPlane, NetSink, NodeId, Now, Time, Work,
+};
+
+use crate::media::SimMedia;
+use crate::store::{Handle, SimStore};
+use crate::stream::Far;
+use crate::world::{Endpoint, World};
+
+/// One life of one node.
+pub struct SimEnv {
+    world: Arc<World>,
+    node: NodeId,
+    store: Arc<Handle>,
+    media: Arc<SimMedia>,
+    seed: [u8; 32],
+    alive: Arc<AtomicBool>,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Default)]
+struct Inside {
+    sockets: BTreeMap<ListenerId, SocketAddr>,
+    bound: Vec<SocketAddr>,
+    tasks: Vec<tokio::task::AbortHandle>,
+}
+
+impl std::fmt::Debug for SimEnv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SimEnv({})", self.node)
+    }
+}
+
+impl SimEnv {
+    /// Begins a life.
+    #[must_use]
+    pub fn begin(world: &Arc<World>, node: NodeId, disk: &Arc<SimStore>) -> Arc<SimEnv> {
+        disk.start();
+        let mut seed = [0; 32];
+        let drawn = world.state().chance.next_u64();
+        seed[..8].copy_from_slice(&drawn.to_le_bytes());
+        let alive = Arc::new(AtomicBool::new(true));
+        Arc::new(SimEnv {
+            world: Arc::clone(world),
+            node,
+            store: Handle::open(disk),
+            media: SimMedia::new(world, &alive),
+            seed: life_seed(seed),
+            alive,
+            inside: Mutex::default(),
+        })
+    }
+
+    /// Ends the life as a crash does: sockets vanish, tasks stop where they are.
+    pub fn crash(&self) {
+        self.alive.store(false, Ordering::Relaxed);
+        let inside = std::mem::take(&mut *self.inside());
+        for address in inside.bound {
+            self.world.detach(address);
+        }
+        self.world.wires().crash(&self.world, self.node);
+        self.media.crash();
+        for task in inside.tasks {
+            task.abort();
+        }
+    }
+
+    /// Returns the media plane, for checkers.
+    #[must_use]
+    pub fn media_model(&self) -> &Arc<SimMedia> {
+        &self.media
+    }
+
+    fn inside(&self) -> std::sync::MutexGuard<'_, Inside> {
+        self.inside.lock().expect("no holder of a life's lock panics")
+    }
+
+    fn is_alive(&self) -> bool {
+        self.alive.load(Ordering::Relaxed)
+    }
+
+}
+
+/// What is at a bound UDP address.
+struct Socket {
+    listener: ListenerId,
+    sink: Arc<dyn NetSink>,
+    alive: Arc<AtomicBool>,
+}
+
+impl Endpoint for Socket {
+    fn datagram(&self, world: &Arc<World>, from: SocketAddr, _to: SocketAddr, bytes: Bytes) {
+        if self.alive.load(Ordering::Relaxed) {
+            world.trace("received", &bytes);
+            self.sink.datagram(self.listener, from, bytes);
+        }
+    }
+}
+
+impl Env for SimEnv {
+    fn now(&self) -> Now {
+        self.world.now()
+    }
+
+    fn sleep_until(&self, at: Time) -> Work {
+        let (wake, woken) = tokio::sync::oneshot::channel();
+        self.world.schedule_at(
+            at,
+            Box::new(move |_| {
+                // The sleeper may be gone: then nobody is woken.
+                let _ = wake.send(());
+            }),
+        );
+        Box::pin(async move {
+            let _ = woken.await;
+        })
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "this is Env::spawn")]
+    fn spawn(&self, _name: &'static str, work: Work) {
+        if self.is_alive() {
+            let task = tokio::spawn(work).abort_handle();
+            let mut inside = self.inside();
+            inside.tasks.retain(|task| !task.is_finished());
+            inside.tasks.push(task);
+        }
+    }
+
+    fn seed(&self) -> [u8; 32] {
+        self.seed
+    }
+
+    fn bind_datagram(
+        &self,
+        listener: ListenerId,
+        local: SocketAddr,
+        sink: Arc<dyn NetSink>,
+    ) -> Result<SocketAddr, BindError> {
+        if self.world.is_taken(local) {
+            return Err(BindError { what: "udp", address: local, why: "address in use".to_owned() });
+        }
+        let socket = Socket { listener, sink, alive: Arc::clone(&self.alive) };
+        self.world.attach(local, Arc::new(socket));
+        let mut inside = self.inside();
+        inside.sockets.insert(listener, local);
+        inside.bound.push(local);
+        Ok(local)
+    }
+
+    fn bind_stream(
+        &self,
+        listener: ListenerId,
+        local: SocketAddr,
+        sink: Arc<dyn NetSink>,
+    ) -> Result<SocketAddr, BindError> {
+        crate::stream::listen(&self.world, local, listener, sink, &self.alive);
+        Ok(local)
+    }
+
+    fn connect(&self, flow: FlowRef, sink: Arc<dyn NetSink>) {
+        // Simulated phones take no connections: the attempt is refused, as behind a NAT.
+        let alive = Arc::clone(&self.alive);
+        self.world.schedule(
+            Duration::from_millis(1),
+            Box::new(move |_| {
+                if alive.load(Ordering::Relaxed) {
+                    sink.closed(&flow, "connection refused".to_owned());
+                }
+            }),
+        );
+    }
+
+    fn send(&self, flow: &FlowRef, bytes: Bytes) {
+        if !self.is_alive() {
+            return;
+        }
+        match flow {
+            FlowRef::Datagram { listener, remote } => {
+                let local = self.inside().sockets.get(listener).copied();
+                if let Some(local) = local {
+                    self.world.send(local, *remote, bytes);
+                }
+            }
+            FlowRef::Stream { .. } => {
+                match self.world.wires().find(flow) {
+                    Some(wire) => wire.to_phone(&self.world, bytes),
+                    None => self.world.count("octets to a connection that is gone"),
+                }
+            }
+        }
+    }
+
+    fn close(&self, flow: &FlowRef, _why: &'static str) {
+        if let Some(wire) = self.world.wires().find(flow) {
+            wire.close(&self.world, Far::Node);
+        }
+    }
+
+    fn resolve(&self, name: String, done: Box<dyn FnOnce(Result<Vec<IpAddr>, String>) + Send>) {
+        let alive = Arc::clone(&self.alive);
+        self.world.schedule(
+            Duration::from_millis(5),
+            Box::new(move |_| {
+                if alive.load(Ordering::Relaxed) {
+                    done(Err(format!("no address for {name}")));
+                }
+            }),
+        );
+    }
+
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store) as Arc<dyn Store>
+    }
+
+    fn media(&self) -> Arc<dyn MediaPlane> {
+        Arc::clone(&self.media) as Arc<dyn MediaPlane>
+    }
+}
+
+/// Spreads the 64 bits drawn for a life over a whole seed.
+fn life_seed(drawn: [u8; 32]) -> [u8; 32] {
+    let mut generator = Entropy::from_seed(drawn).split("life");
+    let mut seed = [0; 32];
+    for part in seed.chunks_exact_mut(8) {
+        part.copy_from_slice(&generator.next_u64().to_le_bytes());
+    }
+    seed
+}

@@ -1,0 +1,32 @@
+//! The deterministic simulator: the real shells, cores and node wiring in a world made from a seed.
+//!
+//! In: a seed. Out: the hash of all that happened and the first promise that did not hold. Only
+//! what `Env` stands for is simulated: clock, chance, network, disk, media sockets. The phones are
+//! pure cores of their own.
+//!
+//! ```text
+//!  seed ─▶ plan ─▶ run ─▶ world ◀── Env ── node (runtime, actors: as they ship)
+//!                   │       ▲
+//!                   │       └──── handsets (phones)
+//!                   └─▶ checkers ─▶ broken promise ─▶ shrink ─▶ one line that repeats it
+//! ```
+
+pub mod checkers;
+pub mod env;
+pub mod handset;
+pub mod ledger;
+pub mod log;
+pub mod media;
+pub mod node;
+pub mod phone;
+pub mod plan;
+pub mod run;
+pub mod sabotage;
+pub mod shrink;
+pub mod store;
+pub mod stream;
+pub mod trace;
+pub mod world;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,50 @@
+//! The node's log in a run: an `error` line that no order of ours explains fails the seed.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use tracing::field::{Field, Visit};
+use tracing::subscriber::DefaultGuard;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry::Registry;
+
+use crate::sabotage;
+use crate::world::World;
+
+struct Errors {
+    world: Arc<World>,
+}
+
+#[derive(Default)]
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let _ = write!(self.0, "{}={value:?} ", field.name());
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Errors {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
+        *metadata.level() <= Level::WARN || metadata.is_span()
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        let level = *event.metadata().level();
+        if level == Level::ERROR && !text.0.contains(sabotage::WORD) {
+            self.world.broken("log", text.0);
+        } else {
+            self.world.count(if level == Level::ERROR { "panics" } else { "warnings" });
+        }
+    }
+}
+
+/// Watches the log of this thread until the guard is dropped.
+#[must_use]
+pub fn watch(world: &Arc<World>) -> DefaultGuard {
+    let errors = Errors { world: Arc::clone(world) };
+    tracing::subscriber::set_default(Registry::default().with(errors))
+}

@@ -1,0 +1,373 @@
+//! Simulated phones: pure cores that register, call, answer, hold and hang up.
+//!
+//! In: octets, the time. Out: octets, and what the phone believes (its bindings and calls), which
+//! the checkers hold against what the node says. Written on weft-sip's reader and writer; the
+//! transaction rules are few and the phone's own, so that they cannot share a fault with ours.
+
+mod call;
+mod habit;
+mod text;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::{Entropy, Time};
+use sip::{Message, MethodName};
+
+pub use call::{Call, CallState, Role};
+pub use habit::Habits;
+use text::{Fields, credentials};
+
+/// T1 of RFC 3261.
+const T1: Duration = Duration::from_millis(500);
+/// 64·T1: when a transaction is given up.
+const GIVE_UP: Duration = Duration::from_secs(32);
+/// Time between RTP packets of a call: ten times the usual, to keep runs short.
+const PACKET_EVERY: Duration = Duration::from_millis(200);
+
+/// What a phone wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// A SIP message to the node.
+    Sip(Bytes),
+    /// An RTP packet.
+    Rtp {
+        /// From this port of the phone.
+        port: u16,
+        /// To this address.
+        to: SocketAddr,
+        /// The packet.
+        packet: Bytes,
+    },
+}
+
+/// A broken promise as the phone sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// Which promise.
+    pub promise: &'static str,
+    /// How.
+    pub how: String,
+}
+
+/// A request on its way.
+#[derive(Clone, Debug)]
+struct Sent {
+    bytes: Bytes,
+    call_id: String,
+    cseq: u32,
+    method: &'static str,
+    again: Time,
+    wait: Duration,
+    end: Time,
+}
+
+/// One phone.
+#[derive(Debug)]
+pub struct Phone {
+    /// Account.
+    pub user: String,
+    /// Its address.
+    pub address: SocketAddr,
+    node: SocketAddr,
+    transport: &'static str,
+    rng: Entropy,
+    habits: Habits,
+    sent: Vec<Sent>,
+    calls: BTreeMap<String, Call>,
+    register_id: String,
+    register_cseq: u32,
+    register_at: Time,
+    /// Until when the node has promised to keep the binding.
+    pub registered_until: Option<Time>,
+    act_at: Time,
+    next_port: u16,
+    counter: u64,
+    highest: BTreeMap<String, (u32, String)>,
+    complaints: Vec<Complaint>,
+    /// Calls that were answered.
+    pub talked: u64,
+}
+
+impl Phone {
+    /// Makes a phone that begins to register soon after `now`.
+    #[must_use]
+    pub fn new(
+        user: &str,
+        address: SocketAddr,
+        node: SocketAddr,
+        transport: &'static str,
+        mut rng: Entropy,
+        habits: Habits,
+        now: Time,
+    ) -> Phone {
+        let register_id = rng.call_id();
+        let start = now + Duration::from_millis(u64::from(rng.below(2_000)));
+        Phone {
+            user: user.to_owned(),
+            address,
+            node,
+            transport,
+            habits,
+            sent: Vec::new(),
+            calls: BTreeMap::new(),
+            register_id,
+            register_cseq: 0,
+            register_at: start,
+            registered_until: None,
+            act_at: start + Duration::from_secs(3),
+            next_port: 40_000,
+            counter: 0,
+            highest: BTreeMap::new(),
+            complaints: Vec::new(),
+            talked: 0,
+            rng,
+        }
+    }
+
+    /// Returns the calls, by Call-ID.
+    #[must_use]
+    pub fn calls(&self) -> &BTreeMap<String, Call> {
+        &self.calls
+    }
+
+    /// Takes what the phone complains about.
+    pub fn complaints(&mut self) -> Vec<Complaint> {
+        std::mem::take(&mut self.complaints)
+    }
+
+    /// Stops the phone from starting new calls; what goes on goes on.
+    pub fn rest(&mut self) {
+        self.habits.calls = false;
+    }
+
+    /// Returns its contact as the node is to have it.
+    #[must_use]
+    pub fn contact(&self) -> String {
+        format!("sip:{}@{};transport={}", self.user, self.address, self.transport.to_lowercase())
+    }
+
+    /// A connection was lost: what was promised over it holds no more, and it registers anew.
+    pub fn lost_connection(&mut self, now: Time) {
+        self.registered_until = None;
+        self.register_at = now + Duration::from_millis(200 + u64::from(self.rng.below(1_000)));
+    }
+
+    /// Returns when `on_time` is to be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Time {
+        let sent = self.sent.iter().map(|sent| sent.again.min(sent.end));
+        let calls = self.calls.values().filter_map(Call::next_deadline);
+        let own = [self.register_at, self.act_at];
+        sent.chain(calls).chain(own).min().unwrap_or(self.register_at)
+    }
+
+    fn fields(&mut self) -> Fields<'_> {
+        self.counter += 1;
+        Fields {
+            user: &self.user,
+            address: self.address,
+            transport: self.transport,
+            branch: format!("z9hG4bK{}x{}x{}", self.user, self.address.port(), self.counter),
+        }
+    }
+
+    fn send_request(
+        &mut self,
+        now: Time,
+        method: &'static str,
+        call_id: &str,
+        cseq: u32,
+        bytes: Bytes,
+        out: &mut Vec<Out>,
+    ) {
+        out.push(Out::Sip(bytes.clone()));
+        self.sent.push(Sent {
+            bytes,
+            call_id: call_id.to_owned(),
+            cseq,
+            method,
+            again: now + T1,
+            wait: T1,
+            end: now + GIVE_UP,
+        });
+    }
+
+    /// Does what is due.
+    pub fn on_time(&mut self, now: Time, out: &mut Vec<Out>) {
+        self.retransmit(now, out);
+        if now >= self.register_at {
+            self.register(now, None, out);
+        }
+        if now >= self.act_at {
+            self.act(now, out);
+        }
+        let due: Vec<_> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.next_deadline().is_some_and(|at| at <= now))
+            .map(|(call_id, _)| call_id.clone())
+            .collect();
+        for call_id in due {
+            self.call_on_time(&call_id, now, out);
+        }
+    }
+
+    fn retransmit(&mut self, now: Time, out: &mut Vec<Out>) {
+        let mut given_up = Vec::new();
+        for sent in &mut self.sent {
+            if now >= sent.end {
+                given_up.push((sent.method, sent.call_id.clone()));
+            } else if now >= sent.again {
+                if self.transport == "UDP" {
+                    out.push(Out::Sip(sent.bytes.clone()));
+                }
+                sent.wait = (sent.wait * 2).min(Duration::from_secs(4));
+                sent.again = now + sent.wait;
+            }
+        }
+        self.sent.retain(|sent| now < sent.end);
+        for (method, call_id) in given_up {
+            match method {
+                "REGISTER" => self.register_at = now + Duration::from_secs(2),
+                _ => self.gave_up(method, &call_id, now),
+            }
+        }
+    }
+
+    fn register(&mut self, now: Time, challenge: Option<&Message>, out: &mut Vec<Out>) {
+        self.register_cseq += 1;
+        self.register_at = now + Duration::from_secs(40);
+        let authorization =
+            challenge.and_then(|challenge| credentials(challenge, &self.user, "REGISTER", "sip:weft.test"));
+        let (contact, call_id, cseq) =
+            (self.contact(), self.register_id.clone(), self.register_cseq);
+        let aor = format!("<sip:{}@weft.test>", self.user);
+        let mut more = format!("Contact: <{contact}>\r\nExpires: 60\r\n");
+        if let Some(value) = authorization {
+            more.push_str(&value);
+        }
+        let text = self.fields().request(
+            "REGISTER",
+            "sip:weft.test",
+            &format!("{aor};tag=r"),
+            &aor,
+            &call_id,
+            cseq,
+            &more,
+            "",
+        );
+        self.sent.retain(|sent| sent.method != "REGISTER");
+        self.send_request(now, "REGISTER", &call_id, cseq, text, out);
+    }
+
+    /// Takes a SIP message of the node.
+    pub fn on_sip(&mut self, now: Time, bytes: Bytes, out: &mut Vec<Out>) {
+        let Ok(message) = Message::read(bytes.clone()) else {
+            let how = format!("{} got no SIP: {:?}", self.user, String::from_utf8_lossy(&bytes));
+            self.complaints.push(Complaint { promise: "SIP", how });
+            return;
+        };
+        match message.status() {
+            Some(status) => self.on_response(now, status, &message, out),
+            None => self.on_request(now, &message, out),
+        }
+    }
+
+    fn on_response(&mut self, now: Time, status: u16, message: &Message, out: &mut Vec<Out>) {
+        let (Ok(call_id), Ok(cseq)) = (message.call_id(), message.cseq()) else { return };
+        let (call_id, number, method) = (call_id.to_owned(), cseq.number, cseq.method.to_string());
+        let matched = self
+            .sent
+            .iter()
+            .position(|sent| sent.call_id == call_id && sent.cseq == number && sent.method == method);
+        if let Some(at) = matched {
+            if status >= 200 {
+                self.sent.remove(at);
+            } else if method == "INVITE" {
+                // A provisional response stops retransmissions (RFC 3261 §17.1.1.2).
+                self.sent[at].again = now + Duration::from_secs(180);
+                self.sent[at].end = now + Duration::from_secs(180);
+            }
+        }
+        if method == "REGISTER" {
+            if matched.is_some() && status >= 200 {
+                self.registered(now, status, number, message, out);
+            }
+        } else {
+            self.call_on_response(now, &call_id, status, number, &method, message, out);
+        }
+    }
+
+    fn registered(
+        &mut self,
+        now: Time,
+        status: u16,
+        cseq: u32,
+        message: &Message,
+        out: &mut Vec<Out>,
+    ) {
+        if cseq != self.register_cseq {
+            return;
+        }
+        match status {
+            200 => {
+                let granted = text::granted(message, &self.contact());
+                match granted {
+                    Some(seconds) => {
+                        let length = Duration::from_secs(u64::from(seconds));
+                        self.registered_until = Some(now + length);
+                        self.register_at = now + length / 2;
+                    }
+                    None => self.complaints.push(Complaint {
+                        promise: "I6",
+                        how: format!("{}: 200 without its contact", self.user),
+                    }),
+                }
+            }
+            401 => {
+                let answered = self.register_cseq.is_multiple_of(2);
+                let stale = message
+                    .header(sip::HeaderName::WwwAuthenticate)
+                    .is_some_and(|value| value.contains("stale=true"));
+                if answered && !stale {
+                    self.register_at = now + Duration::from_secs(1);
+                    // The next attempt begins without credentials: it must have an odd number.
+                } else {
+                    self.register(now, Some(message), out);
+                }
+            }
+            _ => self.register_at = now + Duration::from_secs(2),
+        }
+    }
+
+    fn on_request(&mut self, now: Time, message: &Message, out: &mut Vec<Out>) {
+        let (Ok(call_id), Ok(cseq)) = (message.call_id(), message.cseq()) else { return };
+        let call_id = call_id.to_owned();
+        let method = match message.method() {
+            MethodName::Known(method) => method.to_string(),
+            MethodName::Other(other) => other.to_owned(),
+        };
+        if method != "ACK" && method != "CANCEL" {
+            self.check_cseq(&call_id, cseq.number, message);
+        }
+        self.call_on_request(now, &call_id, &method, cseq.number, message, out);
+    }
+
+    /// I8: a CSeq toward us rises; the same number is the same transaction.
+    fn check_cseq(&mut self, call_id: &str, number: u32, message: &Message) {
+        let branch = message.via().ok().and_then(|via| via.branch).unwrap_or_default();
+        match self.highest.get(call_id) {
+            Some((highest, known)) if *highest == number && *known != branch => {
+                let how = format!("CSeq {number} of {call_id} is used in two transactions");
+                self.complaints.push(Complaint { promise: "I8", how });
+            }
+            Some((highest, _)) if *highest >= number => {}
+            Some(_) | None => {
+                self.highest.insert(call_id.to_owned(), (number, branch));
+            }
+        }
+    }
+}

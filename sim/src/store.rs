@@ -1,0 +1,261 @@
+//! A store with a disk that can be slow, full, torn by a crash, or broken.
+//!
+//! In: batches. Out: acknowledgements, later, in order. What a crash leaves is exactly what was
+//! acknowledged, and perhaps some of what came next: whole batches, never parts of one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::env::Store;
+use contract::{Batch, Boot, Space, StoreFault};
+
+use crate::world::World;
+
+/// Sees each value that becomes durable.
+pub type OnDurable = Box<dyn FnMut(&[u8], &Bytes) + Send>;
+
+type Done = Box<dyn FnOnce(Result<(), StoreFault>) + Send>;
+
+/// How badly the disk behaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskMood {
+    /// Longest time a flush takes, in microseconds, beyond 50.
+    pub flush_us_max: u32,
+    /// Refuses new entries.
+    pub full: bool,
+}
+
+struct Disk {
+    durable: BTreeMap<Vec<u8>, Bytes>,
+    waiting: VecDeque<(Batch, Done)>,
+    flushing: usize,
+    mood: DiskMood,
+    poisoned: bool,
+    boot: u64,
+    life: u64,
+    commits: u64,
+}
+
+/// The disk of one node; it outlives the node's crashes.
+pub struct SimStore {
+    world: Arc<World>,
+    disk: Mutex<Disk>,
+    on_durable: Mutex<Option<OnDurable>>,
+}
+
+impl std::fmt::Debug for SimStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SimStore")
+    }
+}
+
+impl SimStore {
+    /// Makes an empty disk.
+    #[must_use]
+    pub fn new(world: &Arc<World>) -> Arc<SimStore> {
+        let disk = Disk {
+            durable: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            flushing: 0,
+            mood: DiskMood { flush_us_max: 500, full: false },
+            poisoned: false,
+            boot: 0,
+            life: 0,
+            commits: 0,
+        };
+        Arc::new(SimStore {
+            world: Arc::clone(world),
+            disk: Mutex::new(disk),
+            on_durable: Mutex::new(None),
+        })
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        self.disk.lock().expect("no holder of the disk's lock panics")
+    }
+
+    /// Shows every value to `visit` when it has become durable.
+    ///
+    /// # Panics
+    /// If a former visitor panicked.
+    pub fn watch(&self, visit: OnDurable) {
+        *self.on_durable.lock().expect("no visitor panics") = Some(visit);
+    }
+
+    fn show(&self, batch: &Batch) {
+        if let Some(visit) = self.on_durable.lock().expect("no visitor panics").as_mut() {
+            for (key, value) in &batch.changes {
+                if let Some(value) = value {
+                    visit(key, &Bytes::copy_from_slice(value));
+                }
+            }
+        }
+    }
+
+    /// Changes how the disk behaves.
+    pub fn set_mood(&self, mood: DiskMood) {
+        self.disk().mood = mood;
+    }
+
+    /// A crash: what was not acknowledged is lost, or, as chance will have it, its first batches
+    /// are there without anybody having been told.
+    pub fn crash(&self) {
+        let waiting = {
+            let mut disk = self.disk();
+            disk.life += 1;
+            disk.flushing = 0;
+            std::mem::take(&mut disk.waiting)
+        };
+        let kept = self.world.state().chance.below(u32::try_from(waiting.len() + 1).unwrap_or(1));
+        for (batch, _) in waiting.into_iter().take(kept as usize) {
+            self.show(&batch);
+            self.disk().apply(batch);
+        }
+    }
+
+    /// A start of the node: counts it.
+    pub fn start(&self) {
+        let mut disk = self.disk();
+        disk.boot = (disk.boot + 1).max(self.world.now().utc.0 / 1_000);
+        disk.poisoned = false;
+    }
+
+    /// Returns a copy of a durable value.
+    #[must_use]
+    pub fn durable(&self, key: &[u8]) -> Option<Bytes> {
+        self.disk().durable.get(key).cloned()
+    }
+
+    fn flush(self: &Arc<Self>) {
+        let (count, life, longest) = {
+            let mut disk = self.disk();
+            if disk.flushing > 0 || disk.waiting.is_empty() {
+                return;
+            }
+            disk.flushing = disk.waiting.len();
+            (disk.flushing, disk.life, disk.mood.flush_us_max)
+        };
+        let delay = 50 + self.world.state().chance.below(longest + 1);
+        let store = Arc::clone(self);
+        self.world.schedule(
+            Duration::from_micros(u64::from(delay)),
+            Box::new(move |_| store.flushed(count, life)),
+        );
+    }
+
+    fn flushed(self: &Arc<Self>, count: usize, life: u64) {
+        let mut done = Vec::with_capacity(count);
+        {
+            let mut disk = self.disk();
+            if disk.life != life {
+                return;
+            }
+            for _ in 0..count {
+                let Some((batch, acknowledge)) = disk.waiting.pop_front() else { break };
+                let result = if disk.mood.full && !batch.essential {
+                    Err(StoreFault::Full { free_bytes: 0 })
+                } else {
+                    self.show(&batch);
+                    disk.apply(batch);
+                    Ok(())
+                };
+                done.push((acknowledge, result));
+            }
+            disk.flushing = 0;
+        }
+        self.world.trace("flushed", &count.to_le_bytes());
+        for (acknowledge, result) in done {
+            acknowledge(result);
+        }
+        self.flush();
+    }
+}
+
+impl Disk {
+    fn apply(&mut self, batch: Batch) {
+        self.commits += 1;
+        for (key, value) in batch.changes {
+            match value {
+                Some(value) => self.durable.insert(key, Bytes::from(value)),
+                None => self.durable.remove(&key),
+            };
+        }
+    }
+}
+
+/// One life's handle on the disk: a crash takes it away.
+pub struct Handle {
+    store: Arc<SimStore>,
+    life: u64,
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Handle({})", self.life)
+    }
+}
+
+impl Handle {
+    /// Opens the disk for the current life of its node.
+    #[must_use]
+    pub fn open(store: &Arc<SimStore>) -> Arc<Handle> {
+        let life = store.disk().life;
+        Arc::new(Handle { store: Arc::clone(store), life })
+    }
+
+    fn is_alive(&self) -> bool {
+        self.store.disk().life == self.life
+    }
+}
+
+impl Store for Handle {
+    fn read(&self, key: &[u8]) -> Result<Option<Bytes>, StoreFault> {
+        Ok(self.store.durable(key))
+    }
+
+    fn scan(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Result<(), StoreFault> {
+        let found: Vec<_> = {
+            let disk = self.store.disk();
+            let from = disk.durable.range(prefix.to_vec()..);
+            let inside = from.take_while(|(key, _)| key.starts_with(prefix));
+            inside.map(|(key, value)| (key.clone(), value.clone())).collect()
+        };
+        for (key, value) in found {
+            if visit(&key, &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn commit(&self, batch: Batch, done: Done) {
+        if !self.is_alive() {
+            return;
+        }
+        self.store.disk().waiting.push_back((batch, done));
+        self.store.flush();
+    }
+
+    fn boot(&self) -> Boot {
+        Boot(self.store.disk().boot)
+    }
+
+    fn space(&self) -> (Space, u64) {
+        if self.store.disk().mood.full { (Space::Low, 100 << 20) } else { (Space::Ample, 10 << 30) }
+    }
+
+    fn is_quarantined(&self) -> bool {
+        false
+    }
+
+    fn is_poisoned(&self) -> bool {
+        self.store.disk().poisoned
+    }
+}

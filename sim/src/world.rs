@@ -1,0 +1,297 @@
+//! The world: one clock, one queue of what is to happen, one source of chance, and the network.
+//!
+//! In: a seed, and what nodes and phones do. Out: happenings in an order that only the seed
+//! decides. It knows datagrams and streams, not SIP.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::{Entropy, Now, Time, UtcMillis};
+
+use crate::stream::{Listeners, Wires};
+use crate::trace::Trace;
+
+/// Wall-clock time at the start of every run: 2026-01-01T00:00:00Z.
+const UTC_START_MS: u64 = 1_767_225_600_000;
+
+/// Something that will happen.
+pub type Happening = Box<dyn FnOnce(&Arc<World>) + Send>;
+
+/// Takes what arrives at an address.
+pub trait Endpoint: Send + Sync {
+    /// A datagram came.
+    fn datagram(&self, world: &Arc<World>, from: SocketAddr, to: SocketAddr, bytes: Bytes);
+}
+
+/// Sees every datagram that is sent, before the network touches it.
+pub trait Observer: Send {
+    /// A datagram leaves `from`.
+    fn sent(&mut self, now: Now, from: SocketAddr, to: SocketAddr, bytes: &Bytes);
+}
+
+/// How badly the network behaves. Chances are in parts of 10,000.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weather {
+    /// Datagrams that vanish.
+    pub lost: u32,
+    /// Datagrams that come twice.
+    pub doubled: u32,
+    /// Datagrams that are held back for up to 300 ms, and so overtaken.
+    pub late: u32,
+    /// Datagrams with one octet changed (SIP has no checksum of its own: UDP's drops these).
+    pub damaged: u32,
+}
+
+/// The state of the world.
+pub struct State {
+    now: Time,
+    queue: BTreeMap<(Time, u64), Happening>,
+    sequence: u64,
+    /// Chance of the network and of the world's own decisions.
+    pub chance: Entropy,
+    /// The trace.
+    pub trace: Trace,
+    /// The network's mood.
+    pub weather: Weather,
+    endpoints: BTreeMap<SocketAddr, Arc<dyn Endpoint>>,
+    hosts: BTreeMap<IpAddr, Arc<dyn Endpoint>>,
+    /// Counts of what was exercised, by name.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// The first broken promise.
+    pub broken: Option<Broken>,
+}
+
+/// A promise that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Which (`I4`, …).
+    pub promise: &'static str,
+    /// How.
+    pub how: String,
+    /// When.
+    pub at: Time,
+    /// Number of the happening.
+    pub step: u64,
+}
+
+/// The world.
+pub struct World {
+    state: Mutex<State>,
+    observers: Mutex<Vec<Box<dyn Observer>>>,
+    listeners: Listeners,
+    wires: Wires,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("World")
+    }
+}
+
+impl World {
+    /// Makes a world from a seed.
+    #[must_use]
+    pub fn new(seed: u64, trace: Trace) -> Arc<World> {
+        let mut octets = [0; 32];
+        octets[..8].copy_from_slice(&seed.to_le_bytes());
+        let state = State {
+            now: Time::from_micros(1_000_000),
+            queue: BTreeMap::new(),
+            sequence: 0,
+            chance: Entropy::from_seed(octets).split("world"),
+            trace,
+            weather: Weather::default(),
+            endpoints: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            broken: None,
+        };
+        Arc::new(World {
+            state: Mutex::new(state),
+            observers: Mutex::new(Vec::new()),
+            listeners: Listeners::default(),
+            wires: Wires::default(),
+        })
+    }
+
+    /// Returns who takes connections where.
+    #[must_use]
+    pub const fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// Returns the open connections.
+    #[must_use]
+    pub const fn wires(&self) -> &Wires {
+        &self.wires
+    }
+
+    /// Locks the state; never held while anybody else is called.
+    ///
+    /// # Panics
+    /// If a holder panicked: the run is over anyway.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of the world's lock panics")
+    }
+
+    /// Adds an observer of all datagrams.
+    pub fn observe(&self, observer: Box<dyn Observer>) {
+        self.observers.lock().expect("no observer panics").push(observer);
+    }
+
+    /// Returns the time.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        now_of(self.state().now)
+    }
+
+    /// Adds one to a count.
+    pub fn count(&self, what: &'static str) {
+        *self.state().counts.entry(what).or_default() += 1;
+    }
+
+    /// Notes a broken promise; the first one counts.
+    pub fn broken(&self, promise: &'static str, how: String) {
+        let mut state = self.state();
+        let at = state.now;
+        let step = state.trace.lines();
+        state.trace.add(at, "broken", how.as_bytes());
+        state.broken.get_or_insert(Broken { promise, how, at, step });
+    }
+
+    /// Adds to the trace.
+    pub fn trace(&self, what: &str, octets: &[u8]) {
+        let mut state = self.state();
+        let at = state.now;
+        state.trace.add(at, what, octets);
+    }
+
+    /// Lets something happen `after` from now; equal times in the order of these calls.
+    pub fn schedule(&self, after: Duration, happening: Happening) {
+        let mut state = self.state();
+        let at = state.now + after;
+        state.push(at, happening);
+    }
+
+    /// Lets something happen at a time; at once if it has passed.
+    pub fn schedule_at(&self, at: Time, happening: Happening) {
+        let mut state = self.state();
+        let at = at.max(state.now);
+        state.push(at, happening);
+    }
+
+    /// Takes the next happening that is due by `end` and sets the clock to it.
+    pub fn next(&self, end: Time) -> Option<Happening> {
+        let mut state = self.state();
+        let first = state.queue.first_entry()?;
+        if first.key().0 > end {
+            return None;
+        }
+        let at = first.key().0;
+        let happening = first.remove();
+        state.now = at;
+        Some(happening)
+    }
+
+    /// Moves the clock on to a time before which nothing is left to happen.
+    pub fn advance(&self, to: Time) {
+        let mut state = self.state();
+        state.now = state.now.max(to);
+    }
+
+    /// Puts somebody at an address.
+    pub fn attach(&self, address: SocketAddr, endpoint: Arc<dyn Endpoint>) {
+        self.state().endpoints.insert(address, endpoint);
+    }
+
+    /// Puts somebody at all addresses of a host that nobody else has.
+    pub fn attach_host(&self, host: IpAddr, endpoint: Arc<dyn Endpoint>) {
+        self.state().hosts.insert(host, endpoint);
+    }
+
+    /// Removes who is at an address.
+    pub fn detach(&self, address: SocketAddr) {
+        self.state().endpoints.remove(&address);
+    }
+
+    /// Tells whether an address is taken.
+    #[must_use]
+    pub fn is_taken(&self, address: SocketAddr) -> bool {
+        self.state().endpoints.contains_key(&address)
+    }
+
+    /// Sends a datagram through the network.
+    pub fn send(self: &Arc<Self>, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
+        self.observed(from, to, &bytes);
+        let copies = {
+            let mut state = self.state();
+            let at = state.now;
+            state.trace.add(at, "sent", &bytes);
+            state.route()
+        };
+        for delay in copies {
+            let bytes = bytes.clone();
+            self.schedule(delay, Box::new(move |world| world.deliver(from, to, bytes)));
+        }
+    }
+
+    /// Shows the observers octets that leave an address.
+    pub fn observed(&self, from: SocketAddr, to: SocketAddr, bytes: &Bytes) {
+        let now = self.now();
+        for observer in self.observers.lock().expect("no observer panics").iter_mut() {
+            observer.sent(now, from, to, bytes);
+        }
+    }
+
+    fn deliver(self: &Arc<Self>, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
+        let endpoint = {
+            let state = self.state();
+            state.endpoints.get(&to).or_else(|| state.hosts.get(&to.ip())).cloned()
+        };
+        match endpoint {
+            Some(endpoint) => endpoint.datagram(self, from, to, bytes),
+            None => self.count("datagrams to nobody"),
+        }
+    }
+}
+
+impl State {
+    fn push(&mut self, at: Time, happening: Happening) {
+        self.sequence += 1;
+        let key = (at, self.sequence);
+        self.queue.insert(key, happening);
+    }
+
+    /// Returns the delays of the copies of one datagram that arrive.
+    fn route(&mut self) -> Vec<Duration> {
+        let weather = self.weather;
+        if self.hits(weather.lost) || self.hits(weather.damaged) {
+            *self.counts.entry("datagrams lost").or_default() += 1;
+            return Vec::new();
+        }
+        let mut copies = vec![self.delay(weather)];
+        if self.hits(weather.doubled) {
+            *self.counts.entry("datagrams doubled").or_default() += 1;
+            copies.push(self.delay(weather));
+        }
+        copies
+    }
+
+    fn delay(&mut self, weather: Weather) -> Duration {
+        let base = 200 + self.chance.below(3_000);
+        let late = if self.hits(weather.late) { self.chance.below(300_000) } else { 0 };
+        Duration::from_micros(u64::from(base + late))
+    }
+
+    /// Draws whether something of a chance in 10,000 happens; draws nothing at a chance of 0.
+    pub fn hits(&mut self, chance: u32) -> bool {
+        chance > 0 && self.chance.below(10_000) < chance
+    }
+}
+
+fn now_of(mono: Time) -> Now {
+    Now { mono, utc: UtcMillis(UTC_START_MS + mono.as_micros() / 1_000) }
+}

@@ -1,0 +1,199 @@
+//! baresip as a peer, in a network namespace of its own: it will not bind to the loopback.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::wait;
+
+/// A namespace joined to this one by a veth pair; it goes when dropped.
+#[derive(Debug)]
+pub struct Namespace {
+    name: String,
+    /// Name of the interface on our side.
+    pub interface: String,
+    /// Our address.
+    pub ours: Ipv4Addr,
+    /// Its address.
+    pub theirs: Ipv4Addr,
+}
+
+fn ip(arguments: &[&str]) {
+    let status = Command::new("ip")
+        .args(arguments)
+        .status()
+        .expect("ip is installed");
+    assert!(status.success(), "ip {}", arguments.join(" "));
+}
+
+impl Namespace {
+    /// Makes a namespace; `number` (1..=250) tells apart those of one test run.
+    ///
+    /// # Panics
+    /// If this process may not make namespaces.
+    #[must_use]
+    pub fn new(number: u8) -> Namespace {
+        let name = format!("weft{}n{number}", std::process::id());
+        let interface = format!("wf{}x{number}", std::process::id() % 100_000);
+        let peer = format!("{interface}p");
+        let subnet = u8::try_from(std::process::id() % 200).unwrap_or(0);
+        let ours = Ipv4Addr::new(10, 77, subnet, number.wrapping_mul(4).wrapping_add(1));
+        let theirs = Ipv4Addr::new(10, 77, subnet, number.wrapping_mul(4).wrapping_add(2));
+        ip(&["netns", "add", &name]);
+        let namespace = Namespace {
+            name: name.clone(),
+            interface: interface.clone(),
+            ours,
+            theirs,
+        };
+        ip(&[
+            "link", "add", &interface, "type", "veth", "peer", "name", &peer,
+        ]);
+        ip(&["link", "set", &peer, "netns", &name]);
+        ip(&["addr", "add", &format!("{ours}/30"), "dev", &interface]);
+        ip(&["link", "set", &interface, "up"]);
+        ip(&[
+            "-n",
+            &name,
+            "addr",
+            "add",
+            &format!("{theirs}/30"),
+            "dev",
+            &peer,
+        ]);
+        ip(&["-n", &name, "link", "set", &peer, "up"]);
+        ip(&["-n", &name, "link", "set", "lo", "up"]);
+        namespace
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip")
+            .args(["link", "del", &self.interface])
+            .status();
+        let _ = Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .status();
+    }
+}
+
+/// A running baresip.
+#[derive(Debug)]
+pub struct Baresip {
+    child: Child,
+    folder: PathBuf,
+    control: TcpStream,
+    heard: String,
+}
+
+impl Baresip {
+    /// Starts a phone for an account, with a sine of `hertz` as its microphone, and waits until it
+    /// is registered.
+    ///
+    /// # Panics
+    /// If it does not register.
+    #[must_use]
+    pub fn start(space: &Namespace, user: &str, server: SocketAddr, hertz: u32) -> Baresip {
+        let folder = std::env::temp_dir().join(format!("weft-{}-{user}", space.name));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a folder");
+        let here = folder.display();
+        let config = format!(
+            "sip_listen {0}:5060\naudio_source ausine,{hertz}\naudio_player aufile,{here}/rx.wav\n\
+             audio_alert aufile,{here}/alert.wav\nausrc_srate 8000\nauplay_srate 8000\n\
+             rtp_ports 20000-21000\nmodule_path /usr/lib/baresip/modules\nmodule ctrl_tcp.so\n\
+             module g711.so\nmodule aufile.so\nmodule ausine.so\nmodule_tmp uuid.so\n\
+             module_tmp account.so\nmodule_app menu.so\nctrl_tcp_listen {0}:4444\n",
+            space.theirs
+        );
+        let account = format!(
+            "<sip:{user}@{server}>;auth_user={user};auth_pass=weft-{user};answermode=auto;\
+             audio_codecs=pcmu;regint=60\n"
+        );
+        fs::write(folder.join("config"), config).expect("a file");
+        fs::write(folder.join("accounts"), account).expect("a file");
+        fs::write(folder.join("contacts"), "").expect("a file");
+        let log = fs::File::create(folder.join("log")).expect("a file");
+        let child = Command::new("ip")
+            .args(["netns", "exec", &space.name, "baresip", "-v", "-f"])
+            .arg(&folder)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .spawn()
+            .expect("baresip is installed by tests/run");
+        let address = SocketAddr::from((space.theirs, 4444));
+        let control = wait::until("baresip's control port", Duration::from_secs(20), || {
+            TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()
+        });
+        control
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .expect("a timeout");
+        let mut phone = Baresip {
+            child,
+            folder,
+            control,
+            heard: String::new(),
+        };
+        wait::until("baresip to register", Duration::from_secs(20), || {
+            (phone.has_said("REGISTER_OK") || phone.log().contains("200 OK")).then_some(())
+        });
+        phone
+    }
+
+    /// Gives a command of its menu.
+    ///
+    /// # Panics
+    /// If the control connection is gone.
+    pub fn command(&mut self, command: &str, parameters: &str) {
+        let json = serde_json::json!({"command": command, "params": parameters, "token": "t"});
+        let json = json.to_string();
+        let netstring = format!("{}:{json},", json.len());
+        self.control
+            .write_all(netstring.as_bytes())
+            .expect("the control connection");
+    }
+
+    /// Tells whether an event of this type has come.
+    pub fn has_said(&mut self, event: &str) -> bool {
+        let mut octets = [0; 65_536];
+        while let Ok(count) = self.control.read(&mut octets) {
+            if count == 0 {
+                break;
+            }
+            self.heard
+                .push_str(&String::from_utf8_lossy(&octets[..count]));
+        }
+        self.heard.contains(&format!("\"type\":\"{event}\""))
+    }
+
+    /// Forgets the events so far.
+    pub fn forget(&mut self) {
+        let _ = self.has_said("");
+        self.heard.clear();
+    }
+
+    /// Returns its log.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read(self.folder.join("log"))
+            .map(|octets| String::from_utf8_lossy(&octets).into_owned())
+            .unwrap_or_default()
+    }
+}
+
+impl Drop for Baresip {
+    fn drop(&mut self) {
+        let _ = Command::new("kill")
+            .args(["-TERM", &self.child.id().to_string()])
+            .status();
+        let _ = self.child.wait();
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}

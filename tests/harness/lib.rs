@@ -1,0 +1,36 @@
+//! What the suites share: a node as a child process on free ports of the loopback, sipp as a
+//! peer, the HTTP API as a client.
+//!
+//! In: what a suite wants. Out: processes that end with it. It knows nothing of Weft's insides:
+//! all that it sees comes over sockets, files and exit codes.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a harness waits for other processes"
+)]
+
+pub mod baresip;
+pub mod capture;
+pub mod http;
+pub mod media;
+pub mod node;
+pub mod phone;
+pub mod sipp;
+pub mod wait;
+
+use std::path::PathBuf;
+
+/// Returns the workspace's root.
+#[must_use]
+pub fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent()
+        .expect("tests lies in the workspace")
+        .to_path_buf()
+}
+
+/// Tells whether a peer was left out on the command line (`tests/run --without NAME`).
+#[must_use]
+pub fn is_left_out(peer: &str) -> bool {
+    std::env::var("WEFT_WITHOUT").is_ok_and(|names| names.split_whitespace().any(|n| n == peer))
+}

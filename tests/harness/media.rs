@@ -1,0 +1,170 @@
+//! RTP of many calls from one thread: a packet every 20 ms a socket, and the longest pause between
+//! packets that came.
+
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What one socket has seen.
+#[derive(Clone, Debug, Default)]
+pub struct Heard {
+    /// Packets.
+    pub packets: u64,
+    /// When the last one came.
+    pub last: Option<Instant>,
+    /// Longest pause between two.
+    pub pause: Duration,
+    /// Source of the last one.
+    pub source: Option<SocketAddr>,
+    /// SSRC of the last one.
+    pub ssrc: u32,
+    /// Sequence numbers that came, in order of arrival, the last 200.
+    pub sequence: Vec<u16>,
+}
+
+#[derive(Debug)]
+struct Socket {
+    socket: UdpSocket,
+    to: Option<SocketAddr>,
+    sequence: u16,
+    ssrc: u32,
+    heard: Heard,
+}
+
+/// Sockets that send and listen until it is dropped.
+#[derive(Debug)]
+pub struct Pump {
+    sockets: Arc<Mutex<Vec<Socket>>>,
+    stopped: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Default for Pump {
+    fn default() -> Self {
+        Pump::new()
+    }
+}
+
+impl Pump {
+    /// Starts the thread.
+    #[must_use]
+    pub fn new() -> Pump {
+        let sockets = Arc::new(Mutex::new(Vec::new()));
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (shared, stop) = (Arc::clone(&sockets), Arc::clone(&stopped));
+        let thread = std::thread::spawn(move || {
+            let mut due = Instant::now();
+            while !stop.load(Ordering::Relaxed) {
+                let is_due = Instant::now() >= due;
+                if is_due {
+                    due += Duration::from_millis(20);
+                }
+                step(&mut lock(&shared), is_due);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        Pump {
+            sockets,
+            stopped,
+            thread: Some(thread),
+        }
+    }
+
+    /// Adds a socket and returns its number and its port.
+    ///
+    /// # Panics
+    /// If no socket can be had.
+    #[must_use]
+    pub fn add(&self) -> (usize, u16) {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        socket
+            .set_nonblocking(true)
+            .expect("a socket that does not block");
+        let port = socket.local_addr().expect("a bound socket").port();
+        let mut sockets = lock(&self.sockets);
+        let ssrc = 0x1000 + u32::from(port);
+        sockets.push(Socket {
+            socket,
+            to: None,
+            sequence: 1,
+            ssrc,
+            heard: Heard::default(),
+        });
+        (sockets.len() - 1, port)
+    }
+
+    /// Sets where a socket sends, or stops it.
+    pub fn aim(&self, number: usize, to: Option<SocketAddr>) {
+        lock(&self.sockets)[number].to = to;
+    }
+
+    /// Returns what a socket has heard.
+    #[must_use]
+    pub fn heard(&self, number: usize) -> Heard {
+        lock(&self.sockets)[number].heard.clone()
+    }
+
+    /// Forgets the pauses so far.
+    pub fn forget_pauses(&self) {
+        for socket in lock(&self.sockets).iter_mut() {
+            socket.heard.pause = Duration::ZERO;
+        }
+    }
+}
+
+impl Drop for Pump {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn lock(sockets: &Mutex<Vec<Socket>>) -> MutexGuard<'_, Vec<Socket>> {
+    sockets.lock().expect("the pump does not panic")
+}
+
+fn step(sockets: &mut [Socket], is_due: bool) {
+    for socket in sockets {
+        if let (true, Some(to)) = (is_due, socket.to) {
+            let mut packet = vec![0x80, 0];
+            packet.extend_from_slice(&socket.sequence.to_be_bytes());
+            packet.extend_from_slice(&(u32::from(socket.sequence) * 160).to_be_bytes());
+            packet.extend_from_slice(&socket.ssrc.to_be_bytes());
+            packet.resize(172, 0xd5);
+            socket.sequence = socket.sequence.wrapping_add(1);
+            // Nobody may be listening while the node is down.
+            let _ = socket.socket.send_to(&packet, to);
+        }
+        let mut packet = [0; 2048];
+        loop {
+            match socket.socket.recv_from(&mut packet) {
+                Ok((count, from)) if count >= 12 => note(&mut socket.heard, &packet, from),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+fn note(heard: &mut Heard, packet: &[u8], from: SocketAddr) {
+    let now = Instant::now();
+    if let Some(last) = heard.last {
+        heard.pause = heard.pause.max(now.duration_since(last));
+    }
+    heard.last = Some(now);
+    heard.packets += 1;
+    heard.source = Some(from);
+    heard.ssrc = u32::from_be_bytes([packet[8], packet[9], packet[10], packet[11]]);
+    heard
+        .sequence
+        .push(u16::from_be_bytes([packet[2], packet[3]]));
+    if heard.sequence.len() > 200 {
+        heard.sequence.remove(0);
+    }
+}

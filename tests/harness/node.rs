@@ -1,0 +1,239 @@
+//! One Weft node as a child process.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::{http, root, wait};
+
+/// A running node; it is killed when dropped.
+#[derive(Debug)]
+pub struct Node {
+    child: Child,
+    /// Folder with its configuration, data and log.
+    pub folder: PathBuf,
+    /// SIP listener, UDP and TCP.
+    pub sip: SocketAddr,
+    /// HTTP listener.
+    pub http: SocketAddr,
+    /// First RTP port.
+    pub rtp_first: u16,
+}
+
+static FOLDERS: AtomicU32 = AtomicU32::new(0);
+static RTP: AtomicU16 = AtomicU16::new(0);
+
+/// RTP ports a node of the suites gets.
+pub const RTP_PORTS: u16 = 400;
+
+/// Returns a port that is free for UDP and TCP on the loopback.
+#[must_use]
+pub fn free_port() -> u16 {
+    wait::until("a free port", Duration::from_secs(10), || {
+        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+        let port = tcp.local_addr().ok()?.port();
+        UdpSocket::bind((Ipv4Addr::LOCALHOST, port))
+            .ok()
+            .map(|_| port)
+    })
+}
+
+/// Returns the `weft` program under test, building it if the caller names none.
+///
+/// # Panics
+/// If it cannot be built.
+#[must_use]
+pub fn program() -> PathBuf {
+    if let Some(path) = std::env::var_os("WEFT_BIN") {
+        return PathBuf::from(path);
+    }
+    static BUILT: std::sync::Once = std::sync::Once::new();
+    BUILT.call_once(|| {
+        let status = Command::new("cargo")
+            .args(["build", "--release", "--quiet", "-p", "weft"])
+            .current_dir(root())
+            .status();
+        assert!(
+            status.is_ok_and(|status| status.success()),
+            "weft does not build"
+        );
+    });
+    root().join("target/release/weft")
+}
+
+impl Node {
+    /// Starts a node with demo-like accounts 1000–1019 (password `weft-1000` …), extensions 9196
+    /// and 9197, and what `extra` adds to its configuration, and waits until it is ready.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
+    pub fn start(extra: &str) -> Node {
+        let folder = std::env::temp_dir().join(format!(
+            "weft-suite-{}-{}",
+            std::process::id(),
+            FOLDERS.fetch_add(1, Ordering::Relaxed)
+        ));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a temporary folder");
+        let sip = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        // Suites run as processes side by side: the range depends on the process, too.
+        let slot = RTP.fetch_add(1, Ordering::Relaxed);
+        let spread = u16::try_from(std::process::id() % 20).unwrap_or(0) * 2 * RTP_PORTS;
+        let rtp_first = 16_400 + (spread + slot * RTP_PORTS) % 16_000;
+        let config = config(&folder, sip, http, rtp_first, extra);
+        fs::write(folder.join("weft.toml"), config).expect("a configuration file");
+        let child = spawn(&folder);
+        let node = Node {
+            child,
+            folder,
+            sip,
+            http,
+            rtp_first,
+        };
+        node.wait_ready();
+        node
+    }
+
+    /// Waits until `/readyz` says so.
+    pub fn wait_ready(&self) {
+        let log = self.folder.join("log");
+        wait::until(
+            &format!("readiness, see {}", log.display()),
+            Duration::from_secs(20),
+            || http::ask(self.http, "GET", "/readyz", &[]).filter(|answer| answer.status == 200),
+        );
+    }
+
+    /// Ends the process as a crash would.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts the process again on the same data; does not wait.
+    pub fn start_again(&mut self) {
+        self.child = spawn(&self.folder);
+    }
+
+    /// Ends the process politely and returns its exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        self.child.wait().ok().and_then(|status| status.code())
+    }
+
+    /// Returns the process number.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks the API and returns JSON.
+    ///
+    /// # Panics
+    /// If the answer is not 200.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Value {
+        let answer = http::ask(self.http, "GET", path, &[]).expect("an answer");
+        assert_eq!(answer.status, 200, "{path}: {}", answer.body);
+        answer.json()
+    }
+
+    /// Returns the rows of actors of one kind.
+    #[must_use]
+    pub fn actors(&self, kind: &str) -> Vec<Value> {
+        let answer = self.get(&format!("/api/v1/actors?kind={kind}&limit=1000"));
+        answer["rows"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Returns the administrator's token.
+    ///
+    /// # Panics
+    /// If the node has made none.
+    #[must_use]
+    pub fn token(&self) -> String {
+        let path = self.folder.join("data/admin.token");
+        fs::read_to_string(path).expect("a token").trim().to_owned()
+    }
+
+    /// Returns what the node has logged so far, over all its starts.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap_or_default()
+    }
+
+    /// Runs the program's command line against this node.
+    ///
+    /// # Panics
+    /// If the program cannot be run.
+    #[must_use]
+    pub fn cli(&self, arguments: &[&str]) -> std::process::Output {
+        Command::new(program())
+            .args(arguments)
+            .args(["--url", &format!("http://{}", self.http)])
+            .env("WEFT_TOKEN", self.token())
+            .output()
+            .expect("the program runs")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.kill();
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+fn spawn(folder: &Path) -> Child {
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"));
+    Command::new(program())
+        .args(["run", "--log", "json", "--config"])
+        .arg(folder.join("weft.toml"))
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log.expect("a log file"))
+        .spawn()
+        .expect("the program starts")
+}
+
+fn config(folder: &Path, sip: SocketAddr, http: SocketAddr, rtp_first: u16, extra: &str) -> String {
+    let mut text = format!(
+        "[node]\nname = \"t\"\ndata = \"{}\"\n\
+         [http]\nlisten = [\"{http}\"]\n\
+         [media]\nrtp_ports = \"{rtp_first}-{}\"\n\
+         [[profile]]\nname = \"internal\"\nudp = [\"{sip}\"]\ntcp = [\"{sip}\"]\nauth = \"digest\"\n\
+         [[domain]]\nname = \"weft.test\"\n",
+        folder.join("data").display(),
+        rtp_first + RTP_PORTS - 1
+    );
+    for number in 1000..1020 {
+        let _ = write!(
+            text,
+            "[[user]]\nname = \"{number}\"\npassword = \"weft-{number}\"\n"
+        );
+    }
+    text.push_str(
+        "[[route]]\nname = \"echo\"\nmatch = { destination = \"^9196$\" }\n\
+         do = [{ answer = true }, { echo = true }]\n\
+         [[route]]\nname = \"tone\"\nmatch = { destination = \"^9197$\" }\n\
+         do = [{ answer = true }, { tone = { hertz = 1004, level_dbm0 = -16 } }]\n\
+         [[route]]\nname = \"users\"\nmatch = { destination = '^(10[01]\\d)$' }\n\
+         do = [{ bridge = \"user/$1\" }]\n",
+    );
+    text.push_str(extra);
+    text
+}

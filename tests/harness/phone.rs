@@ -1,0 +1,631 @@
+//! A small SIP phone of the harness's own: text in, text out, nothing of Weft's parser or
+//! dialog rules, so that the two cannot be wrong together. UDP only; the suite drives it step by
+//! step from one thread.
+
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use md5::{Digest, Md5};
+
+/// A request or response.
+#[derive(Clone, Debug, Default)]
+pub struct Message {
+    /// First line.
+    pub start: String,
+    /// Header fields in order.
+    pub headers: Vec<(String, String)>,
+    /// Body.
+    pub body: String,
+}
+
+impl Message {
+    /// Reads a datagram.
+    #[must_use]
+    pub fn read(octets: &[u8]) -> Message {
+        let text = String::from_utf8_lossy(octets);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let mut lines = head.split("\r\n");
+        let start = lines.next().unwrap_or_default().to_owned();
+        let headers = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned()))
+            .collect();
+        Message {
+            start,
+            headers,
+            body: body.to_owned(),
+        }
+    }
+
+    /// Returns the first value of a header.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self
+            .headers
+            .iter()
+            .find(|(found, _)| found.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Returns the status of a response; 0 for a request.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        let rest = self.start.strip_prefix("SIP/2.0 ").unwrap_or_default();
+        rest.split(' ')
+            .next()
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Returns the method of a request, or of a response's CSeq.
+    #[must_use]
+    pub fn method(&self) -> &str {
+        if self.status() == 0 {
+            self.start.split(' ').next().unwrap_or_default()
+        } else {
+            self.header("CSeq")
+                .and_then(|cseq| cseq.split(' ').nth(1))
+                .unwrap_or_default()
+        }
+    }
+
+    /// Returns the number of the CSeq.
+    #[must_use]
+    pub fn cseq(&self) -> u32 {
+        let cseq = self.header("CSeq").unwrap_or_default();
+        cseq.split(' ')
+            .next()
+            .and_then(|number| number.parse().ok())
+            .unwrap_or(0)
+    }
+
+    /// Returns the port of the SDP's audio line.
+    #[must_use]
+    pub fn audio_port(&self) -> Option<u16> {
+        let line = self
+            .body
+            .lines()
+            .find(|line| line.starts_with("m=audio "))?;
+        line.split(' ').nth(1)?.parse().ok()
+    }
+
+    fn tag(&self, name: &str) -> Option<String> {
+        let value = self.header(name)?;
+        let tag = value.split(";tag=").nth(1)?;
+        Some(tag.split(';').next().unwrap_or_default().to_owned())
+    }
+}
+
+/// One phone.
+#[derive(Debug)]
+pub struct Phone {
+    socket: UdpSocket,
+    server: SocketAddr,
+    /// Account.
+    pub user: String,
+    password: String,
+    next: u32,
+    waiting: VecDeque<Message>,
+    /// Requests that came, as (Call-ID, CSeq, method): to see that no CSeq is used twice.
+    pub seen: Vec<(String, u32, String)>,
+}
+
+/// One side of a call, as the phone sees it.
+#[derive(Clone, Debug)]
+pub struct Dialog {
+    /// Call-ID.
+    pub call_id: String,
+    local: String,
+    remote: String,
+    target: String,
+    cseq: u32,
+    /// Where the far side's SDP wants RTP.
+    pub media: SocketAddr,
+}
+
+/// A call that has not been answered.
+#[derive(Clone, Debug)]
+pub struct Calling {
+    call_id: String,
+    from: String,
+    to: String,
+    branch: String,
+    cseq: u32,
+    text: String,
+}
+
+impl Phone {
+    /// Makes a phone of one of the accounts 1000–1019 (password `weft-…`).
+    ///
+    /// # Panics
+    /// If no socket can be had.
+    #[must_use]
+    pub fn new(server: SocketAddr, user: &str) -> Phone {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        Phone {
+            socket,
+            server,
+            user: user.to_owned(),
+            password: format!("weft-{user}"),
+            next: 1,
+            waiting: VecDeque::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    /// Returns the phone's own address.
+    ///
+    /// # Panics
+    /// If the socket has none.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.socket.local_addr().expect("a bound socket")
+    }
+
+    fn unique(&mut self, what: &str) -> String {
+        self.next += 1;
+        format!(
+            "{what}{}x{}x{}",
+            self.address().port(),
+            std::process::id(),
+            self.next
+        )
+    }
+
+    /// Sends text to the node.
+    ///
+    /// # Panics
+    /// If the socket refuses.
+    pub fn send(&self, text: &str) {
+        // A node that is down answers with ICMP: the datagram is lost, as on any network.
+        let _ = self.socket.send_to(text.as_bytes(), self.server);
+    }
+
+    /// Sends text from another socket than the phone's own: an attacker.
+    ///
+    /// # Panics
+    /// If no socket can be had.
+    #[must_use]
+    pub fn send_from_elsewhere(&self, text: &str) -> Option<Message> {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        socket
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .expect("a timeout");
+        socket
+            .send_to(text.as_bytes(), self.server)
+            .expect("a datagram");
+        let mut octets = [0; 4096];
+        socket
+            .recv_from(&mut octets)
+            .ok()
+            .map(|(count, _)| Message::read(&octets[..count]))
+    }
+
+    /// Takes the next message that `wanted` accepts; others wait their turn.
+    pub fn take(
+        &mut self,
+        limit: Duration,
+        mut wanted: impl FnMut(&Message) -> bool,
+    ) -> Option<Message> {
+        if let Some(at) = self.waiting.iter().position(&mut wanted) {
+            return self.waiting.remove(at);
+        }
+        let end = Instant::now() + limit;
+        let mut octets = [0; 8192];
+        while let Some(left) = end.checked_duration_since(Instant::now()) {
+            let left = left.max(Duration::from_millis(1));
+            self.socket.set_read_timeout(Some(left)).expect("a timeout");
+            let Ok((count, _)) = self.socket.recv_from(&mut octets) else {
+                continue;
+            };
+            let message = Message::read(&octets[..count]);
+            if message.status() == 0 {
+                let call_id = message.header("Call-ID").unwrap_or_default().to_owned();
+                self.seen
+                    .push((call_id, message.cseq(), message.method().to_owned()));
+            }
+            if wanted(&message) {
+                return Some(message);
+            }
+            self.waiting.push_back(message);
+        }
+        None
+    }
+
+    /// Sends a request again and again, as RFC 3261 §17.1.2 says, until a final response.
+    pub fn exchange(&mut self, text: &str, limit: Duration) -> Option<Message> {
+        let request = Message::read(text.as_bytes());
+        let (call_id, cseq) = (
+            request.header("Call-ID").unwrap_or_default(),
+            request.cseq(),
+        );
+        let end = Instant::now() + limit;
+        let mut wait = Duration::from_millis(250);
+        while Instant::now() < end {
+            self.send(text);
+            let answer = self.take(wait, |message| {
+                message.status() >= 200
+                    && message.header("Call-ID") == Some(call_id)
+                    && message.cseq() == cseq
+                    && message.method() == request.method()
+            });
+            if answer.is_some() {
+                return answer;
+            }
+            wait = (wait * 2).min(Duration::from_secs(1));
+        }
+        None
+    }
+
+    /// Registers and returns the final response.
+    ///
+    /// # Panics
+    /// If there is none within 30 s.
+    pub fn register(&mut self, expires: u32) -> Message {
+        let call_id = self.unique("reg");
+        let contact = format!("<sip:{}@{}>", self.user, self.address());
+        let mut credentials = String::new();
+        for cseq in 1..=2 {
+            let text = self.request(
+                "REGISTER",
+                "sip:weft.test",
+                &format!("<sip:{}@weft.test>;tag=r", self.user),
+                &format!("<sip:{}@weft.test>", self.user),
+                &call_id,
+                cseq,
+                &format!("Contact: {contact}\r\nExpires: {expires}\r\n{credentials}"),
+                "",
+            );
+            let answer = self
+                .exchange(&text, Duration::from_secs(30))
+                .expect("an answer");
+            if answer.status() != 401 || cseq == 2 {
+                return answer;
+            }
+            credentials = self.credentials(&answer, "REGISTER", "sip:weft.test");
+        }
+        unreachable!("the second round returns");
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of a request")]
+    fn request(
+        &mut self,
+        method: &str,
+        uri: &str,
+        from: &str,
+        to: &str,
+        call_id: &str,
+        cseq: u32,
+        more: &str,
+        body: &str,
+    ) -> String {
+        let branch = self.unique("z9hG4bK");
+        let mut text = format!("{method} {uri} SIP/2.0\r\n");
+        let _ = write!(
+            text,
+            "Via: SIP/2.0/UDP {};branch={branch};rport\r\nMax-Forwards: 70\r\nFrom: {from}\r\n\
+             To: {to}\r\nCall-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{more}\
+             Content-Length: {}\r\n\r\n{body}",
+            self.address(),
+            body.len()
+        );
+        text
+    }
+
+    /// Answers a challenge with MD5 (RFC 2617).
+    fn credentials(&self, challenge: &Message, method: &str, uri: &str) -> String {
+        let is_proxy = challenge.status() == 407;
+        let name = if is_proxy {
+            "Proxy-Authenticate"
+        } else {
+            "WWW-Authenticate"
+        };
+        let offered = challenge
+            .headers
+            .iter()
+            .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+            .find(|(_, value)| value.contains("algorithm=MD5") || !value.contains("algorithm"));
+        let value = &offered.expect("a challenge for MD5").1;
+        let part = |key: &str| {
+            let rest = value.split(&format!("{key}=\"")).nth(1).unwrap_or_default();
+            rest.split('"').next().unwrap_or_default().to_owned()
+        };
+        let (realm, nonce) = (part("realm"), part("nonce"));
+        let one = md5_hex(&format!("{}:{realm}:{}", self.user, self.password));
+        let two = md5_hex(&format!("{method}:{uri}"));
+        let response = md5_hex(&format!("{one}:{nonce}:00000001:0a4f113b:auth:{two}"));
+        let header = if is_proxy {
+            "Proxy-Authorization"
+        } else {
+            "Authorization"
+        };
+        format!(
+            "{header}: Digest username=\"{}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", \
+             response=\"{response}\", algorithm=MD5, cnonce=\"0a4f113b\", qop=auth, nc=00000001\r\n",
+            self.user
+        )
+    }
+
+    /// Calls a number, answers the challenge, and returns while it is being set up.
+    ///
+    /// # Panics
+    /// If the node does not challenge the first INVITE.
+    pub fn call(&mut self, number: &str, rtp_port: u16) -> Calling {
+        let call_id = self.unique("call");
+        let tag = self.unique("t");
+        let uri = format!("sip:{number}@weft.test");
+        let from = format!("<sip:{}@weft.test>;tag={tag}", self.user);
+        let to = format!("<{uri}>");
+        let contact = format!("Contact: <sip:{}@{}>\r\n", self.user, self.address());
+        let body = sdp(rtp_port, 1, "sendrecv");
+        let more = format!("{contact}Content-Type: application/sdp\r\n");
+        let text = self.request("INVITE", &uri, &from, &to, &call_id, 1, &more, &body);
+        let challenge = self
+            .exchange(&text, Duration::from_secs(10))
+            .expect("a challenge");
+        assert_eq!(challenge.status(), 407, "{challenge:?}");
+        self.send(&ack_refusal(&text, &challenge));
+        let more = format!("{more}{}", self.credentials(&challenge, "INVITE", &uri));
+        let text = self.request("INVITE", &uri, &from, &to, &call_id, 2, &more, &body);
+        let via = Message::read(text.as_bytes());
+        let via = via.header("Via").unwrap_or_default();
+        let branch = via.split("branch=").nth(1).unwrap_or_default();
+        let branch = branch.split(';').next().unwrap_or_default().to_owned();
+        self.send(&text);
+        Calling {
+            call_id,
+            from,
+            to,
+            branch,
+            cseq: 2,
+            text,
+        }
+    }
+
+    /// Waits for a response to a call with a status of at least `least`.
+    pub fn progress(&mut self, calling: &Calling, least: u16, limit: Duration) -> Option<Message> {
+        self.take(limit, |message| {
+            message.status() >= least
+                && message.method() == "INVITE"
+                && message.header("Call-ID") == Some(&calling.call_id)
+                && message.cseq() == calling.cseq
+        })
+    }
+
+    /// Sends the INVITE of a call once more.
+    pub fn repeat(&self, calling: &Calling) {
+        self.send(&calling.text);
+    }
+
+    /// Gives a call up.
+    pub fn cancel(&mut self, calling: &Calling) {
+        let uri = calling.to.trim_matches(['<', '>']);
+        let text = format!(
+            "CANCEL {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch={};rport\r\nMax-Forwards: 70\r\n\
+             From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {} CANCEL\r\nContent-Length: 0\r\n\r\n",
+            self.address(),
+            calling.branch,
+            calling.from,
+            calling.to,
+            calling.call_id,
+            calling.cseq
+        );
+        self.send(&text);
+    }
+
+    /// Takes the 200 of a call and acknowledges it.
+    ///
+    /// # Panics
+    /// If the answer has no SDP.
+    pub fn established(&mut self, calling: &Calling, answer: &Message) -> Dialog {
+        let dialog = Dialog {
+            call_id: calling.call_id.clone(),
+            local: calling.from.clone(),
+            remote: answer.header("To").unwrap_or_default().to_owned(),
+            target: contact_of(answer),
+            cseq: calling.cseq,
+            media: SocketAddr::new(self.server.ip(), answer.audio_port().expect("SDP")),
+        };
+        self.acknowledge(&dialog, calling.cseq);
+        dialog
+    }
+
+    fn acknowledge(&mut self, dialog: &Dialog, cseq: u32) {
+        let text = self.request(
+            "ACK",
+            &dialog.target,
+            &dialog.local,
+            &dialog.remote,
+            &dialog.call_id,
+            cseq,
+            "",
+            "",
+        );
+        self.send(&text);
+    }
+
+    /// Waits for an INVITE.
+    pub fn ringing(&mut self, limit: Duration) -> Option<Message> {
+        self.take(limit, |message| {
+            message.method() == "INVITE" && message.status() == 0
+        })
+    }
+
+    /// Answers a request with a status and, perhaps, SDP.
+    pub fn respond(&mut self, request: &Message, status: &str, rtp_port: Option<u16>) {
+        let mut text = format!("SIP/2.0 {status}\r\n");
+        for (name, value) in &request.headers {
+            let copied = ["via", "from", "call-id", "cseq", "record-route"];
+            if copied.contains(&name.to_ascii_lowercase().as_str()) {
+                let _ = write!(text, "{name}: {value}\r\n");
+            }
+        }
+        let to = request.header("To").unwrap_or_default();
+        let to = if to.contains(";tag=") || status.starts_with("100") {
+            to.to_owned()
+        } else {
+            format!("{to};tag=u{}", self.address().port())
+        };
+        let _ = write!(
+            text,
+            "To: {to}\r\nContact: <sip:{}@{}>\r\n",
+            self.user,
+            self.address()
+        );
+        let body = rtp_port
+            .map(|port| sdp(port, 1, "sendrecv"))
+            .unwrap_or_default();
+        if !body.is_empty() {
+            text.push_str("Content-Type: application/sdp\r\n");
+        }
+        let _ = write!(text, "Content-Length: {}\r\n\r\n{body}", body.len());
+        self.send(&text);
+    }
+
+    /// Answers an INVITE with 200 and waits for the ACK.
+    ///
+    /// # Panics
+    /// If no ACK comes.
+    pub fn answer(&mut self, invite: &Message, rtp_port: u16) -> Dialog {
+        let call_id = invite.header("Call-ID").unwrap_or_default().to_owned();
+        let local = format!(
+            "{};tag=u{}",
+            invite.header("To").unwrap_or_default(),
+            self.port()
+        );
+        let mut acknowledged = false;
+        for _ in 0..20 {
+            self.respond(invite, "200 OK", Some(rtp_port));
+            let ack = self.take(Duration::from_millis(500), |message| {
+                message.method() == "ACK" && message.header("Call-ID") == Some(&call_id)
+            });
+            if ack.is_some() {
+                acknowledged = true;
+                break;
+            }
+        }
+        assert!(acknowledged, "no ACK for {call_id}");
+        let media = invite.audio_port().expect("SDP in the INVITE");
+        Dialog {
+            local,
+            remote: invite.header("From").unwrap_or_default().to_owned(),
+            target: contact_of(invite),
+            cseq: 100,
+            media: SocketAddr::new(self.server.ip(), media),
+            call_id,
+        }
+    }
+
+    fn port(&self) -> u16 {
+        self.address().port()
+    }
+
+    /// Returns the text of a request in a dialog, with the next CSeq.
+    pub fn inside(&mut self, dialog: &mut Dialog, method: &str, more: &str, body: &str) -> String {
+        dialog.cseq += 1;
+        let (target, local) = (dialog.target.clone(), dialog.local.clone());
+        let (remote, call_id) = (dialog.remote.clone(), dialog.call_id.clone());
+        self.request(
+            method,
+            &target,
+            &local,
+            &remote,
+            &call_id,
+            dialog.cseq,
+            more,
+            body,
+        )
+    }
+
+    /// Ends a call and returns the status of the answer (0: none came).
+    pub fn bye(&mut self, dialog: &mut Dialog) -> u16 {
+        let text = self.inside(dialog, "BYE", "", "");
+        self.exchange(&text, Duration::from_secs(20))
+            .map_or(0, |answer| answer.status())
+    }
+
+    /// Offers new SDP (`sendrecv`, `sendonly`, …) and acknowledges the answer.
+    pub fn reinvite(
+        &mut self,
+        dialog: &mut Dialog,
+        rtp_port: u16,
+        direction: &str,
+    ) -> Option<Message> {
+        let contact = format!("Contact: <sip:{}@{}>\r\n", self.user, self.address());
+        let more = format!("{contact}Content-Type: application/sdp\r\n");
+        let body = sdp(rtp_port, dialog.cseq + 1, direction);
+        let text = self.inside(dialog, "INVITE", &more, &body);
+        let answer = self.exchange(&text, Duration::from_secs(20))?;
+        if answer.status() < 300 {
+            let cseq = dialog.cseq;
+            self.acknowledge(&dialog.clone(), cseq);
+        } else {
+            self.send(&ack_refusal(&text, &answer));
+        }
+        Some(answer)
+    }
+
+    /// Waits for a request of a method in a dialog and answers 200 (with SDP if a port is given).
+    pub fn serve(
+        &mut self,
+        dialog: &Dialog,
+        method: &str,
+        rtp_port: Option<u16>,
+        limit: Duration,
+    ) -> Option<Message> {
+        let request = self.take(limit, |message| {
+            message.status() == 0
+                && message.method() == method
+                && message.header("Call-ID") == Some(&dialog.call_id)
+        })?;
+        self.respond(&request, "200 OK", rtp_port);
+        Some(request)
+    }
+}
+
+/// Returns the ACK for a final response that is no 2xx (RFC 3261 §17.1.1.3).
+#[must_use]
+pub fn ack_refusal(invite: &str, response: &Message) -> String {
+    let invite = Message::read(invite.as_bytes());
+    let uri = invite.start.split(' ').nth(1).unwrap_or_default();
+    format!(
+        "ACK {uri} SIP/2.0\r\nVia: {}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\n\
+         CSeq: {} ACK\r\nContent-Length: 0\r\n\r\n",
+        invite.header("Via").unwrap_or_default(),
+        invite.header("From").unwrap_or_default(),
+        response.header("To").unwrap_or_default(),
+        invite.header("Call-ID").unwrap_or_default(),
+        invite.cseq()
+    )
+}
+
+fn contact_of(message: &Message) -> String {
+    let contact = message.header("Contact").unwrap_or_default();
+    let inner = contact.split('<').nth(1).unwrap_or(contact);
+    inner.split('>').next().unwrap_or_default().to_owned()
+}
+
+fn sdp(port: u16, version: u32, direction: &str) -> String {
+    format!(
+        "v=0\r\no=h 7 {version} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+         m=audio {port} RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\n\
+         a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na={direction}\r\n"
+    )
+}
+
+fn md5_hex(text: &str) -> String {
+    Md5::digest(text.as_bytes())
+        .iter()
+        .fold(String::new(), |mut hex, octet| {
+            let _ = write!(hex, "{octet:02x}");
+            hex
+        })
+}
+
+/// Tells whether a dialog's remote tag is there: a response to the initial INVITE must carry one.
+#[must_use]
+pub fn has_tag(message: &Message) -> bool {
+    message.tag("To").is_some()
+}

@@ -1,0 +1,228 @@
+//! sipp as a peer: scenarios of `tests/suites/sipp`, their exit codes and statistics.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::node::free_port;
+use crate::root;
+
+/// One run of sipp, being put together.
+#[derive(Debug)]
+pub struct Sipp {
+    command: Command,
+    folder: PathBuf,
+    /// Port it sends and receives SIP on.
+    pub port: u16,
+}
+
+/// A run that goes on beside the test.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    folder: PathBuf,
+    /// Port it sends and receives SIP on.
+    pub port: u16,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// 0 if every call went as the scenario says.
+    pub code: i32,
+    /// Errors and the last screen.
+    pub said: String,
+    /// Messages sent and received, if they were traced.
+    pub messages: String,
+}
+
+static RUNS: AtomicU32 = AtomicU32::new(0);
+
+impl Sipp {
+    /// Prepares a run of `scenario` (a file of `tests/suites/sipp`) against `server`: one call,
+    /// UDP, at most 60 s.
+    #[must_use]
+    pub fn new(scenario: &str, server: SocketAddr) -> Sipp {
+        Sipp::with(scenario, server, &[])
+    }
+
+    /// The same with texts of the scenario replaced: for what sipp takes no key for, such as the
+    /// status that a response must have.
+    ///
+    /// # Panics
+    /// If there is no such scenario.
+    #[must_use]
+    pub fn with(scenario: &str, server: SocketAddr, replaced: &[(&str, &str)]) -> Sipp {
+        let folder = std::env::temp_dir().join(format!(
+            "weft-sipp-{}-{}",
+            std::process::id(),
+            RUNS.fetch_add(1, Ordering::Relaxed)
+        ));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a temporary folder");
+        let file = root().join("tests/suites/sipp").join(scenario);
+        let mut text = read(&file);
+        assert!(!text.is_empty(), "no scenario {}", file.display());
+        for (from, to) in replaced {
+            text = text.replace(from, to);
+        }
+        let file = folder.join("scenario.xml");
+        fs::write(&file, text).expect("a scenario");
+        let port = free_port();
+        let media = free_port();
+        let mut command = Command::new("sipp");
+        command
+            .arg(server.to_string())
+            .args(["-sf".as_ref(), file.as_os_str()])
+            .args([
+                "-i",
+                "127.0.0.1",
+                "-p",
+                &port.to_string(),
+                "-mi",
+                "127.0.0.1",
+            ])
+            .args(["-mp", &media.to_string(), "-nostdin"])
+            .args([
+                "-trace_err",
+                "-error_file",
+                "errors",
+                "-trace_msg",
+                "-message_file",
+                "messages",
+            ])
+            .args(["-timeout", "60", "-timeout_error"])
+            .current_dir(&folder);
+        Sipp {
+            command,
+            folder,
+            port,
+        }
+    }
+
+    /// Adds command-line arguments.
+    #[must_use]
+    pub fn args(mut self, arguments: &[&str]) -> Sipp {
+        self.command.args(arguments);
+        self
+    }
+
+    /// Sets the number of calls.
+    #[must_use]
+    pub fn calls(self, count: u32, rate: u32) -> Sipp {
+        self.args(&["-m", &count.to_string(), "-r", &rate.to_string()])
+    }
+
+    /// Sets a key that the scenario uses as `[name]`.
+    #[must_use]
+    pub fn key(self, name: &str, value: &str) -> Sipp {
+        self.args(&["-key", name, value])
+    }
+
+    /// Gives the lines of an injection file (`-inf`, sequential).
+    #[must_use]
+    pub fn lines(self, lines: &[String]) -> Sipp {
+        let text = format!("SEQUENTIAL\n{}\n", lines.join("\n"));
+        fs::write(self.folder.join("lines.csv"), text).expect("an injection file");
+        self.args(&["-inf", "lines.csv"])
+    }
+
+    /// Uses TCP, all calls on one connection.
+    #[must_use]
+    pub fn tcp(self) -> Sipp {
+        self.args(&["-t", "t1"])
+    }
+
+    /// Starts the run and returns at once.
+    ///
+    /// # Panics
+    /// If sipp is not installed.
+    #[must_use]
+    pub fn start(mut self) -> Running {
+        let screen = fs::File::create(self.folder.join("screen")).expect("a file");
+        let child = self
+            .command
+            .stdin(Stdio::null())
+            .stdout(screen.try_clone().expect("a file"))
+            .stderr(screen)
+            .spawn()
+            .expect("sipp is installed by tests/run");
+        Running {
+            child,
+            folder: self.folder,
+            port: self.port,
+        }
+    }
+
+    /// Runs to the end.
+    #[must_use]
+    pub fn run(self) -> Ended {
+        self.start().wait()
+    }
+}
+
+impl Running {
+    /// Waits for the end.
+    #[must_use]
+    pub fn wait(mut self) -> Ended {
+        let code = self
+            .child
+            .wait()
+            .ok()
+            .and_then(|status| status.code())
+            .unwrap_or(-1);
+        let ended = self.ended(code);
+        let _ = fs::remove_dir_all(&self.folder);
+        ended
+    }
+
+    /// Returns the messages traced so far.
+    #[must_use]
+    pub fn messages(&self) -> String {
+        read(&self.folder.join("messages"))
+    }
+
+    fn ended(&self, code: i32) -> Ended {
+        let screen = read(&self.folder.join("screen"));
+        let from = screen.len().saturating_sub(3_000);
+        let from = (from..=screen.len())
+            .find(|at| screen.is_char_boundary(*at))
+            .unwrap_or(0);
+        let said = format!("{}\n{}", read(&self.folder.join("errors")), &screen[from..]);
+        Ended {
+            code,
+            said,
+            messages: self.messages(),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Ended {
+    /// Requires that every call went as the scenario says.
+    ///
+    /// # Panics
+    /// With what sipp said, if one did not.
+    pub fn must_succeed(&self) -> &Ended {
+        assert_eq!(
+            self.code, 0,
+            "sipp failed:\n{}\n{}",
+            self.said, self.messages
+        );
+        self
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
+}
