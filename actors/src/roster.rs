@@ -74,7 +74,15 @@ fn drive<C, Own, T>(
             None => return ctx.ignore("no deadline is set"),
         },
         Event::Undelivered { to, message, why } => Event::Undelivered { to, message, why },
-        Event::Datagram { listener, remote, bytes } => Event::Datagram { listener, remote, bytes },
+        Event::Datagram {
+            listener,
+            remote,
+            bytes,
+        } => Event::Datagram {
+            listener,
+            remote,
+            bytes,
+        },
         Event::Opened { flow } => Event::Opened { flow },
         Event::Bytes(bytes) => Event::Bytes(bytes),
         Event::Closed { why } => Event::Closed { why },
@@ -90,7 +98,10 @@ macro_rules! own {
     ($variant:ident) => {
         |message| match message {
             Message::$variant(message) => Some(message),
-            #[allow(clippy::wildcard_enum_match_arm, reason = "all other kinds are the same here")]
+            #[allow(
+                clippy::wildcard_enum_match_arm,
+                reason = "all other kinds are the same here"
+            )]
             _ => None,
         }
     };
@@ -124,7 +135,9 @@ impl Roster for AnyCore {
     fn create_system(id: &ActorId, site: &Site) -> Option<Self> {
         match id {
             ActorId::Flow(..) => Some(AnyCore::Flow(Box::new(flow::Flow::new()))),
-            ActorId::Lane(_, number) => Some(AnyCore::Lane(Box::new(lane::Lane::new(*number, site)))),
+            ActorId::Lane(_, number) => {
+                Some(AnyCore::Lane(Box::new(lane::Lane::new(*number, site))))
+            }
             ActorId::Console(_) => Some(AnyCore::Console(Box::new(console::Console::new()))),
             ActorId::Registration(_)
             | ActorId::Call(_)
@@ -136,8 +149,10 @@ impl Roster for AnyCore {
     }
 
     fn restore(id: &ActorId, bytes: &[u8], now: Now) -> Result<Self, RestoreError> {
-        let stored: Stored = codec::decode(bytes)
-            .map_err(|error| RestoreError { what: id.kind().word(), why: error.to_string() })?;
+        let stored: Stored = codec::decode(bytes).map_err(|error| RestoreError {
+            what: id.kind().word(),
+            why: error.to_string(),
+        })?;
         match stored {
             Stored::RegistrationV1(snapshot) => registration::Registration::restore(snapshot, now)
                 .map(|core| AnyCore::Registration(Box::new(core))),

@@ -24,9 +24,14 @@ use crate::env_os::Clock;
 /// # Errors
 /// If the filter is none, or a log is there already.
 pub fn start(level: &str, format: LogFormat, node: &str, clock: Clock) -> Result<(), String> {
-    let filter = EnvFilter::builder()
-        .parse(level)
-        .map_err(|error| error.to_string())?;
+    // The library under the actors opens spans with numbers of its own, which mean nothing here.
+    let quiet = if level.contains("ractor") {
+        ""
+    } else {
+        ",ractor=off"
+    };
+    let filter = EnvFilter::builder().parse(format!("{level}{quiet}"));
+    let filter = filter.map_err(|error| error.to_string())?;
     let started = match format {
         LogFormat::Json => {
             let lines = JsonLines {

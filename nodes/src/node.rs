@@ -91,6 +91,7 @@ pub struct Node<R: Roster> {
     env: Arc<dyn Env>,
     console: ActorId,
     listeners: Vec<SocketAddr>,
+    sockets: Arc<Sockets<R>>,
     state: Arc<State>,
 }
 
@@ -143,7 +144,7 @@ where
             version,
             tickets,
         } = parts;
-        let sockets = Arc::new(Sockets::<R>::new(Arc::clone(&env), me.node, acl));
+        let sockets = Arc::new(Sockets::<R>::new(me.node, acl));
         let listeners = bind(env.as_ref(), &mut site, &sockets)?;
         let names = names(&site);
         let lanes = site.lanes;
@@ -174,10 +175,11 @@ where
             env,
             console: ActorId::Console(me.node),
             listeners,
+            sockets: Arc::clone(&sockets),
             state: Arc::new(State::new()),
         });
         node.look_after();
-        sockets.open(fabric);
+        sockets.open(fabric, Arc::clone(&node.env));
         Ok(node)
     }
 
@@ -231,12 +233,14 @@ where
         }
         self.state.is_over.store(true, Ordering::Release);
         self.fabric.shutdown().await;
+        self.sockets.shut();
     }
 
     /// Ends at once, as a crash would (the simulator).
     pub fn kill(&self) {
         self.state.is_over.store(true, Ordering::Release);
         self.fabric.kill();
+        self.sockets.shut();
     }
 }
 

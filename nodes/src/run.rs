@@ -56,6 +56,9 @@ pub fn run(arguments: &RunArgs) -> Result<u8, Failure> {
     let code = runtime.block_on(live(&loaded, &ground, &runtime, clock, metrics))?;
     // Tasks of connections end with the runtime; the store writes what is queued when it is dropped.
     runtime.shutdown_timeout(Duration::from_millis(500));
+    if Arc::strong_count(&ground.store) > 1 {
+        tracing::warn!("the store is still in use; what was not gated may be lost");
+    }
     drop(ground);
     Ok(code)
 }
@@ -150,33 +153,8 @@ async fn live(
     // Signals count from here on: a drain that begins during the start is still a drain.
     let mut terminated = signal(SignalKind::terminate()).map_err(Failure::run)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(Failure::run)?;
-    let store: Arc<dyn Store> = ground.store.clone();
-    let media: Arc<dyn MediaPlane> = ground.media.clone();
-    let handle = runtime.handle().clone();
-    let env: Arc<dyn Env> = Arc::new(OsEnv::new(OsParts {
-        clock,
-        handle,
-        store,
-        media,
-    }));
     let tickets = Arc::new(Tickets::default());
-    let with = SiteKeys {
-        keys: &ground.keys,
-        lanes: ground.lanes,
-    };
-    let parts = NodeParts {
-        env,
-        site: to_site(loaded, &with),
-        acl: loaded
-            .plan
-            .listeners
-            .iter()
-            .map(|listener| listener.acl.clone())
-            .collect(),
-        me: ground.me,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        tickets: Arc::clone(&tickets),
-    };
+    let parts = node_parts(loaded, ground, runtime, clock, Arc::clone(&tickets));
     let http = listen(loaded)?;
     let node = Node::<AnyCore>::start(parts)
         .await
@@ -211,6 +189,41 @@ async fn live(
     }
     tracing::info!("node has ended");
     Ok(code)
+}
+
+fn node_parts(
+    loaded: &Loaded,
+    ground: &Ground,
+    runtime: &Runtime,
+    clock: Clock,
+    tickets: Arc<Tickets>,
+) -> NodeParts {
+    let store: Arc<dyn Store> = ground.store.clone();
+    let media: Arc<dyn MediaPlane> = ground.media.clone();
+    let handle = runtime.handle().clone();
+    let env: Arc<dyn Env> = Arc::new(OsEnv::new(OsParts {
+        clock,
+        handle,
+        store,
+        media,
+    }));
+    let with = SiteKeys {
+        keys: &ground.keys,
+        lanes: ground.lanes,
+    };
+    NodeParts {
+        env,
+        site: to_site(loaded, &with),
+        acl: loaded
+            .plan
+            .listeners
+            .iter()
+            .map(|listener| listener.acl.clone())
+            .collect(),
+        me: ground.me,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        tickets,
+    }
 }
 
 fn listen(loaded: &Loaded) -> Result<Vec<tokio::net::TcpListener>, Failure> {
@@ -301,3 +314,7 @@ fn banner(loaded: &Loaded, node: &Node<AnyCore>, me: NodeInst, http: &[SocketAdd
     line("End", "Ctrl-C");
     text
 }
+
+#[cfg(test)]
+#[path = "run_tests.rs"]
+mod tests;

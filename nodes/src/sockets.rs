@@ -4,48 +4,72 @@
 //! and drops what a listener's `acl` does not let in.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use actors::{Message, Site, lane};
 use bytes::Bytes;
 use contract::env::{Env, MediaSink, NetSink, Work};
 use contract::{ActorId, Event, FlowRef, ListenerId, MediaEvent, NodeId, Roster, SideKey};
 use runtime::{Delivery, Fabric};
-use std::sync::OnceLock;
 
 use crate::config::Network;
 
-/// Where sockets deliver; deaf until [`Sockets::open`].
-pub(crate) struct Sockets<R: Roster> {
+/// What there is between opening and shutting.
+struct Live<R: Roster> {
+    fabric: Fabric<R>,
     env: Arc<dyn Env>,
+}
+
+impl<R: Roster> Clone for Live<R> {
+    fn clone(&self) -> Self {
+        Live {
+            fabric: self.fabric.clone(),
+            env: Arc::clone(&self.env),
+        }
+    }
+}
+
+/// Where sockets deliver; deaf before [`Sockets::open`] and after [`Sockets::shut`].
+pub(crate) struct Sockets<R: Roster> {
     node: NodeId,
     /// For each listener the networks that may send to it; empty: all.
     acl: Vec<Vec<Network>>,
     /// Numbers of connections that came in.
     numbers: AtomicU64,
-    fabric: OnceLock<Fabric<R>>,
+    live: RwLock<Option<Live<R>>>,
 }
 
 impl<R> Sockets<R>
 where
     R: Roster<Message = Message, Site = Site>,
 {
-    pub(crate) fn new(env: Arc<dyn Env>, node: NodeId, acl: Vec<Vec<Network>>) -> Self {
+    pub(crate) fn new(node: NodeId, acl: Vec<Vec<Network>>) -> Self {
         Sockets {
-            env,
             node,
             acl,
             numbers: AtomicU64::new(1),
-            fabric: OnceLock::new(),
+            live: RwLock::new(None),
         }
     }
 
     /// Lets events through from now on.
-    pub(crate) fn open(&self, fabric: Fabric<R>) {
-        if self.fabric.set(fabric).is_err() {
-            tracing::error!("sockets were opened twice; the first fabric stays");
-        }
+    pub(crate) fn open(&self, fabric: Fabric<R>, env: Arc<dyn Env>) {
+        let live = Live { fabric, env };
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live);
+    }
+
+    /// Lets nothing through any more, and lets go of fabric and `Env`: the sockets and media plane
+    /// inside the `Env` hold this, so neither would ever be freed.
+    pub(crate) fn shut(&self) {
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn live(&self) -> Option<Live<R>> {
+        self.live
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn may_send(&self, listener: ListenerId, remote: SocketAddr) -> bool {
@@ -55,22 +79,27 @@ where
             .map_or(&[][..], Vec::as_slice);
         is_let_in(networks, remote.ip())
     }
+}
 
-    /// Delivers the end of a connection even if the flow's inbox is full at the moment.
-    fn deliver_closed(&self, fabric: &Fabric<R>, actor: ActorId, why: String) {
-        let event = Event::Closed { why: why.clone() };
-        match fabric.deliver(&actor, event) {
-            Delivery::Accepted | Delivery::Absent => {}
-            Delivery::Busy => {
-                let fabric = fabric.clone();
-                let work: Work = Box::pin(async move {
-                    if let Some(room) = fabric.room(&actor) {
-                        room.await;
-                    }
-                    fabric.deliver(&actor, Event::Closed { why });
-                });
-                self.env.spawn("closed", work);
-            }
+/// Delivers the end of a connection even if the flow's inbox is full at the moment.
+fn deliver_closed<R>(live: &Live<R>, actor: ActorId, why: String)
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    match live
+        .fabric
+        .deliver(&actor, Event::Closed { why: why.clone() })
+    {
+        Delivery::Accepted | Delivery::Absent => {}
+        Delivery::Busy => {
+            let fabric = live.fabric.clone();
+            let work: Work = Box::pin(async move {
+                if let Some(room) = fabric.room(&actor) {
+                    room.await;
+                }
+                fabric.deliver(&actor, Event::Closed { why });
+            });
+            live.env.spawn("closed", work);
         }
     }
 }
@@ -85,7 +114,7 @@ where
     R: Roster<Message = Message, Site = Site>,
 {
     fn datagram(&self, listener: ListenerId, remote: SocketAddr, bytes: Bytes) {
-        let Some(fabric) = self.fabric.get() else {
+        let Some(Live { fabric, .. }) = self.live() else {
             return;
         };
         if !self.may_send(listener, remote) {
@@ -109,7 +138,7 @@ where
     }
 
     fn accepted(&self, listener: ListenerId, remote: SocketAddr) -> Option<FlowRef> {
-        let fabric = self.fabric.get()?;
+        let fabric = self.live()?.fabric;
         if !self.may_send(listener, remote) {
             metrics::counter!("weft_acl_dropped_total").increment(1);
             return None;
@@ -132,30 +161,30 @@ where
     }
 
     fn opened(&self, flow: FlowRef) {
-        let (Some(fabric), Some(actor)) = (self.fabric.get(), flow.actor()) else {
+        let (Some(live), Some(actor)) = (self.live(), flow.actor()) else {
             return;
         };
-        match fabric.deliver(&actor, Event::Opened { flow }) {
+        match live.fabric.deliver(&actor, Event::Opened { flow }) {
             Delivery::Accepted => {}
-            Delivery::Busy | Delivery::Absent => self.env.close(&flow, "its actor is gone"),
+            Delivery::Busy | Delivery::Absent => live.env.close(&flow, "its actor is gone"),
         }
     }
 
     fn bytes(&self, flow: &FlowRef, bytes: Bytes) -> Option<Work> {
-        let (fabric, actor) = (self.fabric.get()?, flow.actor()?);
+        let (Live { fabric, env }, actor) = (self.live()?, flow.actor()?);
         match fabric.deliver(&actor, Event::Bytes(bytes)) {
             Delivery::Accepted => fabric.room(&actor),
             // The reader waits for room at half of the inbox: past it, octets would be missing.
             Delivery::Busy | Delivery::Absent => {
-                self.env.close(flow, "its actor takes nothing");
+                env.close(flow, "its actor takes nothing");
                 None
             }
         }
     }
 
     fn closed(&self, flow: &FlowRef, why: String) {
-        if let (Some(fabric), Some(actor)) = (self.fabric.get(), flow.actor()) {
-            self.deliver_closed(fabric, actor, why);
+        if let (Some(live), Some(actor)) = (self.live(), flow.actor()) {
+            deliver_closed(&live, actor, why);
         }
     }
 }
@@ -165,7 +194,7 @@ where
     R: Roster<Message = Message, Site = Site>,
 {
     fn media(&self, leg: SideKey, event: MediaEvent) {
-        let Some(fabric) = self.fabric.get() else {
+        let Some(Live { fabric, .. }) = self.live() else {
             return;
         };
         match fabric.deliver(&ActorId::MediaLeg(leg), Event::Media(event)) {

@@ -11,7 +11,7 @@ pub(crate) fn emit(origin: &ActorId, emitted: Emitted) {
         Emitted::CallEnded(record) => call_ended(&record),
         Emitted::Registration { aor, what, contact } => {
             metrics::counter!("weft_registrations_total", "what" => what).increment(1);
-            tracing::info!(aor = %Private(&aor), what, "registration");
+            tracing::info!(user = %Private(user_of(&aor)), what, "registration");
             tracing::debug!(aor, contact, what, "registration contact");
         }
         Emitted::CallState { call, what, detail } => {
@@ -35,6 +35,13 @@ pub(crate) fn emit(origin: &ActorId, emitted: Emitted) {
     }
 }
 
+/// Returns the user part of an AoR or URI: what is left of it when masked must tell two callers
+/// apart, and the end of a domain does not.
+fn user_of(address: &str) -> &str {
+    let bare = address.split_once(':').map_or(address, |(_, rest)| rest);
+    bare.split_once('@').map_or(bare, |(user, _)| user)
+}
+
 /// The call's record: one line a call (`architecture.md` §7).
 fn call_ended(record: &CallRecord) {
     let cause = record.cause.clone();
@@ -48,8 +55,8 @@ fn call_ended(record: &CallRecord) {
     tracing::info!(
         target: "weft::cdr",
         call = %record.call,
-        from = %Private(&record.from),
-        to = %Private(&record.to),
+        from = %Private(user_of(&record.from)),
+        to = %Private(user_of(&record.to)),
         sip_call_id = record.sip_call_id,
         started_ms = record.started.0,
         answered_ms = record.answered.map(|answered| answered.0),
@@ -72,3 +79,7 @@ pub(crate) fn gauges(live: &[(Kind, usize)], free_bytes: u64) {
     }
     metrics::gauge!("weft_store_free_bytes").set(free_bytes as f64);
 }
+
+#[cfg(test)]
+#[path = "telemetry_tests.rs"]
+mod tests;

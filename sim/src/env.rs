@@ -85,13 +85,14 @@ impl SimEnv {
     }
 
     fn inside(&self) -> std::sync::MutexGuard<'_, Inside> {
-        self.inside.lock().expect("no holder of a life's lock panics")
+        self.inside
+            .lock()
+            .expect("no holder of a life's lock panics")
     }
 
     fn is_alive(&self) -> bool {
         self.alive.load(Ordering::Relaxed)
     }
-
 }
 
 /// What is at a bound UDP address.
@@ -150,9 +151,17 @@ impl Env for SimEnv {
         sink: Arc<dyn NetSink>,
     ) -> Result<SocketAddr, BindError> {
         if self.world.is_taken(local) {
-            return Err(BindError { what: "udp", address: local, why: "address in use".to_owned() });
+            return Err(BindError {
+                what: "udp",
+                address: local,
+                why: "address in use".to_owned(),
+            });
         }
-        let socket = Socket { listener, sink, alive: Arc::clone(&self.alive) };
+        let socket = Socket {
+            listener,
+            sink,
+            alive: Arc::clone(&self.alive),
+        };
         self.world.attach(local, Arc::new(socket));
         let mut inside = self.inside();
         inside.sockets.insert(listener, local);
@@ -194,12 +203,10 @@ impl Env for SimEnv {
                     self.world.send(local, *remote, bytes);
                 }
             }
-            FlowRef::Stream { .. } => {
-                match self.world.wires().find(flow) {
-                    Some(wire) => wire.to_phone(&self.world, bytes),
-                    None => self.world.count("octets to a connection that is gone"),
-                }
-            }
+            FlowRef::Stream { .. } => match self.world.wires().find(flow) {
+                Some(wire) => wire.to_phone(&self.world, bytes),
+                None => self.world.count("octets to a connection that is gone"),
+            },
         }
     }
 

@@ -41,8 +41,12 @@ impl Handset {
         is_stream: bool,
     ) -> Arc<Handset> {
         let address = phone.address;
-        let inside =
-            Inside { phone, wire: None, framer: Framer::new(), wakes_at: None };
+        let inside = Inside {
+            phone,
+            wire: None,
+            framer: Framer::new(),
+            wakes_at: None,
+        };
         let handset = Arc::new_cyclic(|me| Handset {
             inside: Mutex::new(inside),
             node,

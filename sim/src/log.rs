@@ -34,10 +34,15 @@ impl<S: Subscriber> Layer<S> for Errors {
         let mut text = Text::default();
         event.record(&mut text);
         let level = *event.metadata().level();
+        self.world.note(&format!("{level} {}", text.0));
         if level == Level::ERROR && !text.0.contains(sabotage::WORD) {
             self.world.broken("log", text.0);
         } else {
-            self.world.count(if level == Level::ERROR { "panics" } else { "warnings" });
+            self.world.count(if level == Level::ERROR {
+                "panics"
+            } else {
+                "warnings"
+            });
         }
     }
 }
@@ -45,6 +50,8 @@ impl<S: Subscriber> Layer<S> for Errors {
 /// Watches the log of this thread until the guard is dropped.
 #[must_use]
 pub fn watch(world: &Arc<World>) -> DefaultGuard {
-    let errors = Errors { world: Arc::clone(world) };
+    let errors = Errors {
+        world: Arc::clone(world),
+    };
     tracing::subscriber::set_default(Registry::default().with(errors))
 }

@@ -108,8 +108,9 @@ fn carry_out(arguments: &Arguments, allowed: &[FaultKind]) -> Result<u64, std::i
         (Some(seed), _) => (seed, 1),
         (None, seeds) => (arguments.first, seeds.unwrap_or(1)),
     };
-    let plans: Vec<_> =
-        (first..first + count).map(|seed| plan_of(arguments, allowed, seed)).collect();
+    let plans: Vec<_> = (first..first + count)
+        .map(|seed| plan_of(arguments, allowed, seed))
+        .collect();
     if let Some(path) = &arguments.events {
         let mut file = File::create(path)?;
         for plan in &plans {
@@ -127,11 +128,24 @@ fn carry_out(arguments: &Arguments, allowed: &[FaultKind]) -> Result<u64, std::i
         }
     }
     report(arguments, &plans, &outcomes);
-    let failed = outcomes.iter().filter(|outcome| outcome.broken.is_some()).count() as u64;
+    let failed = outcomes
+        .iter()
+        .filter(|outcome| outcome.broken.is_some())
+        .count() as u64;
     if let Some(path) = &arguments.ledger {
         let commit = std::env::var("WEFT_COMMIT").unwrap_or_else(|_| "uncommitted".to_owned());
         let (minutes, faults) = (arguments.minutes, arguments.faults.clone());
-        append(path, &Entry { commit, first, count, minutes, faults, failed })?;
+        append(
+            path,
+            &Entry {
+                commit,
+                first,
+                count,
+                minutes,
+                faults,
+                failed,
+            },
+        )?;
     }
     Ok(failed)
 }
@@ -151,12 +165,19 @@ fn run_all(plans: &[Plan], trace: Option<File>) -> Vec<Outcome> {
                     let at = usize::try_from(next.fetch_add(1, Ordering::Relaxed)).unwrap_or(0);
                     let Some(plan) = plans.get(at) else { return };
                     let outcome = run(plan, None);
-                    results.lock().expect("no runner holds it in a panic").insert(at, outcome);
+                    results
+                        .lock()
+                        .expect("no runner holds it in a panic")
+                        .insert(at, outcome);
                 }
             });
         }
     });
-    results.into_inner().expect("all runners have ended").into_values().collect()
+    results
+        .into_inner()
+        .expect("all runners have ended")
+        .into_values()
+        .collect()
 }
 
 fn report(arguments: &Arguments, plans: &[Plan], outcomes: &[Outcome]) {
@@ -169,15 +190,21 @@ fn report(arguments: &Arguments, plans: &[Plan], outcomes: &[Outcome]) {
         }
     }
     if let ([plan], [outcome]) = (plans, outcomes) {
-        println!("seed {} hash {:016x} steps {}", plan.seed, outcome.hash, outcome.steps);
+        println!(
+            "seed {} hash {:016x} steps {}",
+            plan.seed, outcome.hash, outcome.steps
+        );
     } else {
         println!("{} seeds, {simulated:.0} simulated seconds", plans.len());
     }
     for (what, count) in counts {
         println!("  {count:>10}  {what}");
     }
-    let mut failures =
-        plans.iter().zip(outcomes).filter(|(_, outcome)| outcome.broken.is_some()).peekable();
+    let mut failures = plans
+        .iter()
+        .zip(outcomes)
+        .filter(|(_, outcome)| outcome.broken.is_some())
+        .peekable();
     if failures.peek().is_none() {
         println!("all promises held");
     }
@@ -193,15 +220,28 @@ fn report(arguments: &Arguments, plans: &[Plan], outcomes: &[Outcome]) {
 }
 
 fn print_failure(arguments: &Arguments, plan: &Plan, outcome: &Outcome) {
-    let Some(broken) = &outcome.broken else { return };
-    println!("seed {}: {} does not hold: {}", plan.seed, broken.promise, broken.how);
+    let Some(broken) = &outcome.broken else {
+        return;
+    };
+    println!(
+        "seed {}: {} does not hold: {}",
+        plan.seed, broken.promise, broken.how
+    );
     println!("  at {} s, happening {}", broken.at, broken.step);
     for (number, at, fault) in &plan.faults {
         println!("  fault {number} at {at:?}: {fault}");
     }
-    let numbers: Vec<_> = plan.faults.iter().map(|(number, _, _)| number.to_string()).collect();
+    let numbers: Vec<_> = plan
+        .faults
+        .iter()
+        .map(|(number, _, _)| number.to_string())
+        .collect();
     // Numbers none of which exists keep nothing.
-    let keep = if numbers.is_empty() { "99999".to_owned() } else { numbers.join(",") };
+    let keep = if numbers.is_empty() {
+        "99999".to_owned()
+    } else {
+        numbers.join(",")
+    };
     println!(
         "repeat: cargo run --release -p sim -- --seed {} --minutes {} --faults {} --phones {} --keep {keep}",
         plan.seed, arguments.minutes, arguments.faults, plan.phones

@@ -45,8 +45,12 @@ impl SimMedia {
     /// Makes a plane with no legs.
     #[must_use]
     pub fn new(world: &Arc<World>, alive: &Arc<AtomicBool>) -> Arc<SimMedia> {
-        let inside =
-            Inside { table: RelayTable::new(), legs: BTreeMap::new(), next: PORT_FIRST, tick: None };
+        let inside = Inside {
+            table: RelayTable::new(),
+            legs: BTreeMap::new(),
+            next: PORT_FIRST,
+            tick: None,
+        };
         Arc::new_cyclic(|me| SimMedia {
             world: Arc::clone(world),
             alive: Arc::clone(alive),
@@ -57,7 +61,9 @@ impl SimMedia {
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().expect("no holder of the plane's lock panics")
+        self.inside
+            .lock()
+            .expect("no holder of the plane's lock panics")
     }
 
     fn me(&self) -> Arc<SimMedia> {
@@ -84,21 +90,32 @@ impl SimMedia {
             return MediaEvent::Opened { rtp: *local };
         }
         let Some(local) = self.choose(address, port) else {
-            return MediaEvent::Failed { why: format!("no RTP port at {address}") };
+            return MediaEvent::Failed {
+                why: format!("no RTP port at {address}"),
+            };
         };
         let mut inside = self.inside();
         if inside.legs.values().any(|taken| *taken == local) {
             drop(inside);
-            self.world.broken("I14", format!("{local} belongs to two legs"));
-            return MediaEvent::Failed { why: "taken".to_owned() };
+            self.world
+                .broken("I14", format!("{local} belongs to two legs"));
+            return MediaEvent::Failed {
+                why: "taken".to_owned(),
+            };
         }
         if let Err(error) = inside.table.open(leg) {
-            return MediaEvent::Failed { why: error.to_string() };
+            return MediaEvent::Failed {
+                why: error.to_string(),
+            };
         }
         inside.legs.insert(leg, local);
         drop(inside);
         for (address, is_rtcp) in [(local, false), (above(local), true)] {
-            let port = Port { plane: self.me(), leg, is_rtcp };
+            let port = Port {
+                plane: self.me(),
+                leg,
+                is_rtcp,
+            };
             self.world.attach(address, Arc::new(port));
         }
         MediaEvent::Opened { rtp: local }
@@ -112,7 +129,11 @@ impl SimMedia {
         for _ in PORT_FIRST..PORT_LAST {
             let mut inside = self.inside();
             let local = SocketAddr::new(address, inside.next);
-            inside.next = if inside.next + 2 > PORT_LAST { PORT_FIRST } else { inside.next + 2 };
+            inside.next = if inside.next + 2 > PORT_LAST {
+                PORT_FIRST
+            } else {
+                inside.next + 2
+            };
             drop(inside);
             if !self.world.is_taken(local) {
                 return Some(local);
@@ -166,7 +187,8 @@ impl SimMedia {
         }
         if let Some(due) = next {
             let plane = self.me();
-            self.world.schedule_at(due, Box::new(move |_| plane.tick(due)));
+            self.world
+                .schedule_at(due, Box::new(move |_| plane.tick(due)));
         }
     }
 
@@ -211,7 +233,11 @@ impl SimMedia {
                 Verdict::Drop(_) => (leg, from, 0),
             };
             packet.truncate(length);
-            inside.legs.get(&leg).filter(|_| length > 0).map(|local| (*local, to))
+            inside
+                .legs
+                .get(&leg)
+                .filter(|_| length > 0)
+                .map(|local| (*local, to))
         };
         if let Some((local, to)) = out {
             let local = if is_rtcp { above(local) } else { local };
@@ -250,7 +276,12 @@ impl MediaPlane for SimMedia {
             return;
         }
         match command {
-            MediaCommand::Open { leg, address, port, beside: _ } => {
+            MediaCommand::Open {
+                leg,
+                address,
+                port,
+                beside: _,
+            } => {
                 let event = self.open(leg, address, port);
                 self.tell(leg, event);
             }

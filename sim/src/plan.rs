@@ -56,7 +56,10 @@ impl FromStr for FaultKind {
         let found = FaultKind::ALL.into_iter().find(|kind| kind.name() == text);
         found.ok_or_else(|| {
             let names: Vec<_> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
-            format!("{text:?} is no fault; there are: all, none, {}", names.join(", "))
+            format!(
+                "{text:?} is no fault; there are: all, none, {}",
+                names.join(", ")
+            )
         })
     }
 }
@@ -99,7 +102,11 @@ impl fmt::Display for Fault {
         match self {
             Fault::Crash { away } => write!(f, "crash, away {away:?}"),
             Fault::Panic { kind, after, times } => {
-                write!(f, "panic of a {} after {after} events, {times} times", kind.word())
+                write!(
+                    f,
+                    "panic of a {} after {after} events, {times} times",
+                    kind.word()
+                )
             }
             Fault::Weather { weather, lasts } => write!(f, "{weather:?} for {lasts:?}"),
             Fault::Disk { mood, lasts } => write!(f, "{mood:?} for {lasts:?}"),
@@ -121,8 +128,14 @@ pub struct Plan {
 }
 
 /// Kinds whose cores are made to panic.
-const PANICKING: [Kind; 6] =
-    [Kind::Registration, Kind::Call, Kind::Dialog, Kind::MediaLeg, Kind::Lane, Kind::Flow];
+const PANICKING: [Kind; 6] = [
+    Kind::Registration,
+    Kind::Call,
+    Kind::Dialog,
+    Kind::MediaLeg,
+    Kind::Lane,
+    Kind::Flow,
+];
 
 impl Plan {
     /// Draws a plan. Each seed draws its own mix of the kinds that are allowed.
@@ -133,7 +146,11 @@ impl Plan {
         let mut rng = Entropy::from_seed(octets).split("plan");
         let hostile = Duration::from_secs(minutes * 60);
         let phones = 4 + rng.below(9);
-        let mixed: Vec<_> = allowed.iter().copied().filter(|_| rng.below(3) > 0).collect();
+        let mixed: Vec<_> = allowed
+            .iter()
+            .copied()
+            .filter(|_| rng.below(3) > 0)
+            .collect();
         let mut faults = Vec::new();
         if !mixed.is_empty() {
             let count = 1 + rng.below(6 * u32::try_from(minutes.max(1)).unwrap_or(1));
@@ -146,13 +163,21 @@ impl Plan {
         }
         faults.sort_by_key(|(at, _)| *at);
         let numbered = faults.into_iter().enumerate();
-        let faults = numbered.map(|(number, (at, fault))| (number, at, fault)).collect();
-        Plan { seed, hostile, phones, faults }
+        let faults = numbered
+            .map(|(number, (at, fault))| (number, at, fault))
+            .collect();
+        Plan {
+            seed,
+            hostile,
+            phones,
+            faults,
+        }
     }
 
     /// Keeps only the faults of these numbers.
     pub fn keep(&mut self, numbers: &[usize]) {
-        self.faults.retain(|(number, _, _)| numbers.contains(number));
+        self.faults
+            .retain(|(number, _, _)| numbers.contains(number));
     }
 }
 
@@ -161,13 +186,23 @@ fn draw_fault(kind: FaultKind, rng: &mut Entropy) -> Fault {
     match kind {
         FaultKind::Crash => {
             let long = rng.below(5) == 0;
-            let away = if long { rng.below(15_000) } else { rng.below(1_500) };
-            Fault::Crash { away: Duration::from_millis(u64::from(20 + away)) }
+            let away = if long {
+                rng.below(15_000)
+            } else {
+                rng.below(1_500)
+            };
+            Fault::Crash {
+                away: Duration::from_millis(u64::from(20 + away)),
+            }
         }
         FaultKind::Panic => {
             let kinds = u32::try_from(PANICKING.len()).unwrap_or(1);
             let kind = PANICKING[rng.below(kinds) as usize];
-            Fault::Panic { kind, after: rng.below(40), times: 1 + rng.below(2) }
+            Fault::Panic {
+                kind,
+                after: rng.below(40),
+                times: 1 + rng.below(2),
+            }
         }
         FaultKind::Weather => Fault::Weather {
             weather: Weather {
@@ -179,11 +214,18 @@ fn draw_fault(kind: FaultKind, rng: &mut Entropy) -> Fault {
             lasts,
         },
         FaultKind::SlowDisk => Fault::Disk {
-            mood: DiskMood { flush_us_max: 1_000 + rng.below(400_000), full: false },
+            mood: DiskMood {
+                flush_us_max: 1_000 + rng.below(400_000),
+                full: false,
+            },
             lasts,
         },
-        FaultKind::FullDisk => {
-            Fault::Disk { mood: DiskMood { flush_us_max: 500, full: true }, lasts }
-        }
+        FaultKind::FullDisk => Fault::Disk {
+            mood: DiskMood {
+                flush_us_max: 500,
+                full: true,
+            },
+            lasts,
+        },
     }
 }

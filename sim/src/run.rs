@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use contract::{FabricKeys, Time};
 
-use crate::checkers::{bounds, durable::Durable, fence, kept_binding, kept_call, sequence::Sequence};
+use crate::checkers::{
+    bounds, durable::Durable, fence, kept_binding, kept_call, sequence::Sequence,
+};
 use crate::handset::Handset;
 use crate::log;
 use crate::node::SimNode;
@@ -60,7 +62,8 @@ pub fn run(plan: &Plan, trace: Option<File>) -> Outcome {
         .build()
         .expect("a runtime of this thread");
     let length = runtime.block_on(Box::pin(Run::new(&world, plan).play(plan)));
-    let state = world.state();
+    let mut state = world.state();
+    state.trace.flush();
     Outcome {
         hash: state.trace.hash(),
         steps: state.trace.lines(),
@@ -182,7 +185,10 @@ impl Run {
                 }
             }
             Change::ClearSky => self.world.state().weather = Weather::default(),
-            Change::HealDisk => self.disk.set_mood(DiskMood { flush_us_max: 500, full: false }),
+            Change::HealDisk => self.disk.set_mood(DiskMood {
+                flush_us_max: 500,
+                full: false,
+            }),
             Change::Look => {
                 self.check_bounds();
                 self.plan_change(now + Duration::from_secs(1), Change::Look);
@@ -211,7 +217,11 @@ impl Run {
                 self.plan_change(now + lasts, Change::ClearSky);
             }
             Fault::Disk { mood, lasts } => {
-                self.world.count(if mood.full { "full disks" } else { "slow disks" });
+                self.world.count(if mood.full {
+                    "full disks"
+                } else {
+                    "slow disks"
+                });
                 self.disk.set_mood(mood);
                 self.plan_change(now + lasts, Change::HealDisk);
             }
@@ -235,17 +245,22 @@ impl Run {
             let address = SocketAddr::from(([10, 1, 0, host], 5060));
             let user = (1000 + number).to_string();
             let now = self.world.now().mono;
-            let phone = Phone::new(&user, address, node, transport, rng, habits, now);
-            self.handsets.push(Handset::place(&self.world, phone, node, is_stream));
+            let phone = Phone::new(&user, address, transport, rng, habits, now);
+            self.handsets
+                .push(Handset::place(&self.world, phone, node, is_stream));
         }
     }
 
     /// Ends all faults.
     async fn calm_down(&mut self) {
         sabotage::clear();
-        self.due.retain(|(_, change)| matches!(change, Change::Look));
+        self.due
+            .retain(|(_, change)| matches!(change, Change::Look));
         self.world.state().weather = Weather::default();
-        self.disk.set_mood(DiskMood { flush_us_max: 500, full: false });
+        self.disk.set_mood(DiskMood {
+            flush_us_max: 500,
+            full: false,
+        });
         if self.node.is_none() {
             self.start_node().await;
         }
@@ -271,7 +286,8 @@ impl Run {
             handset.with(|phone| {
                 kept_call::check_sound(&self.world, phone);
                 if phone.registered_until.is_none() {
-                    self.world.broken("V2", format!("{} is not registered at settle", phone.user));
+                    self.world
+                        .broken("V2", format!("{} is not registered at settle", phone.user));
                 }
             });
         }
@@ -287,7 +303,16 @@ impl Run {
         if let Some(node) = &self.node {
             bounds::check_empty(&self.world, &node.rows(), &node.open_legs());
         }
-        let talked: u64 = self.handsets.iter().map(|handset| handset.with(|phone| phone.talked)).sum();
-        *self.world.state().counts.entry("calls answered").or_default() += talked;
+        let talked: u64 = self
+            .handsets
+            .iter()
+            .map(|handset| handset.with(|phone| phone.talked))
+            .sum();
+        *self
+            .world
+            .state()
+            .counts
+            .entry("calls answered")
+            .or_default() += talked;
     }
 }

@@ -37,7 +37,9 @@ pub fn clear() {
 /// Tells whether a core of this kind panics now.
 fn is_due(kind: Kind) -> bool {
     ORDERS.with_borrow_mut(|orders| {
-        let Some(at) = orders.iter().position(|order| order.kind == kind) else { return false };
+        let Some(at) = orders.iter().position(|order| order.kind == kind) else {
+            return false;
+        };
         let order = &mut orders[at];
         if order.after > 0 {
             order.after -= 1;
@@ -63,15 +65,24 @@ impl Roster for Saboteur {
     type Site = Site;
 
     fn create(id: &ActorId, first: &Message, site: &Site) -> Option<Self> {
-        AnyCore::create(id, first, site).map(|inner| Saboteur { kind: id.kind(), inner })
+        AnyCore::create(id, first, site).map(|inner| Saboteur {
+            kind: id.kind(),
+            inner,
+        })
     }
 
     fn create_system(id: &ActorId, site: &Site) -> Option<Self> {
-        AnyCore::create_system(id, site).map(|inner| Saboteur { kind: id.kind(), inner })
+        AnyCore::create_system(id, site).map(|inner| Saboteur {
+            kind: id.kind(),
+            inner,
+        })
     }
 
     fn restore(id: &ActorId, bytes: &[u8], now: Now) -> Result<Self, RestoreError> {
-        AnyCore::restore(id, bytes, now).map(|inner| Saboteur { kind: id.kind(), inner })
+        AnyCore::restore(id, bytes, now).map(|inner| Saboteur {
+            kind: id.kind(),
+            inner,
+        })
     }
 
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {

@@ -41,7 +41,10 @@ pub fn shrink(plan: &Plan, outcome: &Outcome) -> (Plan, Outcome) {
         if phones >= best.phones {
             break;
         }
-        let candidate = Plan { phones, ..best.clone() };
+        let candidate = Plan {
+            phones,
+            ..best.clone()
+        };
         if let Some(outcome) = still_fails(&candidate) {
             (best, best_outcome) = (candidate, outcome);
             break;

@@ -60,7 +60,10 @@ impl SimStore {
             durable: BTreeMap::new(),
             waiting: VecDeque::new(),
             flushing: 0,
-            mood: DiskMood { flush_us_max: 500, full: false },
+            mood: DiskMood {
+                flush_us_max: 500,
+                full: false,
+            },
             poisoned: false,
             boot: 0,
             life: 0,
@@ -74,7 +77,9 @@ impl SimStore {
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.disk.lock().expect("no holder of the disk's lock panics")
+        self.disk
+            .lock()
+            .expect("no holder of the disk's lock panics")
     }
 
     /// Shows every value to `visit` when it has become durable.
@@ -109,7 +114,11 @@ impl SimStore {
             disk.flushing = 0;
             std::mem::take(&mut disk.waiting)
         };
-        let kept = self.world.state().chance.below(u32::try_from(waiting.len() + 1).unwrap_or(1));
+        let kept = self
+            .world
+            .state()
+            .chance
+            .below(u32::try_from(waiting.len() + 1).unwrap_or(1));
         for (batch, _) in waiting.into_iter().take(kept as usize) {
             self.show(&batch);
             self.disk().apply(batch);
@@ -154,7 +163,9 @@ impl SimStore {
                 return;
             }
             for _ in 0..count {
-                let Some((batch, acknowledge)) = disk.waiting.pop_front() else { break };
+                let Some((batch, acknowledge)) = disk.waiting.pop_front() else {
+                    break;
+                };
                 let result = if disk.mood.full && !batch.essential {
                     Err(StoreFault::Full { free_bytes: 0 })
                 } else {
@@ -203,7 +214,10 @@ impl Handle {
     #[must_use]
     pub fn open(store: &Arc<SimStore>) -> Arc<Handle> {
         let life = store.disk().life;
-        Arc::new(Handle { store: Arc::clone(store), life })
+        Arc::new(Handle {
+            store: Arc::clone(store),
+            life,
+        })
     }
 
     fn is_alive(&self) -> bool {
@@ -225,7 +239,9 @@ impl Store for Handle {
             let disk = self.store.disk();
             let from = disk.durable.range(prefix.to_vec()..);
             let inside = from.take_while(|(key, _)| key.starts_with(prefix));
-            inside.map(|(key, value)| (key.clone(), value.clone())).collect()
+            inside
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect()
         };
         for (key, value) in found {
             if visit(&key, &value).is_break() {
@@ -248,7 +264,11 @@ impl Store for Handle {
     }
 
     fn space(&self) -> (Space, u64) {
-        if self.store.disk().mood.full { (Space::Low, 100 << 20) } else { (Space::Ample, 10 << 30) }
+        if self.store.disk().mood.full {
+            (Space::Low, 100 << 20)
+        } else {
+            (Space::Ample, 10 << 30)
+        }
     }
 
     fn is_quarantined(&self) -> bool {

@@ -79,8 +79,17 @@ pub fn listen(
     sink: Arc<dyn NetSink>,
     alive: &Arc<AtomicBool>,
 ) {
-    let listening = Listening { listener, sink, alive: Arc::clone(alive) };
-    world.listeners().0.lock().expect("no holder panics").insert(local, listening);
+    let listening = Listening {
+        listener,
+        sink,
+        alive: Arc::clone(alive),
+    };
+    world
+        .listeners()
+        .0
+        .lock()
+        .expect("no holder panics")
+        .insert(local, listening);
 }
 
 /// Connects a phone to a node; `None` if nobody listens.
@@ -96,13 +105,29 @@ pub fn connect(
 ) -> Option<Arc<Wire>> {
     let (listener, sink, alive) = {
         let listeners = world.listeners().0.lock().expect("no holder panics");
-        let found = listeners.get(&to).filter(|found| found.alive.load(Ordering::Relaxed))?;
-        (found.listener, Arc::clone(&found.sink), Arc::clone(&found.alive))
+        let found = listeners
+            .get(&to)
+            .filter(|found| found.alive.load(Ordering::Relaxed))?;
+        (
+            found.listener,
+            Arc::clone(&found.sink),
+            Arc::clone(&found.alive),
+        )
     };
     let flow = sink.accepted(listener, from)?;
-    let inside =
-        Inside { open: true, flow: Some(flow), toward_node: VecDeque::new(), reading: false };
-    let wire = Arc::new(Wire { local: to, sink, node_alive: alive, phone, inside: Mutex::new(inside) });
+    let inside = Inside {
+        open: true,
+        flow: Some(flow),
+        toward_node: VecDeque::new(),
+        reading: false,
+    };
+    let wire = Arc::new(Wire {
+        local: to,
+        sink,
+        node_alive: alive,
+        phone,
+        inside: Mutex::new(inside),
+    });
     world.wires().insert(flow, &wire);
     world.count("connections");
     Some(wire)
@@ -150,7 +175,9 @@ impl Wires {
 
 impl Wire {
     fn inside(&self) -> MutexGuard<'_, Inside> {
-        self.inside.lock().expect("no holder of a wire's lock panics")
+        self.inside
+            .lock()
+            .expect("no holder of a wire's lock panics")
     }
 
     /// Tells whether both ends are there.
@@ -191,7 +218,10 @@ impl Wire {
     }
 
     /// Gives the node's side what is there, until it asks to wait.
-    #[allow(clippy::disallowed_methods, reason = "the reading task of a simulated socket")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the reading task of a simulated socket"
+    )]
     fn read(self: &Arc<Self>, world: &Arc<World>) {
         loop {
             let (flow, bytes) = {
@@ -201,7 +231,9 @@ impl Wire {
                     return;
                 }
                 let Some(flow) = inside.flow else { return };
-                let Some(bytes) = inside.toward_node.pop_front() else { return };
+                let Some(bytes) = inside.toward_node.pop_front() else {
+                    return;
+                };
                 (flow, bytes)
             };
             if let Some(wait) = self.sink.bytes(&flow, bytes) {

@@ -24,7 +24,11 @@ impl Trace {
     /// Starts a trace; lines go to `file` as well, if there is one.
     #[must_use]
     pub fn new(file: Option<std::fs::File>) -> Self {
-        Trace { hash: Xxh3::new(), lines: 0, file: file.map(std::io::BufWriter::new) }
+        Trace {
+            hash: Xxh3::new(),
+            lines: 0,
+            file: file.map(std::io::BufWriter::new),
+        }
     }
 
     /// Adds one happening: a time, a constant word, and octets.
@@ -35,7 +39,27 @@ impl Trace {
         self.hash.update(octets);
         if let Some(file) = &mut self.file {
             // A trace that cannot be written is missed by the person who asked for it, at once.
-            let _ = writeln!(file, "{at} {what} {}", String::from_utf8_lossy(octets).escape_debug());
+            let _ = writeln!(
+                file,
+                "{at} {what} {}",
+                String::from_utf8_lossy(octets).escape_debug()
+            );
+        }
+    }
+
+    /// Adds a line for the reader alone: it is not part of the hash.
+    pub fn note(&mut self, at: Time, text: &str) {
+        if let Some(file) = &mut self.file {
+            // As above.
+            let _ = writeln!(file, "{at} log {text}");
+        }
+    }
+
+    /// Writes out the lines that are still in memory.
+    pub fn flush(&mut self) {
+        if let Some(file) = &mut self.file {
+            // As above.
+            let _ = file.flush();
         }
     }
 

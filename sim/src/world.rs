@@ -134,12 +134,17 @@ impl World {
     /// # Panics
     /// If a holder panicked: the run is over anyway.
     pub fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no holder of the world's lock panics")
+        self.state
+            .lock()
+            .expect("no holder of the world's lock panics")
     }
 
     /// Adds an observer of all datagrams.
     pub fn observe(&self, observer: Box<dyn Observer>) {
-        self.observers.lock().expect("no observer panics").push(observer);
+        self.observers
+            .lock()
+            .expect("no observer panics")
+            .push(observer);
     }
 
     /// Returns the time.
@@ -159,7 +164,12 @@ impl World {
         let at = state.now;
         let step = state.trace.lines();
         state.trace.add(at, "broken", how.as_bytes());
-        state.broken.get_or_insert(Broken { promise, how, at, step });
+        state.broken.get_or_insert(Broken {
+            promise,
+            how,
+            at,
+            step,
+        });
     }
 
     /// Adds to the trace.
@@ -167,6 +177,13 @@ impl World {
         let mut state = self.state();
         let at = state.now;
         state.trace.add(at, what, octets);
+    }
+
+    /// Adds a line to the trace's file, not to its hash.
+    pub fn note(&self, text: &str) {
+        let mut state = self.state();
+        let at = state.now;
+        state.trace.note(at, text);
     }
 
     /// Lets something happen `after` from now; equal times in the order of these calls.
@@ -241,7 +258,12 @@ impl World {
     /// Shows the observers octets that leave an address.
     pub fn observed(&self, from: SocketAddr, to: SocketAddr, bytes: &Bytes) {
         let now = self.now();
-        for observer in self.observers.lock().expect("no observer panics").iter_mut() {
+        for observer in self
+            .observers
+            .lock()
+            .expect("no observer panics")
+            .iter_mut()
+        {
             observer.sent(now, from, to, bytes);
         }
     }
@@ -249,7 +271,11 @@ impl World {
     fn deliver(self: &Arc<Self>, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
         let endpoint = {
             let state = self.state();
-            state.endpoints.get(&to).or_else(|| state.hosts.get(&to.ip())).cloned()
+            state
+                .endpoints
+                .get(&to)
+                .or_else(|| state.hosts.get(&to.ip()))
+                .cloned()
         };
         match endpoint {
             Some(endpoint) => endpoint.datagram(self, from, to, bytes),
@@ -282,7 +308,11 @@ impl State {
 
     fn delay(&mut self, weather: Weather) -> Duration {
         let base = 200 + self.chance.below(3_000);
-        let late = if self.hits(weather.late) { self.chance.below(300_000) } else { 0 };
+        let late = if self.hits(weather.late) {
+            self.chance.below(300_000)
+        } else {
+            0
+        };
         Duration::from_micros(u64::from(base + late))
     }
 
@@ -293,5 +323,8 @@ impl State {
 }
 
 fn now_of(mono: Time) -> Now {
-    Now { mono, utc: UtcMillis(UTC_START_MS + mono.as_micros() / 1_000) }
+    Now {
+        mono,
+        utc: UtcMillis(UTC_START_MS + mono.as_micros() / 1_000),
+    }
 }

@@ -151,7 +151,7 @@ impl Node {
     #[must_use]
     pub fn actors(&self, kind: &str) -> Vec<Value> {
         let answer = self.get(&format!("/api/v1/actors?kind={kind}&limit=1000"));
-        answer["rows"].as_array().cloned().unwrap_or_default()
+        answer["items"].as_array().cloned().unwrap_or_default()
     }
 
     /// Returns the administrator's token.

@@ -116,7 +116,7 @@ fn nobody_there_is_480_and_no_such_number_404() {
 
 #[test]
 fn no_answer_ends_in_480_and_the_callee_gets_a_cancel() {
-    let node = Node::start("[limits]\nring_timeout_s = 1\n");
+    let node = Node::start("[limits]\nring_timeout_s = 5\n");
     let callee = callee(&node, "ring_cancelled.xml");
     refused(&node, "1001", "480");
     callee.wait().must_succeed();
@@ -150,7 +150,9 @@ fn lost_and_repeated_messages_change_nothing() {
     .run()
     .must_succeed();
     let callee = callee.start();
-    Sipp::new("call.xml", node.sip)
+    // Long enough that a 200 whose ACK was dropped is repeated before the BYE.
+    let long = [("milliseconds=\"400\"", "milliseconds=\"6000\"")];
+    Sipp::with("call.xml", node.sip, &long)
         .key("called", "1001")
         .lines(&[CALLER.to_owned()])
         .calls(5, 5)
@@ -247,7 +249,7 @@ fn silence_ends_a_call() {
     node.kill();
     let path = node.folder.join("weft.toml");
     let text = std::fs::read_to_string(&path).expect("a configuration");
-    let text = text.replace("[media]\n", "[media]\nrtp_timeout_s = 2\n");
+    let text = text.replace("[media]\n", "[media]\nrtp_timeout_s = 5\n");
     std::fs::write(&path, text).expect("a configuration");
     node.start_again();
     node.wait_ready();

@@ -7,6 +7,13 @@ use weft_tests::phone::Phone;
 use weft_tests::sipp::Sipp;
 use weft_tests::wait;
 
+/// An AoR without bindings leaves the list when it has been quiet for a moment.
+fn nobody_is_left(node: &Node) {
+    wait::until("the registration to go", Duration::from_secs(10), || {
+        node.actors("registration").is_empty().then_some(())
+    });
+}
+
 fn line(user: u32, password: &str, expires: u32) -> String {
     format!("{user};[authentication username={user} password={password}];{expires};")
 }
@@ -52,8 +59,7 @@ fn several_contacts_are_kept_refreshed_and_removed_by_a_star() {
         .calls(1, 1)
         .run()
         .must_succeed();
-    let rows = node.actors("registration");
-    assert!(rows.is_empty(), "a star removes every binding: {rows:?}");
+    nobody_is_left(&node);
 }
 
 #[test]
@@ -84,7 +90,7 @@ fn expires_zero_removes_and_too_short_an_expiry_is_refused_with_423() {
     assert_eq!(short.status(), 423, "{short:?}");
     assert_eq!(short.header("Min-Expires"), Some("60"));
     assert_eq!(phone.register(0).status(), 200);
-    assert!(node.actors("registration").is_empty());
+    nobody_is_left(&node);
 }
 
 #[test]

@@ -22,7 +22,10 @@ pub(super) fn caller_of(inbound: &Inbound, site: &Site) -> Caller {
     let request = &inbound.request;
     let uri = request.uri().ok();
     let dialled = uri.as_ref().and_then(|uri| uri.user()).unwrap_or_default();
-    let host = uri.as_ref().and_then(|uri| uri.host()).map(ToString::to_string);
+    let host = uri
+        .as_ref()
+        .and_then(|uri| uri.host())
+        .map(ToString::to_string);
     let dialled_domain = site.domain_of(&host.unwrap_or_default()).name.clone();
     let sip_call_id = request.call_id().unwrap_or_default().to_owned();
     Caller {
@@ -77,7 +80,9 @@ impl Call {
         let sdp = Some(inbound.request.body_bytes()).filter(|body| !body.is_empty());
         self.data.offer = Wire::of(sdp.as_ref());
         let flow = inbound.flow;
-        self.data.sides.insert(CALLER, Side::new(Stage::Active));
+        self.data
+            .sides
+            .insert(CALLER, Side::new(Stage::Active, false));
         self.serve(inbound);
         self.is_changed = true;
         let Some(plan) = plan.flatten() else {
@@ -97,6 +102,9 @@ impl Call {
             beside: None,
         };
         self.spawn(ActorId::MediaLeg(self.side_key(CALLER)), start.into());
+        self.data
+            .sides
+            .insert(CALLER, Side::new(Stage::Active, true));
         self.enter(State::Preparing);
         self.prepare(ctx);
     }
@@ -123,6 +131,7 @@ impl Call {
             | Report::AnswerTaken(_)
             | Report::Described { .. }
             | Report::NoPort
+            | Report::Closed
             | Report::Silent
             | Report::Digit(_) => ctx.ignore("not asked"),
         }
@@ -132,7 +141,8 @@ impl Call {
     fn shed(&self, inbound: &Inbound, ctx: &CallCtx<'_>) -> Option<(u16, &'static str)> {
         let (site, health) = (ctx.site(), ctx.health());
         let domain = site.domain_of(&self.data.caller.domain);
-        let is_full = |most: u32| most > 0 && health.calls >= most;
+        // This call is one of them already.
+        let is_full = |most: u32| most > 0 && health.calls > most;
         if health.draining {
             Some((503, "draining"))
         } else if health.space > Space::Ample {
@@ -165,11 +175,25 @@ impl Call {
             let transaction = inbound.transaction.clone();
             let to = ActorId::Lane(site.node, transaction.lane);
             let flow = inbound.flow;
-            self.tell(to, lane::Message::Respond { transaction, flow, response }.into());
+            self.tell(
+                to,
+                lane::Message::Respond {
+                    transaction,
+                    flow,
+                    response,
+                }
+                .into(),
+            );
         }
         let method = "INVITE".to_owned();
-        self.out.push(Action::Emit(Emitted::Refused { method, status, why }));
-        self.out.push(Action::Stop { id: ctx.me().clone() });
+        self.out.push(Action::Emit(Emitted::Refused {
+            method,
+            status,
+            why,
+        }));
+        self.out.push(Action::Stop {
+            id: ctx.me().clone(),
+        });
         self.data.state = State::Over;
     }
 

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 
-use super::bridge::rewritten;
 use super::core::{AnswerStage, CALLER, Call, CallCtx, Peer, State, Timer};
+use super::early::rewritten;
 use super::exchange::Exchange;
 use crate::dialog::wire::Wire;
 use crate::media_leg::{Codecs, Destination, Report, Want};
@@ -22,21 +22,22 @@ impl Call {
             tracing::warn!(call = %self.data.key, "a route with media = bypass answers by itself");
             return self.end(488, "INCOMPATIBLE_DESTINATION", "weft", ctx);
         }
-        self.enter(State::Answering { peer, stage: AnswerStage::Caller });
+        self.enter(State::Answering {
+            peer,
+            stage: AnswerStage::Caller,
+        });
         self.drive_answer(ctx);
     }
 
     /// A callee answered; its leg reads the answer unless it has.
-    pub(super) fn begin_callee_answer(
-        &mut self,
-        peer: Peer,
-        is_read: bool,
-        ctx: &mut CallCtx<'_>,
-    ) {
+    pub(super) fn begin_callee_answer(&mut self, peer: Peer, is_read: bool, ctx: &mut CallCtx<'_>) {
         if self.data.is_bypassed || is_read {
             return self.begin_answer(peer, ctx);
         }
-        self.enter(State::Answering { peer, stage: AnswerStage::Callee });
+        self.enter(State::Answering {
+            peer,
+            stage: AnswerStage::Callee,
+        });
         self.drive_answer(ctx);
     }
 
@@ -62,7 +63,11 @@ impl Call {
 
     fn ask_callee(&mut self, peer: Peer) {
         let Peer::Side(side) = peer else { return };
-        let sdp = self.data.sides.get(&side).and_then(|side| Wire::bytes(side.sdp.as_ref()));
+        let sdp = self
+            .data
+            .sides
+            .get(&side)
+            .and_then(|side| Wire::bytes(side.sdp.as_ref()));
         if let Some(sdp) = sdp {
             self.tell_leg(side, media_leg::Message::TakeAnswer { sdp });
         }
@@ -91,7 +96,11 @@ impl Call {
     /// Bypass: the callee's description is the caller's.
     fn pass_answer(&mut self, peer: Peer, ctx: &mut CallCtx<'_>) {
         let Peer::Side(side) = peer else { return };
-        let sdp = self.data.sides.get(&side).and_then(|side| Wire::bytes(side.sdp.as_ref()));
+        let sdp = self
+            .data
+            .sides
+            .get(&side)
+            .and_then(|side| Wire::bytes(side.sdp.as_ref()));
         match sdp.as_ref().and_then(rewritten) {
             Some(sdp) => {
                 self.data.answer = Some(Wire(sdp));
@@ -113,7 +122,10 @@ impl Call {
                 && self.data.answer.is_some()
                 && !self.data.is_bypassed;
         }
-        self.enter(State::Answering { peer, stage: AnswerStage::Sent });
+        self.enter(State::Answering {
+            peer,
+            stage: AnswerStage::Sent,
+        });
         self.emit_state("answered", String::new());
         // Media may come before the ACK does.
         self.connect(peer);
@@ -131,7 +143,10 @@ impl Call {
                 if self.data.answered.is_some() {
                     return self.talk(peer, ctx);
                 }
-                self.enter(State::Answering { peer, stage: AnswerStage::Caller });
+                self.enter(State::Answering {
+                    peer,
+                    stage: AnswerStage::Caller,
+                });
                 self.drive_answer(ctx);
             }
             (Report::AnswerTaken(stream), AnswerStage::Closing(_)) if side == CALLER => {
@@ -161,6 +176,7 @@ impl Call {
                 | Report::Described { .. }
                 | Report::Unfit { .. }
                 | Report::NoPort
+                | Report::Closed
                 | Report::Silent
                 | Report::Digit(_),
                 _,
@@ -169,14 +185,12 @@ impl Call {
     }
 
     /// The ACK of a 2xx came: of the first one, or of a re-INVITE.
-    pub(super) fn on_acknowledged(
-        &mut self,
-        side: u8,
-        sdp: Option<Bytes>,
-        ctx: &mut CallCtx<'_>,
-    ) {
+    pub(super) fn on_acknowledged(&mut self, side: u8, sdp: Option<Bytes>, ctx: &mut CallCtx<'_>) {
         match self.data.state.clone() {
-            State::Answering { peer, stage: AnswerStage::Sent } if side == CALLER => {
+            State::Answering {
+                peer,
+                stage: AnswerStage::Sent,
+            } if side == CALLER => {
                 self.on_first_ack(peer, sdp, ctx);
             }
             State::Talking { .. } => self.on_offer_acknowledged(side, sdp, ctx),
@@ -203,7 +217,10 @@ impl Call {
             self.tell_dialog(side, dialog::Message::Acknowledge { sdp });
             return self.talk(peer, ctx);
         }
-        self.enter(State::Answering { peer, stage: AnswerStage::Closing(Wire(sdp)) });
+        self.enter(State::Answering {
+            peer,
+            stage: AnswerStage::Closing(Wire(sdp)),
+        });
         self.drive_answer(ctx);
     }
 

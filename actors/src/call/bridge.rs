@@ -11,9 +11,10 @@ use contract::{ActorId, Undelivered};
 use sip::Aor;
 
 use super::core::{CALLER, Call, CallCtx, Peer, Side, Stage, State, Timer};
+use super::early::rewritten;
 use super::outcome;
 use crate::dialog::wire::Wire;
-use crate::media_leg::{Codecs, Destination, Report, Want};
+use crate::media_leg::{Codecs, Report, Want};
 use crate::{Target, dialog, media_leg, registration};
 
 /// Time between look-ups for a phone whose connection is gone, and how many are made
@@ -27,10 +28,12 @@ const SIDE_BYTES: usize = 1_536;
 impl Call {
     /// Calls the target of a route: `user/1001` or `user/1001@domain`.
     pub(super) fn bridge(&mut self, target: &str, ctx: &mut CallCtx<'_>) {
-        let aor = target.strip_prefix("user/").and_then(|user| match user.rsplit_once('@') {
-            Some(_) => user.parse::<Aor>().ok(),
-            None => format!("{user}@{}", self.data.caller.domain).parse().ok(),
-        });
+        let aor = target
+            .strip_prefix("user/")
+            .and_then(|user| match user.rsplit_once('@') {
+                Some(_) => user.parse::<Aor>().ok(),
+                None => format!("{user}@{}", self.data.caller.domain).parse().ok(),
+            });
         let Some(aor) = aor.filter(|aor| aor.domain() == self.data.caller.domain) else {
             tracing::warn!(call = %self.data.key, target, "a target that nobody serves");
             return self.end(404, "NO_ROUTE_DESTINATION", "weft", ctx);
@@ -41,7 +44,9 @@ impl Call {
     }
 
     pub(super) fn locate(&mut self, ctx: &CallCtx<'_>) {
-        let Some(callee) = &self.data.callee else { return };
+        let Some(callee) = &self.data.callee else {
+            return;
+        };
         let to = ActorId::Registration(callee.as_str().into());
         let reply = ctx.me().clone();
         self.tell(to, registration::Message::Locate { reply }.into());
@@ -65,7 +70,11 @@ impl Call {
         if !matches!(self.data.state, State::Locating { .. }) {
             return ctx.ignore("nobody is looked for");
         }
-        let account = self.data.callee.as_ref().and_then(|aor| ctx.site().account(aor));
+        let account = self
+            .data
+            .callee
+            .as_ref()
+            .and_then(|aor| ctx.site().account(aor));
         match why {
             Undelivered::Busy => self.end(503, "SWITCH_CONGESTION", "weft", ctx),
             Undelivered::Absent if account.is_some() => {
@@ -76,12 +85,7 @@ impl Call {
     }
 
     /// A registration says where its user can be reached.
-    pub(super) fn on_located(
-        &mut self,
-        aor: &Aor,
-        targets: Vec<Target>,
-        ctx: &mut CallCtx<'_>,
-    ) {
+    pub(super) fn on_located(&mut self, aor: &Aor, targets: Vec<Target>, ctx: &mut CallCtx<'_>) {
         let State::Locating { tries } = self.data.state else {
             return ctx.ignore("nobody is looked for");
         };
@@ -89,11 +93,15 @@ impl Call {
             return ctx.ignore("somebody else was looked for");
         }
         let some_gone = targets.iter().any(|target| target.unreachable);
-        let mut reachable: Vec<Target> =
-            targets.into_iter().filter(|target| !target.unreachable).collect();
+        let mut reachable: Vec<Target> = targets
+            .into_iter()
+            .filter(|target| !target.unreachable)
+            .collect();
         if reachable.is_empty() && some_gone && tries < LOCATES_MAX {
             self.enter(State::Locating { tries: tries + 1 });
-            return self.timers.set(Timer::LocateAgain, ctx.now().mono, LOCATE_AGAIN_AFTER);
+            return self
+                .timers
+                .set(Timer::LocateAgain, ctx.now().mono, LOCATE_AGAIN_AFTER);
         }
         if reachable.is_empty() {
             return self.on_not_located(Undelivered::Absent, ctx);
@@ -133,7 +141,9 @@ impl Call {
 
     fn call_target(&mut self, side: u8, target: Target, ctx: &mut CallCtx<'_>) {
         if self.data.is_bypassed {
-            self.data.sides.insert(side, Side::new(Stage::Active));
+            self.data
+                .sides
+                .insert(side, Side::new(Stage::Active, false));
             let sdp = Wire::bytes(self.data.offer.as_ref());
             return match sdp.map(|sdp| rewritten(&sdp)) {
                 Some(None) => self.end(488, "INCOMPATIBLE_DESTINATION", "weft", ctx),
@@ -147,7 +157,8 @@ impl Call {
             beside: Some(self.side_key(CALLER)),
         };
         self.spawn(ActorId::MediaLeg(self.side_key(side)), start.into());
-        self.data.sides.insert(side, Side::new(Stage::Describing(Box::new(target))));
+        let stage = Stage::Describing(Box::new(target));
+        self.data.sides.insert(side, Side::new(stage, true));
         self.ask_offer(side);
     }
 
@@ -160,7 +171,9 @@ impl Call {
     }
 
     fn invite(&mut self, side: u8, target: Target, sdp: Option<Bytes>) {
-        let Some(callee) = self.data.callee.clone() else { return };
+        let Some(callee) = self.data.callee.clone() else {
+            return;
+        };
         let invite = dialog::Invite {
             target,
             callee,
@@ -194,106 +207,14 @@ impl Call {
                 self.invite(side, *target, Some(sdp));
             }
             (_, Some(Stage::Describing(_)), Report::Unfit { status }) => {
-                self.close_leg(side);
-                self.data.sides.remove(&side);
+                self.leave(side, status, "INCOMPATIBLE_DESTINATION");
                 self.note_failure(status, ctx);
             }
             (_, Some(Stage::Active), Report::AnswerTaken(stream)) => {
                 self.set_stream(side, stream);
-                self.begin_early_media(side, ctx);
+                self.begin_early_media(side);
             }
             (_, _, _) => ctx.ignore("not asked, or no longer"),
-        }
-    }
-
-    /// A fork progressed: 18x goes to the caller, with a description of ours if it has one.
-    pub(super) fn on_progressed(
-        &mut self,
-        side: u8,
-        status: u16,
-        sdp: Option<Bytes>,
-        ctx: &mut CallCtx<'_>,
-    ) {
-        let is_active =
-            self.data.sides.get(&side).is_some_and(|fork| fork.stage == Stage::Active);
-        if self.data.state != State::Ringing || !is_active {
-            return ctx.ignore("not a fork any more");
-        }
-        match sdp {
-            Some(sdp) if self.data.is_bypassed => {
-                if *self.data.early.get_or_insert(side) == side {
-                    self.progress(status, rewritten(&sdp));
-                }
-            }
-            Some(sdp) => {
-                if let Some(fork) = self.data.sides.get_mut(&side) {
-                    fork.status = status;
-                    fork.sdp = Some(Wire(sdp.clone()));
-                    self.is_changed = true;
-                }
-                self.tell_leg(side, media_leg::Message::TakeAnswer { sdp });
-            }
-            None => self.progress(status, None),
-        }
-    }
-
-    /// The caller hears the first fork that has early media.
-    fn begin_early_media(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
-        let Some(fork) = self.data.sides.get(&side) else { return };
-        let (status, want) = (fork.status, fork.stream.as_ref().map(Want::of));
-        if *self.data.early.get_or_insert(side) != side {
-            return self.progress(status, None);
-        }
-        if self.data.answered.is_some() {
-            return self.join(side);
-        }
-        match (self.data.offer.is_some(), &self.data.answer, want) {
-            // A caller without offer cannot be given one in an unreliable response.
-            (false, _, _) => self.progress(status, None),
-            (true, None, Some(want)) => {
-                self.tell_leg(CALLER, media_leg::Message::MakeAnswer { want });
-            }
-            (true, _, _) => self.pass_early_media(),
-        }
-        ctx.ignore("early media has its way");
-    }
-
-    fn pass_early_media(&mut self) {
-        let Some(side) = self.data.early else { return };
-        let status = self.data.sides.get(&side).map_or(183, |fork| fork.status);
-        let sdp = Wire::bytes(self.data.answer.as_ref());
-        self.join(side);
-        self.progress(status, sdp);
-    }
-
-    /// Passes an 18x, each once.
-    fn progress(&mut self, status: u16, sdp: Option<Bytes>) {
-        let passed = Some((status, sdp.is_some()));
-        let is_passed_on = (101..=189).contains(&status);
-        if self.data.answered.is_some() || !is_passed_on || self.data.passed == passed {
-            return;
-        }
-        if self.data.passed.is_none() {
-            self.emit_state("ringing", status.to_string());
-        }
-        self.data.passed = passed;
-        self.is_changed = true;
-        self.tell_dialog(CALLER, dialog::Message::Progress { status, sdp });
-    }
-
-    /// Joins the caller's leg and a callee's, as far as both have described themselves.
-    pub(super) fn join(&mut self, side: u8) {
-        if self.data.is_bypassed {
-            return;
-        }
-        let is_watched = self.data.answered.is_some();
-        for (from, to) in [(CALLER, side), (side, CALLER)] {
-            let Some(stream) = self.stream_of(to) else { continue };
-            let to = Destination::Relay {
-                to: self.side_key(to),
-                onward: stream.codecs.clone(),
-            };
-            self.tell_leg(from, media_leg::Message::Join { to, is_watched });
         }
     }
 
@@ -302,8 +223,11 @@ impl Call {
         if self.is_party(side) {
             return ctx.ignore("known");
         }
-        let is_active =
-            self.data.sides.get(&side).is_some_and(|fork| fork.stage == Stage::Active);
+        let is_active = self
+            .data
+            .sides
+            .get(&side)
+            .is_some_and(|fork| fork.stage == Stage::Active);
         if self.data.state != State::Ringing || !is_active {
             return self.tell_end(side, 487, "NORMAL_CLEARING");
         }
@@ -360,7 +284,10 @@ impl Call {
         }
         self.is_changed = true;
         let status = outcome::passed(status);
-        let best = self.data.best.map_or(status, |best| outcome::better(best, status));
+        let best = self
+            .data
+            .best
+            .map_or(status, |best| outcome::better(best, status));
         self.data.best = Some(best);
         if status >= 600 {
             self.data.targets.clear();
@@ -380,11 +307,4 @@ impl Call {
         let status = self.data.best.unwrap_or(480);
         self.end(status, outcome::cause_of_status(status), "callee", ctx);
     }
-}
-
-/// Returns a description as our model has it: a line that it does not know does not pass
-/// (`threats.md` 22).
-pub(super) fn rewritten(sdp: &Bytes) -> Option<Bytes> {
-    let session = media::sdp::read(sdp).ok()?;
-    Some(Bytes::from(media::sdp::write(&session)))
 }

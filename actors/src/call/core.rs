@@ -101,10 +101,7 @@ pub(super) enum Peer {
     /// Itself.
     Echo,
     /// A tone.
-    Tone {
-        hertz: u32,
-        level_dbm0: i32,
-    },
+    Tone { hertz: u32, level_dbm0: i32 },
     /// Nobody yet: the route goes on.
     Nobody,
 }
@@ -156,6 +153,10 @@ pub(super) struct End {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Side {
     pub(super) stage: Stage,
+    /// Its dialog has not ended; from the start, though one that is described has none yet.
+    pub(super) has_dialog: bool,
+    /// Its leg holds ports.
+    pub(super) has_leg: bool,
     /// What the peer described last.
     pub(super) stream: Option<Stream>,
     /// SDP of the peer's answer, as its dialog told it.
@@ -176,8 +177,15 @@ pub(super) enum Stage {
 }
 
 impl Side {
-    pub(super) const fn new(stage: Stage) -> Self {
-        Side { stage, stream: None, sdp: None, status: 0 }
+    pub(super) const fn new(stage: Stage, has_leg: bool) -> Self {
+        Side {
+            stage,
+            has_dialog: true,
+            has_leg,
+            stream: None,
+            sdp: None,
+            status: 0,
+        }
     }
 }
 
@@ -196,7 +204,9 @@ impl Call {
     /// Builds the core if `first` is an INVITE.
     #[must_use]
     pub fn create(key: CallKey, first: &Message, site: &Site) -> Option<Self> {
-        let Message::Invite(inbound) = first else { return None };
+        let Message::Invite(inbound) = first else {
+            return None;
+        };
         let data = Data {
             key,
             caller: super::admission::caller_of(inbound, site),
@@ -267,7 +277,11 @@ impl Call {
     }
 
     pub(super) fn tell(&mut self, to: ActorId, message: crate::Message) {
-        self.out.push(Action::Tell { to, message, urgent: false });
+        self.out.push(Action::Tell {
+            to,
+            message,
+            urgent: false,
+        });
     }
 
     pub(super) fn spawn(&mut self, id: ActorId, first: crate::Message) {
@@ -276,14 +290,20 @@ impl Call {
 
     pub(super) fn emit_state(&mut self, what: &'static str, detail: String) {
         let call = self.data.key;
-        self.out.push(Action::Emit(Emitted::CallState { call, what, detail }));
+        self.out
+            .push(Action::Emit(Emitted::CallState { call, what, detail }));
     }
 
     /// Returns the side the caller talks to, or will.
     pub(super) const fn callee_side(&self) -> Option<u8> {
         match self.data.state {
-            State::Answering { peer: Peer::Side(side), .. }
-            | State::Talking { peer: Peer::Side(side) } => Some(side),
+            State::Answering {
+                peer: Peer::Side(side),
+                ..
+            }
+            | State::Talking {
+                peer: Peer::Side(side),
+            } => Some(side),
             State::New
             | State::Preparing
             | State::Locating { .. }
@@ -336,7 +356,11 @@ impl Call {
             Message::OfferAnswered { side, sdp } => self.on_offer_answered(side, sdp, ctx),
             Message::OfferRefused { side, status } => self.on_offer_refused(side, status, ctx),
             Message::HungUp { side, cause } => self.on_hung_up(side, &cause, ctx),
-            Message::Info { side, content_type, body } => {
+            Message::Info {
+                side,
+                content_type,
+                body,
+            } => {
                 self.on_info(side, content_type, body, ctx);
             }
             Message::Ended { side } => self.on_ended(side, ctx),
@@ -347,6 +371,7 @@ impl Call {
     fn on_report(&mut self, side: u8, report: Report, ctx: &mut CallCtx<'_>) {
         match report {
             Report::NoPort => return self.on_leg_lost(side, ctx),
+            Report::Closed => return self.on_leg_closed(side, ctx),
             Report::Silent => return self.on_silence(side, ctx),
             Report::Digit(_) => return ctx.ignore("the leg has told it"),
             Report::OfferTaken(_)
@@ -366,12 +391,15 @@ impl Call {
     /// A digit by INFO goes on to the other side.
     fn on_info(&mut self, side: u8, content_type: String, body: Bytes, ctx: &mut CallCtx<'_>) {
         let signal = std::str::from_utf8(&body).ok().and_then(|text| {
-            let line = text.lines().find_map(|line| line.trim().strip_prefix("Signal"))?;
+            let line = text
+                .lines()
+                .find_map(|line| line.trim().strip_prefix("Signal"))?;
             line.trim_start().strip_prefix('=')?.trim().chars().next()
         });
         let call = self.data.key;
         if let Some(digit) = signal.filter(|digit| "0123456789*#ABCD".contains(*digit)) {
-            self.out.push(Action::Emit(Emitted::Digit { call, side, digit }));
+            self.out
+                .push(Action::Emit(Emitted::Digit { call, side, digit }));
         }
         match (self.data.state.clone(), self.other_side(side)) {
             (State::Talking { .. }, Some(other)) => {
@@ -421,7 +449,7 @@ impl Call {
                 self.on_dialog_absent(side.number(), message, ctx);
             }
             (ActorId::MediaLeg(side), Undelivered::Absent) if is_own => {
-                self.on_leg_lost(side.number(), ctx);
+                self.on_leg_closed(side.number(), ctx);
             }
             (_, Undelivered::Absent | Undelivered::Busy) => ctx.ignore("nobody needs it"),
         }
@@ -437,24 +465,23 @@ impl Call {
 
     /// A dialog is not there: it was not safe before a crash, or has stopped.
     fn on_dialog_absent(&mut self, side: u8, message: crate::Message, ctx: &mut CallCtx<'_>) {
-        let is_answered = self.data.answered.is_some();
-        match message {
-            crate::Message::Dialog(dialog::Message::Retransmitted(inbound))
-                if !is_answered && !matches!(self.data.state, State::Ending(_) | State::Over) =>
-            {
-                self.serve(inbound);
-            }
+        let is_ending = matches!(self.data.state, State::Ending(_) | State::Over);
+        let is_early = self.data.answered.is_none() && !is_ending;
+        let is_known = self.data.sides.contains_key(&side);
+        let crate::Message::Dialog(message) = message else {
+            return ctx.ignore("not for a dialog");
+        };
+        if side == CALLER && is_early && is_known {
             // Nothing of it was ever sent, so the caller's INVITE will come again.
-            crate::Message::Dialog(dialog::Message::Report)
-                if side == CALLER && !is_answered =>
-            {
-                ctx.ignore("its INVITE will come again");
+            if let dialog::Message::Retransmitted(inbound) = message {
+                return self.serve(inbound);
             }
-            message => {
-                tracing::debug!(call = %self.data.key, side, ?message, "a dialog is gone");
-                self.on_side_lost(side, ctx);
+            if matches!(message, dialog::Message::Report) {
+                return ctx.ignore("its INVITE will come again");
             }
         }
+        tracing::debug!(call = %self.data.key, side, ?message, "a dialog is gone");
+        self.on_side_lost(side, ctx);
     }
 
     /// Starts the caller's dialog.
@@ -490,7 +517,7 @@ impl Core for Call {
             Event::Undelivered { to, message, why } => self.on_undelivered(to, message, why, ctx),
             Event::ChildLost { id } => match id {
                 ActorId::Dialog(side) => self.on_side_lost(side.number(), ctx),
-                ActorId::MediaLeg(side) => self.on_leg_lost(side.number(), ctx),
+                ActorId::MediaLeg(side) => self.on_leg_closed(side.number(), ctx),
                 ActorId::Registration(_)
                 | ActorId::Call(_)
                 | ActorId::Gateway(_)

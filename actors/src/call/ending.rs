@@ -1,7 +1,7 @@
 //! The end of a call: every side ended, one tombstone, one record, in this order.
 //!
-//! In: whatever ends a call. Out: `End` for each side, `Close` for each leg; when all dialogs have
-//! ended, `Store::End` behind the gate, then `CallEnded`, exactly once.
+//! In: whatever ends a call. Out: `End` for each side, `Close` for each leg; when all of them are
+//! gone, `Store::End` behind the gate, then `CallEnded`, exactly once.
 
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ impl Call {
         self.data.targets.clear();
         self.timers.clear_all();
         self.enter(State::Ending(Box::new(end)));
-        self.timers.set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
+        self.timers
+            .set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
         let sides: Vec<u8> = self.data.sides.keys().copied().collect();
         for side in sides {
             self.leave(side, status, cause);
@@ -42,22 +43,23 @@ impl Call {
 
     /// Ends one side: its leg at once, its dialog as its state wants.
     pub(super) fn leave(&mut self, side: u8, status: u16, cause: &str) {
-        self.close_leg(side);
-        let Some(known) = self.data.sides.get_mut(&side) else { return };
+        let Some(known) = self.data.sides.get_mut(&side) else {
+            return;
+        };
         let stage = std::mem::replace(&mut known.stage, Stage::Leaving);
         self.is_changed = true;
         match stage {
             // There is no dialog to end.
-            Stage::Describing(_) => {
-                self.data.sides.remove(&side);
-            }
+            Stage::Describing(_) => known.has_dialog = false,
             Stage::Active => self.tell_end(side, status, cause),
             Stage::Leaving => {}
         }
+        self.close_leg(side);
     }
 
+    /// Has a leg free its ports.
     pub(super) fn close_leg(&mut self, side: u8) {
-        if !self.data.is_bypassed {
+        if self.data.sides.get(&side).is_some_and(|side| side.has_leg) {
             self.tell_leg(side, media_leg::Message::Close);
         }
     }
@@ -67,44 +69,55 @@ impl Call {
         if !self.is_party(side) {
             return ctx.ignore("a fork that has lost");
         }
-        let by = if Call::is_caller(side) { "caller" } else { "callee" };
+        let by = if Call::is_caller(side) {
+            "caller"
+        } else {
+            "callee"
+        };
         self.end(outcome::status_of_cause(cause), cause, by, ctx);
     }
 
     /// A dialog has nothing left to do.
     pub(super) fn on_ended(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
-        let is_ending = matches!(self.data.state, State::Ending(_));
-        let known = self.data.sides.get(&side).map(|side| side.stage.clone());
-        match known {
-            None => return ctx.ignore("gone already"),
-            Some(Stage::Active) if !is_ending => return self.on_side_lost(side, ctx),
-            Some(Stage::Active | Stage::Describing(_) | Stage::Leaving) => {}
+        let Some(known) = self.data.sides.get_mut(&side) else {
+            return ctx.ignore("gone already");
+        };
+        if known.stage == Stage::Active {
+            return self.on_side_lost(side, ctx);
         }
-        self.remove(side);
-        self.finish_if_empty();
+        if std::mem::take(&mut known.has_dialog) {
+            self.is_changed = true;
+            self.out.push(Action::Stop {
+                id: ActorId::Dialog(self.side_key(side)),
+            });
+        }
+        self.close_leg(side);
+        self.remove_if_gone(side);
     }
 
     /// A dialog is gone that should not be.
     pub(super) fn on_side_lost(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
-        if !self.data.sides.contains_key(&side) {
-            return ctx.ignore("gone already");
-        }
-        if matches!(self.data.state, State::Ending(_)) {
-            self.remove(side);
-            return self.finish_if_empty();
-        }
         let is_party = self.is_party(side);
-        let is_leaving = self.data.sides.get(&side).map(|side| side.stage == Stage::Leaving);
-        self.remove(side);
+        let Some(known) = self.data.sides.get_mut(&side) else {
+            return ctx.ignore("gone already");
+        };
+        let was_leaving = known.stage == Stage::Leaving;
+        known.stage = Stage::Leaving;
+        known.has_dialog = false;
+        self.is_changed = true;
+        self.out.push(Action::Stop {
+            id: ActorId::Dialog(self.side_key(side)),
+        });
+        self.close_leg(side);
+        self.remove_if_gone(side);
         if is_party {
-            return self.end(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
-        }
-        if is_leaving == Some(false) {
+            self.end(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
+        } else if !was_leaving {
             self.note_failure(480, ctx);
         }
     }
 
-    /// A leg has no port, or is gone.
+    /// A leg has no port.
     pub(super) fn on_leg_lost(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
         let stage = self.data.sides.get(&side).map(|side| side.stage.clone());
         match stage {
@@ -119,6 +132,19 @@ impl Call {
         }
     }
 
+    /// A leg is gone, as it was told, or for good.
+    pub(super) fn on_leg_closed(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
+        let Some(known) = self.data.sides.get_mut(&side) else {
+            return ctx.ignore("gone already");
+        };
+        known.has_leg = false;
+        self.is_changed = true;
+        if known.stage == Stage::Leaving {
+            return self.remove_if_gone(side);
+        }
+        self.on_leg_lost(side, ctx);
+    }
+
     /// Nothing was heard of a party for too long.
     pub(super) fn on_silence(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
         if self.data.answered.is_some() && self.is_party(side) {
@@ -128,14 +154,17 @@ impl Call {
         }
     }
 
-    fn remove(&mut self, side: u8) {
-        self.close_leg(side);
-        self.out.push(Action::Stop { id: ActorId::Dialog(self.side_key(side)) });
-        self.data.sides.remove(&side);
-        self.is_changed = true;
+    /// Forgets a side of which nothing is left.
+    fn remove_if_gone(&mut self, side: u8) {
+        let known = self.data.sides.get(&side);
+        if known.is_some_and(|known| !known.has_dialog && !known.has_leg) {
+            self.data.sides.remove(&side);
+            self.is_changed = true;
+        }
+        self.finish_if_empty();
     }
 
-    fn finish_if_empty(&mut self) {
+    pub(super) fn finish_if_empty(&mut self) {
         if matches!(self.data.state, State::Ending(_)) && self.data.sides.is_empty() {
             self.finish();
         }
@@ -143,10 +172,17 @@ impl Call {
 
     /// The tombstone, then the record of the call, then nothing more.
     pub(super) fn finish(&mut self) {
-        let State::Ending(end) = self.data.state.clone() else { return };
-        let sides: Vec<u8> = self.data.sides.keys().copied().collect();
-        for side in sides {
-            self.remove(side);
+        let State::Ending(end) = self.data.state.clone() else {
+            return;
+        };
+        let sides = std::mem::take(&mut self.data.sides);
+        for key in sides.keys().map(|side| self.data.key.side(*side)) {
+            self.out.push(Action::Stop {
+                id: ActorId::Dialog(key),
+            });
+            self.out.push(Action::Stop {
+                id: ActorId::MediaLeg(key),
+            });
         }
         let record = CallRecord {
             call: self.data.key,
@@ -160,10 +196,16 @@ impl Call {
             cause: end.cause.clone(),
             ended_by: end.by,
         };
-        self.out.push(Action::Store(Store::End { gate: true, keep: TOMBSTONE }));
-        self.out.push(Action::Emit(Emitted::CallEnded(Box::new(record))));
+        self.out.push(Action::Store(Store::End {
+            gate: true,
+            keep: TOMBSTONE,
+        }));
+        self.out
+            .push(Action::Emit(Emitted::CallEnded(Box::new(record))));
         self.emit_state("ended", end.cause);
-        self.out.push(Action::Stop { id: ActorId::Call(self.data.key) });
+        self.out.push(Action::Stop {
+            id: ActorId::Call(self.data.key),
+        });
         self.timers.clear_all();
         self.enter(State::Over);
     }

@@ -12,8 +12,8 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::bridge::rewritten;
 use super::core::{CALLER, Call, CallCtx, Peer, State};
+use super::early::rewritten;
 use crate::dialog::wire::Wire;
 use crate::media_leg::{Codecs, Report, Stream, Want};
 use crate::{dialog, media_leg};
@@ -53,7 +53,11 @@ enum Stage {
 impl Exchange {
     /// Begins one of our own: `to` is offered what the other party said.
     pub(super) fn to_settle(to: u8, stream: &Stream) -> Self {
-        Exchange { from: None, to: Some(to), stage: Stage::Offering(Want::of(stream)) }
+        Exchange {
+            from: None,
+            to: Some(to),
+            stage: Stage::Offering(Want::of(stream)),
+        }
     }
 }
 
@@ -82,7 +86,11 @@ impl Call {
             },
             (None, true) => Stage::Waiting(None),
         };
-        self.data.exchange = Some(Exchange { from: Some(side), to, stage });
+        self.data.exchange = Some(Exchange {
+            from: Some(side),
+            to,
+            stage,
+        });
         self.is_changed = true;
         self.drive_exchange(ctx);
     }
@@ -179,7 +187,9 @@ impl Call {
     /// What an application answers with.
     fn own_want(&self) -> Want {
         match self.data.state {
-            State::Talking { peer: Peer::Tone { .. } } => Want::both_ways(Codecs::Tone),
+            State::Talking {
+                peer: Peer::Tone { .. },
+            } => Want::both_ways(Codecs::Tone),
             State::Talking { .. }
             | State::New
             | State::Preparing
@@ -200,7 +210,11 @@ impl Call {
         match to {
             Some(to) if is_changed => {
                 let stage = Stage::Offering(want);
-                self.data.exchange = Some(Exchange { from: None, to: Some(to), stage });
+                self.data.exchange = Some(Exchange {
+                    from: None,
+                    to: Some(to),
+                    stage,
+                });
                 self.drive_exchange(ctx);
             }
             Some(_) | None => self.complete(),
@@ -214,7 +228,11 @@ impl Call {
         sdp: Option<Bytes>,
         ctx: &mut CallCtx<'_>,
     ) {
-        let Some(Exchange { from, to, stage: Stage::Waiting(offer) }) = self.data.exchange.clone()
+        let Some(Exchange {
+            from,
+            to,
+            stage: Stage::Waiting(offer),
+        }) = self.data.exchange.clone()
         else {
             return ctx.ignore("nothing was offered");
         };
@@ -227,7 +245,9 @@ impl Call {
         if !self.data.is_bypassed {
             return self.advance(Stage::Closing(Wire(sdp)), ctx);
         }
-        let Some(from) = from else { return self.complete() };
+        let Some(from) = from else {
+            return self.complete();
+        };
         let sdp = rewritten(&sdp);
         self.tell_dialog(from, dialog::Message::AcceptOffer { sdp });
         if offer.is_some() {
@@ -238,11 +258,10 @@ impl Call {
 
     /// The other party refused our offer.
     pub(super) fn on_offer_refused(&mut self, side: u8, status: u16, ctx: &mut CallCtx<'_>) {
-        let is_open = self
-            .data
-            .exchange
-            .as_ref()
-            .is_some_and(|open| open.to == Some(side) && matches!(open.stage, Stage::Waiting(_)));
+        let is_open =
+            self.data.exchange.as_ref().is_some_and(|open| {
+                open.to == Some(side) && matches!(open.stage, Stage::Waiting(_))
+            });
         if !is_open {
             return ctx.ignore("nothing was offered");
         }
@@ -256,7 +275,12 @@ impl Call {
         sdp: Option<Bytes>,
         ctx: &mut CallCtx<'_>,
     ) {
-        let Some(Exchange { from, to, stage: Stage::Accepted }) = self.data.exchange.clone() else {
+        let Some(Exchange {
+            from,
+            to,
+            stage: Stage::Accepted,
+        }) = self.data.exchange.clone()
+        else {
             return ctx.ignore("no answer is awaited");
         };
         if from != Some(side) {
@@ -280,9 +304,14 @@ impl Call {
         if let State::Talking { peer } = self.data.state {
             self.connect(peer);
         }
-        let directions = self.data.sides.values().filter_map(|side| side.stream.as_ref());
-        let is_held =
-            directions.into_iter().any(|stream| stream.direction != Direction::SendRecv);
+        let directions = self
+            .data
+            .sides
+            .values()
+            .filter_map(|side| side.stream.as_ref());
+        let is_held = directions
+            .into_iter()
+            .any(|stream| stream.direction != Direction::SendRecv);
         if is_held != self.data.is_held {
             self.data.is_held = is_held;
             self.emit_state(if is_held { "held" } else { "resumed" }, String::new());

@@ -29,6 +29,7 @@
 //! | `admission.rs` | limits, domain and route of an INVITE |
 //! | `steps.rs` | the steps of a route |
 //! | `bridge.rs` | targets, forks, who wins |
+//! | `early.rs` | 18x and early media for the caller |
 //! | `answering.rs` | the 200 to the caller |
 //! | `exchange.rs` | re-INVITE and UPDATE across the call |
 //! | `ending.rs` | the end, its record |
@@ -39,6 +40,7 @@ mod admission;
 mod answering;
 mod bridge;
 mod core;
+mod early;
 mod ending;
 mod exchange;
 pub(crate) mod outcome;
@@ -166,12 +168,14 @@ impl Message {
     pub fn describe(&self) -> (String, usize) {
         let weight = |sdp: &Option<Bytes>| sdp.as_ref().map_or(16, Bytes::len);
         match self {
-            Message::Invite(inbound) => {
-                (format!("INVITE on {}", inbound.flow), inbound.request.bytes().len())
-            }
-            Message::Cancel(inbound) => {
-                (format!("CANCEL on {}", inbound.flow), inbound.request.bytes().len())
-            }
+            Message::Invite(inbound) => (
+                format!("INVITE on {}", inbound.flow),
+                inbound.request.bytes().len(),
+            ),
+            Message::Cancel(inbound) => (
+                format!("CANCEL on {}", inbound.flow),
+                inbound.request.bytes().len(),
+            ),
             Message::Located { targets, .. } => (format!("located {}", targets.len()), 64),
             Message::Hangup { cause } => (format!("hang up {cause}"), 32),
             Message::Progressed { side, status, sdp } => {
@@ -193,9 +197,7 @@ impl Message {
             Message::HungUp { side, cause } => (format!("side {side} hung up {cause}"), 32),
             Message::Info { side, body, .. } => (format!("side {side} info"), body.len()),
             Message::Ended { side } => (format!("side {side} ended"), 16),
-            Message::Media { side, report } => {
-                (format!("leg {side}: {}", report.describe()), 64)
-            }
+            Message::Media { side, report } => (format!("leg {side}: {}", report.describe()), 64),
         }
     }
 }

@@ -49,7 +49,9 @@ pub(crate) fn known_cause(cause: &str) -> &'static str {
 }
 
 fn row(cause: &str) -> Option<&'static (&'static str, u8, u16)> {
-    CAUSES.iter().find(|(word, ..)| word.eq_ignore_ascii_case(cause))
+    CAUSES
+        .iter()
+        .find(|(word, ..)| word.eq_ignore_ascii_case(cause))
 }
 
 /// Returns the cause that a peer's BYE names in its Reason; `NORMAL_CLEARING` without one.
@@ -104,7 +106,11 @@ pub(crate) const fn passed(status: u16) -> u16 {
 /// Returns the better of two final responses, as passed on (RFC 3261 §16.7 step 6): any 6xx, then
 /// the lowest class, in it what tells the caller how to do better, then the earlier one.
 pub(crate) fn better(first: u16, second: u16) -> u16 {
-    if rank(second) < rank(first) { second } else { first }
+    if rank(second) < rank(first) {
+        second
+    } else {
+        first
+    }
 }
 
 fn rank(status: u16) -> u16 {

@@ -2,8 +2,8 @@
 //! waiting for. All of it may be asked twice.
 
 use super::core::{CALLER, Call, CallCtx, Stage, State};
-use crate::media_leg::{self, Want};
 use crate::dialog;
+use crate::media_leg::{self, Want};
 
 impl Call {
     /// Goes on from the recorded state.
@@ -21,28 +21,38 @@ impl Call {
                 }
             }
             State::Ending(end) => {
-                let sides: Vec<u8> = self.data.sides.keys().copied().collect();
-                for side in sides {
+                let sides: Vec<(u8, bool)> = self
+                    .data
+                    .sides
+                    .iter()
+                    .map(|(side, known)| (*side, known.has_dialog))
+                    .collect();
+                for (side, has_dialog) in sides {
                     self.close_leg(side);
-                    self.tell_end(side, end.status, &end.cause);
+                    if has_dialog {
+                        self.tell_end(side, end.status, &end.cause);
+                    }
                 }
-                self.finish_if_nobody_is_left();
+                self.finish_if_empty();
             }
         }
     }
 
     fn report_all(&mut self) {
-        let sides: Vec<(u8, bool)> = self
+        let sides: Vec<(u8, bool, bool)> = self
             .data
             .sides
             .iter()
-            .map(|(side, known)| (*side, matches!(known.stage, Stage::Describing(_))))
+            .map(|(side, known)| {
+                let is_described = !matches!(known.stage, Stage::Describing(_));
+                (*side, known.has_dialog && is_described, known.has_leg)
+            })
             .collect();
-        for (side, is_describing) in sides {
-            if !is_describing {
+        for (side, has_dialog, has_leg) in sides {
+            if has_dialog {
                 self.tell_dialog(side, dialog::Message::Report);
             }
-            if !self.data.is_bypassed {
+            if has_leg {
                 self.tell_leg(side, media_leg::Message::Report);
             }
         }
@@ -50,6 +60,8 @@ impl Call {
 
     /// Forks without a dialog get their offer; early media that was on its way is asked again.
     fn ring_on(&mut self) {
+        // What was passed last may not have been safe: the forks' next 18x is passed in any case.
+        self.data.passed = None;
         let describing: Vec<u8> = self
             .data
             .sides
@@ -60,17 +72,13 @@ impl Call {
         for side in describing {
             self.ask_offer(side);
         }
-        let early = self.data.early.and_then(|side| self.stream_of(side)).map(Want::of);
-        if let (Some(want), None, true) =
-            (early, &self.data.answer, self.data.offer.is_some())
-        {
+        let early = self
+            .data
+            .early
+            .and_then(|side| self.stream_of(side))
+            .map(Want::of);
+        if let (Some(want), None, true) = (early, &self.data.answer, self.data.offer.is_some()) {
             self.tell_leg(CALLER, media_leg::Message::MakeAnswer { want });
-        }
-    }
-
-    fn finish_if_nobody_is_left(&mut self) {
-        if self.data.sides.is_empty() {
-            self.finish();
         }
     }
 }

@@ -16,7 +16,10 @@ pub struct Snapshot {
 
 impl Call {
     pub(super) fn to_snapshot(&self, now: Now) -> Snapshot {
-        Snapshot { data: self.data.clone(), timers: self.timers.to_stored(now) }
+        Snapshot {
+            data: self.data.clone(),
+            timers: self.timers.to_stored(now),
+        }
     }
 
     pub(super) fn of_snapshot(snapshot: Snapshot, now: Now) -> Self {

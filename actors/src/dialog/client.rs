@@ -7,21 +7,15 @@ use bytes::Bytes;
 use contract::limits::CALL_MESSAGE_BYTES_MAX;
 use contract::{ActorId, FlowRef};
 use rsip::Method;
-use sip::Writer;
 use sip::dialog::DialogState;
 
-use super::core::{
-    Acknowledgement, Birth, Dialog, DialogCtx, GIVE_UP_AFTER, Outcome, State, Timer, written,
-};
+use super::core::{Birth, Dialog, DialogCtx, GIVE_UP_AFTER, Outcome, State, Timer};
 use super::inside::sdp_of;
 use super::wire::{Wire, WireMessage};
-use super::writing::{self, Hop, lane_of_side};
+use super::writing::{self, Hop};
 use super::{Invite, RequestFailure};
-use crate::policy::ACCEPT;
 use crate::{call, lane};
 
-/// ACKs that are kept.
-const ACKS_MAX: usize = 4;
 /// CSeq of our INVITE; RFC 3261 §8.1.1.5 leaves it to us.
 const FIRST_CSEQ: u32 = 1;
 
@@ -54,7 +48,11 @@ impl Dialog {
             return self.fail(500, ctx);
         };
         self.data.sdp = Wire::of(invite.sdp.as_ref());
-        self.data.birth = Some(Birth { cseq, branch: hop.branch, lane: hop.lane });
+        self.data.birth = Some(Birth {
+            cseq,
+            branch: hop.branch,
+            lane: hop.lane,
+        });
         self.data.invite = Some(WireMessage(message));
         self.out.save_first();
         self.send_invite(ctx);
@@ -72,7 +70,14 @@ impl Dialog {
     pub(super) fn request(&mut self, lane: u16, request: Bytes, ctx: &DialogCtx<'_>) {
         let to = ActorId::Lane(ctx.site().node, lane);
         let user = ctx.me().clone();
-        self.out.lane(to, lane::Message::Request { flow: self.data.flow, request, user });
+        self.out.lane(
+            to,
+            lane::Message::Request {
+                flow: self.data.flow,
+                request,
+                user,
+            },
+        );
     }
 
     /// Takes a response to our first INVITE.
@@ -117,7 +122,11 @@ impl Dialog {
         let is_kept = response.bytes().len() <= CALL_MESSAGE_BYTES_MAX;
         if status > 100 {
             let sdp = sdp_of(response).filter(|_| is_kept);
-            self.out.call(call::Message::Progressed { side: self.number(), status, sdp });
+            self.out.call(call::Message::Progressed {
+                side: self.number(),
+                status,
+                sdp,
+            });
         }
     }
 
@@ -132,14 +141,20 @@ impl Dialog {
             Err(error) => tracing::warn!(%error, "a CANCEL could not be written"),
         }
         self.enter(State::Cancelling, ctx);
-        self.timers.set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
+        self.timers
+            .set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
     }
 
     /// Takes a 2xx: the first makes the dialog, the same again gets the same ACK, one of another
     /// fork is ended.
     fn on_accepted(&mut self, response: &sip::Message, ctx: &mut DialogCtx<'_>) {
-        let tag = response.to().ok().and_then(|to| to.tag().map(str::to_owned));
-        let Some(tag) = tag else { return ctx.ignore("a 2xx without tag") };
+        let tag = response
+            .to()
+            .ok()
+            .and_then(|to| to.tag().map(str::to_owned));
+        let Some(tag) = tag else {
+            return ctx.ignore("a 2xx without tag");
+        };
         if self.acknowledge_again(response, &tag, ctx) {
             return;
         }
@@ -155,7 +170,12 @@ impl Dialog {
         let is_wanted = is_first && self.data.end.is_none();
         let is_kept = response.bytes().len() <= CALL_MESSAGE_BYTES_MAX;
         if !is_first && self.data.state != State::Cancelling {
-            if self.data.dialog.as_ref().is_some_and(|known| known.remote.tag() == Some(&tag)) {
+            if self
+                .data
+                .dialog
+                .as_ref()
+                .is_some_and(|known| known.remote.tag() == Some(&tag))
+            {
                 return ctx.ignore("its ACK waits for the other side's answer");
             }
             return self.end_fork(dialog, cseq, &tag, ctx);
@@ -165,7 +185,10 @@ impl Dialog {
             self.acknowledge(cseq, &tag, None, ctx);
             if is_wanted {
                 self.data.outcome = Some(Outcome::Failed(513));
-                self.out.call(call::Message::Failed { side: self.number(), status: 513 });
+                self.out.call(call::Message::Failed {
+                    side: self.number(),
+                    status: 513,
+                });
             }
             let cause = self.data.end.take();
             return self.send_bye(cause.as_deref().unwrap_or("NORMAL_CLEARING"), ctx);
@@ -174,7 +197,10 @@ impl Dialog {
         self.data.dialog = Some(dialog);
         self.data.remote_sdp = Wire::of(sdp.as_ref());
         self.enter(State::Confirmed, ctx);
-        self.out.call(call::Message::Answered { side: self.number(), sdp });
+        self.out.call(call::Message::Answered {
+            side: self.number(),
+            sdp,
+        });
         if self.data.sdp.is_some() {
             self.acknowledge(cseq, &tag, None, ctx);
         } else {
@@ -182,103 +208,13 @@ impl Dialog {
         }
     }
 
-    /// Sends the ACK again if this 2xx had one; tells whether it had.
-    pub(super) fn acknowledge_again(
-        &mut self,
-        response: &sip::Message,
-        tag: &str,
-        ctx: &DialogCtx<'_>,
-    ) -> bool {
-        let cseq = response.cseq().map_or(0, |cseq| cseq.number);
-        let known = self.data.acks.iter().find(|ack| ack.cseq == cseq && ack.tag == tag);
-        let Some(request) = known.map(|ack| ack.request.0.clone()) else { return false };
-        let to = ActorId::Lane(ctx.site().node, lane_of_side(ctx.site(), self.data.side));
-        self.out.urgent(to, lane::Message::SendAck { flow: self.data.flow, request });
-        true
-    }
-
-    /// Sends the ACK of a 2xx in our dialog; what it confirms is safe first.
-    pub(super) fn acknowledge(
-        &mut self,
-        cseq: u32,
-        tag: &str,
-        sdp: Option<&Bytes>,
-        ctx: &mut DialogCtx<'_>,
-    ) {
-        if let Some(dialog) = self.data.dialog.clone() {
-            self.acknowledge_in(&dialog, cseq, tag, sdp, ctx);
-        }
-    }
-
-    fn acknowledge_in(
-        &mut self,
-        dialog: &DialogState,
-        cseq: u32,
-        tag: &str,
-        sdp: Option<&Bytes>,
-        ctx: &mut DialogCtx<'_>,
-    ) {
-        let site = ctx.site();
-        let Some(listener) = self.listener(site) else { return };
-        let hop = Hop::draw(site, listener, self.data.side, ctx.rng());
-        let mut writer: Writer = dialog.request(Method::Ack, cseq, &hop.via, None);
-        if let Some(sdp) = sdp {
-            writer.body(ACCEPT, sdp);
-        }
-        let Some(request) = written(writer) else { return };
-        if self.data.acks.len() >= ACKS_MAX {
-            self.data.acks.remove(0);
-        }
-        let kept = Wire(request.clone());
-        self.data.acks.push(Acknowledgement { cseq, tag: tag.to_owned(), request: kept });
-        self.out.save_first();
-        let to = ActorId::Lane(site.node, hop.lane);
-        self.out.lane(to, lane::Message::SendAck { flow: self.data.flow, request });
-    }
-
-    /// The other side's answer for an ACK that waited for it.
-    pub(super) fn acknowledge_late(&mut self, sdp: Option<&Bytes>, ctx: &mut DialogCtx<'_>) {
-        let Some(cseq) = self.data.unacknowledged.take() else {
-            return ctx.ignore("no ACK waits");
-        };
-        let tag = self.remote_tag();
-        self.data.sdp = Wire::of(sdp);
-        self.acknowledge(cseq, &tag, sdp, ctx);
-        if let Some(cause) = self.data.end.take() {
-            self.send_bye(&cause, ctx);
-        }
-    }
-
-    pub(super) fn remote_tag(&self) -> String {
-        let dialog = self.data.dialog.as_ref();
-        dialog.and_then(|dialog| dialog.remote.tag()).unwrap_or_default().to_owned()
-    }
-
-    /// Another fork behind a proxy answered too: acknowledged and ended (RFC 3261 §13.2.2.4).
-    fn end_fork(
-        &mut self,
-        mut dialog: DialogState,
-        cseq: u32,
-        tag: &str,
-        ctx: &mut DialogCtx<'_>,
-    ) {
-        self.acknowledge_in(&dialog, cseq, tag, None, ctx);
-        let site = ctx.site();
-        let Some(listener) = self.listener(site) else { return };
-        let hop = Hop::draw(site, listener, self.data.side, ctx.rng());
-        // Its numbers are its own: the ACK above is kept, so that this BYE is sent once.
-        let Ok(taken) = dialog.take_cseq() else { return };
-        let writer = dialog.request(Method::Bye, taken.number, &hop.via, None);
-        if let Some(bye) = written(writer) {
-            self.out.save_first();
-            self.request(hop.lane, bye, ctx);
-        }
-    }
-
     /// The callee refused, or could not be reached.
     pub(super) fn fail(&mut self, status: u16, ctx: &mut DialogCtx<'_>) {
         self.data.outcome = Some(Outcome::Failed(status));
-        self.out.call(call::Message::Failed { side: self.number(), status });
+        self.out.call(call::Message::Failed {
+            side: self.number(),
+            status,
+        });
         self.enter(State::Ended, ctx);
     }
 
@@ -295,7 +231,11 @@ impl Dialog {
         if flow.remote().ip() != self.data.flow.remote().ip() {
             return ctx.ignore("a response of another source");
         }
-        let is_birth = self.data.birth.as_ref().is_some_and(|birth| birth.cseq == cseq.number);
+        let is_birth = self
+            .data
+            .birth
+            .as_ref()
+            .is_some_and(|birth| birth.cseq == cseq.number);
         if is_birth && cseq.method.is(Method::Invite) {
             return self.on_invite_response(response, status, ctx);
         }
@@ -312,7 +252,11 @@ impl Dialog {
         why: RequestFailure,
         ctx: &mut DialogCtx<'_>,
     ) {
-        let is_birth = self.data.birth.as_ref().is_some_and(|birth| birth.branch == branch);
+        let is_birth = self
+            .data
+            .birth
+            .as_ref()
+            .is_some_and(|birth| birth.branch == branch);
         if !is_birth {
             return self.on_inside_failed(branch, why, ctx);
         }

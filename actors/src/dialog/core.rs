@@ -37,6 +37,8 @@ pub enum Timer {
     SessionExpired,
     /// CANCEL or BYE led to nothing.
     GiveUp,
+    /// Look again whether the peer's account has registered over another connection.
+    LocateAgain,
 }
 
 /// T1 of RFC 3261 §17.1.1.1: the first repetition of a 2xx.
@@ -231,12 +233,18 @@ impl Dialog {
     #[must_use]
     pub fn create(side: SideKey, first: &Message, _site: &Site) -> Option<Self> {
         let (role, account, flow, state) = match first {
-            Message::Serve(inbound) => {
-                (Role::Server, inbound.identity.clone(), inbound.flow, State::Incoming)
-            }
-            Message::Invite(invite) => {
-                (Role::Client, Some(invite.callee.clone()), invite.target.flow, State::Calling)
-            }
+            Message::Serve(inbound) => (
+                Role::Server,
+                inbound.identity.clone(),
+                inbound.flow,
+                State::Incoming,
+            ),
+            Message::Invite(invite) => (
+                Role::Client,
+                Some(invite.callee.clone()),
+                invite.target.flow,
+                State::Calling,
+            ),
             Message::Request(_)
             | Message::Response { .. }
             | Message::RequestFailed { .. }
@@ -250,6 +258,7 @@ impl Dialog {
             | Message::RefuseOffer { .. }
             | Message::Info { .. }
             | Message::End { .. }
+            | Message::Located { .. }
             | Message::Report => return None,
         };
         let data = Data {
@@ -278,7 +287,11 @@ impl Dialog {
             session: None,
             outcome: None,
         };
-        Some(Dialog { data, timers: Deadlines::default(), out: Outbox::default() })
+        Some(Dialog {
+            data,
+            timers: Deadlines::default(),
+            out: Outbox::default(),
+        })
     }
 
     /// Returns the state in a word, for listings.
@@ -302,7 +315,9 @@ impl Dialog {
             self.data.accepted = None;
             self.data.incoming = None;
             self.data.parked.clear();
-            self.out.call(call::Message::Ended { side: self.number() });
+            self.out.call(call::Message::Ended {
+                side: self.number(),
+            });
         }
         self.out.save();
     }
@@ -341,11 +356,18 @@ impl Dialog {
         ctx: &DialogCtx<'_>,
     ) {
         let to = ActorId::Lane(ctx.site().node, transaction.lane);
-        self.out.lane(to, lane::Message::Respond { transaction, flow, response });
+        self.out.lane(
+            to,
+            lane::Message::Respond {
+                transaction,
+                flow,
+                response,
+            },
+        );
     }
 
-    /// The same for what needs no record.
-    pub(super) fn respond_again(
+    /// The same for 100 Trying, which needs no record.
+    pub(super) fn respond_at_once(
         &mut self,
         transaction: TransactionRef,
         flow: FlowRef,
@@ -353,7 +375,14 @@ impl Dialog {
         ctx: &DialogCtx<'_>,
     ) {
         let to = ActorId::Lane(ctx.site().node, transaction.lane);
-        self.out.urgent(to, lane::Message::Respond { transaction, flow, response });
+        self.out.urgent(
+            to,
+            lane::Message::Respond {
+                transaction,
+                flow,
+                response,
+            },
+        );
     }
 
     fn on_message(&mut self, message: Message, ctx: &mut DialogCtx<'_>) {
@@ -373,6 +402,7 @@ impl Dialog {
             Message::RefuseOffer { status } => self.refuse_offer(status, ctx),
             Message::Info { content_type, body } => self.send_info(&content_type, &body, ctx),
             Message::End { status, cause } => self.end(status, &cause, ctx),
+            Message::Located { targets } => self.on_located(&targets, ctx),
             Message::Report => self.announce(ctx),
         }
     }
@@ -384,6 +414,7 @@ impl Dialog {
             Timer::AwaitAck => self.give_up_on_ack(ctx),
             Timer::Glare => self.offer_after_glare(ctx),
             Timer::Park => self.give_up_on_connection(ctx),
+            Timer::LocateAgain => self.locate(ctx),
             Timer::Refresh => self.refresh(ctx),
             Timer::SessionExpired => self.lose("RECOVERY_ON_TIMER_EXPIRE", ctx),
             Timer::GiveUp => self.enter(State::Ended, ctx),

@@ -2,6 +2,8 @@
 //!
 //! In: orders of the call, losses, a connection that came back. Out: BYE, CANCEL or a refusal.
 
+use std::time::Duration;
+
 use contract::FlowRef;
 use rsip::Method;
 
@@ -10,7 +12,11 @@ use super::core::{
 };
 use super::offer::Content;
 use super::wire::Wire;
-use crate::call;
+use crate::site::Auth;
+use crate::{Target, call};
+
+/// Time between look-ups for a peer whose connection is gone.
+const LOCATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Dialog {
     /// Ends this side, whatever its state.
@@ -21,7 +27,8 @@ impl Dialog {
             }
             State::Calling => {
                 self.data.end = Some(cause.to_owned());
-                self.timers.set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
+                self.timers
+                    .set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
                 self.out.save();
             }
             State::Proceeding => {
@@ -41,7 +48,9 @@ impl Dialog {
                 self.send_bye(cause, ctx);
             }
             State::Cancelling | State::Ending => ctx.ignore("ending already"),
-            State::Ended => self.out.call(call::Message::Ended { side: self.number() }),
+            State::Ended => self.out.call(call::Message::Ended {
+                side: self.number(),
+            }),
         }
     }
 
@@ -52,10 +61,11 @@ impl Dialog {
         self.data.accepted = None;
         self.data.glare = None;
         self.enter(State::Ending, ctx);
-        self.timers.set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
+        self.timers
+            .set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
         if self.data.is_flow_gone {
             self.data.parked = vec![Parked::Bye];
-            return self.timers.set(Timer::Park, ctx.now().mono, PARK);
+            return self.await_connection(ctx);
         }
         let reason = call::outcome::reason_header(cause);
         let content = Content {
@@ -77,7 +87,10 @@ impl Dialog {
         }
         let outcome = self.data.end.take().unwrap_or_else(|| cause.to_owned());
         self.data.outcome = Some(Outcome::HungUp(outcome.clone()));
-        self.out.call(call::Message::HungUp { side: self.number(), cause: outcome.clone() });
+        self.out.call(call::Message::HungUp {
+            side: self.number(),
+            cause: outcome.clone(),
+        });
         self.send_bye(&outcome, ctx);
     }
 
@@ -91,16 +104,55 @@ impl Dialog {
             Purpose::Refresh | Purpose::Info => return ctx.ignore("lost with its connection"),
         };
         self.data.parked.push(parked);
+        self.await_connection(ctx);
+    }
+
+    /// What is parked is sent when the peer shows itself on another flow, or its account
+    /// registers the same Contact over one.
+    pub(super) fn await_connection(&mut self, ctx: &DialogCtx<'_>) {
         self.timers.set(Timer::Park, ctx.now().mono, PARK);
+        self.locate(ctx);
+    }
+
+    /// Asks the registration of the peer's account where it is now.
+    pub(super) fn locate(&mut self, ctx: &DialogCtx<'_>) {
+        if let (Some(account), false) = (&self.data.account, self.data.parked.is_empty()) {
+            self.out.locate(account);
+            self.timers
+                .set(Timer::LocateAgain, ctx.now().mono, LOCATE_AGAIN_AFTER);
+        }
+    }
+
+    /// The registration answers: the Contact of this dialog may be reached over another flow.
+    pub(super) fn on_located(&mut self, targets: &[Target], ctx: &mut DialogCtx<'_>) {
+        let Some(contact) = self.data.dialog.as_ref().map(|known| &known.remote_target) else {
+            return ctx.ignore("no dialog yet");
+        };
+        let is_proven = |target: &Target| {
+            // Where nobody proves who they are, anybody may have registered.
+            let listener = ctx.site().listener(target.flow.listener());
+            listener.is_some_and(|listener| listener.auth == Auth::Digest)
+        };
+        let found = targets.iter().find(|target| {
+            !target.unreachable && target.uri.equivalent(contact) && is_proven(target)
+        });
+        match found.map(|target| target.flow) {
+            Some(flow) if self.data.is_flow_gone => self.rebind(flow, ctx),
+            Some(_) | None => ctx.ignore("it has not come back, or we know"),
+        }
     }
 
     /// The connection did not come back.
     pub(super) fn give_up_on_connection(&mut self, ctx: &mut DialogCtx<'_>) {
+        self.timers.clear(Timer::LocateAgain);
         self.out.save();
         for parked in std::mem::take(&mut self.data.parked) {
             match parked {
                 Parked::Offer { .. } => {
-                    self.out.call(call::Message::OfferRefused { side: self.number(), status: 480 });
+                    self.out.call(call::Message::OfferRefused {
+                        side: self.number(),
+                        status: 480,
+                    });
                 }
                 Parked::Bye => return self.enter(State::Ended, ctx),
             }
@@ -112,6 +164,7 @@ impl Dialog {
         self.data.flow = flow;
         self.data.is_flow_gone = false;
         self.timers.clear(Timer::Park);
+        self.timers.clear(Timer::LocateAgain);
         self.out.save();
         for parked in std::mem::take(&mut self.data.parked) {
             match parked {

@@ -47,9 +47,16 @@ impl Dialog {
     /// Takes a request with a tag of ours.
     pub(super) fn on_request(&mut self, inbound: Inbound, ctx: &mut DialogCtx<'_>) {
         let is_ack = Self::is_method(&inbound.request, Method::Ack);
-        let is_ours =
-            self.data.dialog.as_ref().is_some_and(|dialog| dialog.matches(&inbound.request));
-        let source = if is_ours { self.source_of(&inbound, ctx) } else { Source::Stranger };
+        let is_ours = self
+            .data
+            .dialog
+            .as_ref()
+            .is_some_and(|dialog| dialog.matches(&inbound.request));
+        let source = if is_ours {
+            self.source_of(&inbound, ctx)
+        } else {
+            Source::Stranger
+        };
         match source {
             Source::Same => {}
             Source::Proven => self.rebind(inbound.flow, ctx),
@@ -64,8 +71,11 @@ impl Dialog {
         if is_ack {
             return self.on_ack(&inbound.request, ctx);
         }
-        let accepted =
-            self.data.dialog.as_mut().map(|dialog| dialog.accept_request(&inbound.request));
+        let accepted = self
+            .data
+            .dialog
+            .as_mut()
+            .map(|dialog| dialog.accept_request(&inbound.request));
         if let Some(Err(refusal)) = accepted {
             return self.answer(&inbound, refusal.status(), ctx, |_| {});
         }
@@ -82,7 +92,11 @@ impl Dialog {
         if has_digest && inbound.identity.is_some() && inbound.identity == self.data.account {
             return Source::Proven;
         }
-        if self.data.is_flow_gone { Source::Unproven } else { Source::Stranger }
+        if self.data.is_flow_gone {
+            Source::Unproven
+        } else {
+            Source::Stranger
+        }
     }
 
     /// Tells whether a request outside the dialog (its INVITE once more) is the peer's.
@@ -92,8 +106,20 @@ impl Dialog {
 
     fn challenge(&mut self, inbound: Inbound, ctx: &DialogCtx<'_>) {
         let to = contract::ActorId::Lane(ctx.site().node, inbound.transaction.lane);
-        let Inbound { transaction, flow, request, .. } = inbound;
-        self.out.lane(to, lane::Message::Challenge { transaction, flow, request });
+        let Inbound {
+            transaction,
+            flow,
+            request,
+            ..
+        } = inbound;
+        self.out.lane(
+            to,
+            lane::Message::Challenge {
+                transaction,
+                flow,
+                request,
+            },
+        );
     }
 
     /// Sorts a request that is the peer's.
@@ -111,7 +137,9 @@ impl Dialog {
             MethodName::Known(Method::Update) => self.on_offer(inbound, true, ctx),
             MethodName::Known(Method::Info) => self.on_info(&inbound, ctx),
             MethodName::Known(Method::Options) => self.answer(&inbound, 200, ctx, |response| {
-                response.header(HeaderName::Allow, ALLOW).header(HeaderName::Accept, ACCEPT);
+                response
+                    .header(HeaderName::Allow, ALLOW)
+                    .header(HeaderName::Accept, ACCEPT);
             }),
             MethodName::Known(Method::PRack) => self.answer(&inbound, 481, ctx, |_| {}),
             MethodName::Known(
@@ -139,7 +167,9 @@ impl Dialog {
             // A caller may end an early dialog (RFC 3261 §15): the INVITE is answered too.
             State::Incoming | State::Early => {
                 self.data.outcome = Some(Outcome::Cancelled);
-                self.out.call(call::Message::Cancelled { side: self.number() });
+                self.out.call(call::Message::Cancelled {
+                    side: self.number(),
+                });
                 self.refuse(487, "ORIGINATOR_CANCEL", ctx);
             }
             State::Accepted | State::Confirmed => {
@@ -197,7 +227,11 @@ impl Dialog {
                 response.header(HeaderName::RetryAfter, OFFER_AGAIN_S);
             });
         }
-        let is_offering = self.data.outgoing.iter().any(|sent| sent.has_sdp || sent.is_invite);
+        let is_offering = self
+            .data
+            .outgoing
+            .iter()
+            .any(|sent| sent.has_sdp || sent.is_invite);
         let is_busy = is_offering || self.data.accepted.is_some();
         if is_busy || self.data.unacknowledged.is_some() || self.data.state != State::Confirmed {
             return self.answer(&inbound, 491, ctx, |_| {});
@@ -205,7 +239,7 @@ impl Dialog {
         if !is_update {
             let trying = sip::respond(&inbound.request, 100, None);
             if let Some(bytes) = super::core::written(trying) {
-                self.respond_again(inbound.transaction.clone(), inbound.flow, bytes, ctx);
+                self.respond_at_once(inbound.transaction.clone(), inbound.flow, bytes, ctx);
             }
         }
         self.data.incoming = Some(Incoming {
@@ -214,7 +248,10 @@ impl Dialog {
             cseq,
             is_update,
         });
-        self.out.call(call::Message::Offered { side: self.number(), sdp });
+        self.out.call(call::Message::Offered {
+            side: self.number(),
+            sdp,
+        });
     }
 
     /// The same request once more, because its transaction was lost: answered on the new one.
@@ -226,7 +263,7 @@ impl Dialog {
         if let Some(accepted) = self.data.accepted.as_mut().filter(|open| open.cseq == cseq) {
             accepted.transaction = inbound.transaction.clone();
             let response = accepted.response.0.clone();
-            self.respond_again(inbound.transaction.clone(), inbound.flow, response, ctx);
+            self.respond(inbound.transaction.clone(), inbound.flow, response, ctx);
             return true;
         }
         false
@@ -256,14 +293,22 @@ impl Dialog {
         self.timers.clear(Timer::Refresh);
         self.timers.clear(Timer::SessionExpired);
         if let Some(session) = session {
-            let timer = if session.is_ours { Timer::Refresh } else { Timer::SessionExpired };
+            let timer = if session.is_ours {
+                Timer::Refresh
+            } else {
+                Timer::SessionExpired
+            };
             self.timers.set(timer, ctx.now().mono, session.wait());
         }
     }
 
     pub(super) fn contact(&self, ctx: &DialogCtx<'_>) -> Option<String> {
         let listener = self.listener(ctx.site())?;
-        Some(super::writing::contact(ctx.site(), listener, self.data.side))
+        Some(super::writing::contact(
+            ctx.site(),
+            listener,
+            self.data.side,
+        ))
     }
 
     /// Tells whether we made the Call-ID: it decides who waits longer (RFC 3261 §14.1).

@@ -3,7 +3,7 @@
 //! In: requests and responses that lanes pass on, orders of the call. Out: requests and responses
 //! for lanes, what happened for the call, its part of the record. It knows one peer and no other
 //! side; SDP passes through it unread. What the outside will learn is safe on disk before a lane
-//! is told it; 100 Trying and retransmissions need no record.
+//! is told it; only 100 Trying needs no record.
 //!
 //! | state | event | does | next | source |
 //! |---|---|---|---|---|
@@ -34,11 +34,13 @@
 //! | Confirmed | End | gated CSeq, BYE | Ending | §15.1.1 |
 //! | Ending | final or failure of BYE, 34 s | `Ended` | Ended | §15.1.1 |
 //! | any | request of another source | 481; 407 if the connection is gone | same | `threats.md` 24 |
+//! | any, connection gone | its Contact registered over another | what is parked is sent there | same | `architecture.md` §7 |
 //!
 //! | file | rule |
 //! |---|---|
 //! | `server.rs` | the INVITE of a caller |
 //! | `client.rs` | the INVITE to a callee |
+//! | `ack.rs` | ACKs of 2xx, kept and repeated |
 //! | `inside.rs` | requests in a dialog: whose they are, what each method does |
 //! | `offer.rs` | re-INVITE and UPDATE, both ways |
 //! | `finish.rs` | BYE, and what waits for a lost connection |
@@ -48,6 +50,7 @@
 //! | `writing.rs` | Via, Contact and the INVITE to a callee |
 //! | `wire.rs` | stored octets |
 
+mod ack;
 mod client;
 mod core;
 mod finish;
@@ -146,6 +149,11 @@ pub enum Message {
         /// Q.850 cause word for the Reason header (RFC 3326).
         cause: String,
     },
+    /// A registration answers where its user can be reached: the peer's connection is gone.
+    Located {
+        /// The ways to reach it.
+        targets: Vec<Target>,
+    },
     /// Tell the call once more how far this side is (the call was restored).
     Report,
 }
@@ -181,7 +189,10 @@ impl Message {
         let weight = |sdp: &Option<Bytes>| sdp.as_ref().map_or(16, Bytes::len);
         let inbound = |what: &str, inbound: &Inbound| {
             let request = &inbound.request;
-            (format!("{what} {} on {}", request.method(), inbound.flow), request.bytes().len())
+            (
+                format!("{what} {} on {}", request.method(), inbound.flow),
+                request.bytes().len(),
+            )
         };
         match self {
             Message::Request(request) => inbound("request", request),
@@ -190,12 +201,16 @@ impl Message {
             Message::Cancelled(request) => inbound("cancelled by", request),
             Message::Response { response, flow } => {
                 let status = response.status().unwrap_or_default();
-                (format!("{status} to {} on {flow}", response.method()), response.bytes().len())
+                (
+                    format!("{status} to {} on {flow}", response.method()),
+                    response.bytes().len(),
+                )
             }
             Message::RequestFailed { why, .. } => (format!("request failed: {why:?}"), 64),
-            Message::Invite(invite) => {
-                (format!("invite over {}", invite.target.flow), weight(&invite.sdp))
-            }
+            Message::Invite(invite) => (
+                format!("invite over {}", invite.target.flow),
+                weight(&invite.sdp),
+            ),
             Message::Progress { status, sdp } => (format!("progress {status}"), weight(sdp)),
             Message::Accept { sdp } => ("accept".to_owned(), weight(sdp)),
             Message::Acknowledge { sdp } => ("acknowledge".to_owned(), weight(sdp)),
@@ -204,6 +219,7 @@ impl Message {
             Message::RefuseOffer { status } => (format!("refuse offer {status}"), 16),
             Message::Info { body, .. } => ("info".to_owned(), body.len()),
             Message::End { status, cause } => (format!("end {status} {cause}"), 32),
+            Message::Located { targets } => (format!("located {}", targets.len()), 64),
             Message::Report => ("report".to_owned(), 16),
         }
     }

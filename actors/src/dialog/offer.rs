@@ -11,7 +11,7 @@ use sip::{HeaderName, Writer};
 
 use super::RequestFailure;
 use super::core::{
-    Dialog, DialogCtx, Incoming, Outgoing, PARK, Parked, Purpose, State, Timer, written,
+    Dialog, DialogCtx, Incoming, Outgoing, Parked, Purpose, State, Timer, written,
 };
 use super::inside::sdp_of;
 use super::session_timer::SessionTimer;
@@ -35,17 +35,24 @@ impl Dialog {
     /// Sends a request in the dialog; tells whether it could be written.
     pub(super) fn send(&mut self, content: &Content<'_>, ctx: &mut DialogCtx<'_>) -> bool {
         let site = ctx.site();
-        let Some(listener) = self.listener(site) else { return false };
+        let Some(listener) = self.listener(site) else {
+            return false;
+        };
         let hop = Hop::draw(site, listener, self.data.side, ctx.rng());
         let is_offer = matches!(content.method, Method::Invite | Method::Update);
         let contact = self.contact(ctx).filter(|_| is_offer);
         let session = self.data.session.filter(|_| is_offer);
-        let Some(dialog) = &mut self.data.dialog else { return false };
-        let Ok(taken) = dialog.take_cseq() else { return false };
-        let mut writer =
-            dialog.request(content.method, taken.number, &hop.via, contact.as_deref());
+        let Some(dialog) = &mut self.data.dialog else {
+            return false;
+        };
+        let Ok(taken) = dialog.take_cseq() else {
+            return false;
+        };
+        let mut writer = dialog.request(content.method, taken.number, &hop.via, contact.as_deref());
         fill(&mut writer, content, session, &site.product);
-        let Some(request) = written(writer) else { return false };
+        let Some(request) = written(writer) else {
+            return false;
+        };
         let is_invite = content.method == Method::Invite;
         self.data.outgoing.push(Outgoing {
             purpose: content.purpose,
@@ -70,7 +77,10 @@ impl Dialog {
     /// Sends a re-INVITE that the call orders.
     pub(super) fn offer(&mut self, sdp: Option<&Bytes>, retries: bool, ctx: &mut DialogCtx<'_>) {
         if self.data.state != State::Confirmed {
-            self.out.call(call::Message::OfferRefused { side: self.number(), status: 481 });
+            self.out.call(call::Message::OfferRefused {
+                side: self.number(),
+                status: 481,
+            });
             return;
         }
         let is_open = |sent: &Outgoing| sent.purpose == Purpose::Offer;
@@ -86,7 +96,7 @@ impl Dialog {
         }
         if self.data.is_flow_gone {
             self.data.parked.push(Parked::Offer { sdp: Wire::of(sdp) });
-            self.timers.set(Timer::Park, ctx.now().mono, PARK);
+            self.await_connection(ctx);
             return self.out.save();
         }
         let content = Content {
@@ -101,7 +111,10 @@ impl Dialog {
                 self.data.sdp = Wire::of(sdp);
             }
         } else {
-            self.out.call(call::Message::OfferRefused { side: self.number(), status: 500 });
+            self.out.call(call::Message::OfferRefused {
+                side: self.number(),
+                status: 500,
+            });
         }
     }
 
@@ -109,10 +122,17 @@ impl Dialog {
     /// (RFC 3261 §14.1: who made the Call-ID waits 2.1 to 4 s, the other 0 to 2 s).
     fn on_glare(&mut self, sdp: Option<Bytes>, retries: bool, ctx: &mut DialogCtx<'_>) {
         let Some(sdp) = sdp.filter(|_| retries) else {
-            self.out.call(call::Message::OfferRefused { side: self.number(), status: 491 });
+            self.out.call(call::Message::OfferRefused {
+                side: self.number(),
+                status: 491,
+            });
             return;
         };
-        let (least_ms, steps) = if self.owns_call_id() { (2_100, 191) } else { (0, 201) };
+        let (least_ms, steps) = if self.owns_call_id() {
+            (2_100, 191)
+        } else {
+            (0, 201)
+        };
         let wait = Duration::from_millis(least_ms + 10 * u64::from(ctx.rng().below(steps)));
         self.data.glare = Some(Wire(sdp));
         self.timers.set(Timer::Glare, ctx.now().mono, wait);
@@ -127,8 +147,11 @@ impl Dialog {
 
     /// Keeps the session alive (RFC 4028 §10).
     pub(super) fn refresh(&mut self, ctx: &mut DialogCtx<'_>) {
-        let Some(session) = self.data.session else { return };
-        self.timers.set(Timer::Refresh, ctx.now().mono, session.wait());
+        let Some(session) = self.data.session else {
+            return;
+        };
+        self.timers
+            .set(Timer::Refresh, ctx.now().mono, session.wait());
         let is_quiet = self.data.outgoing.is_empty()
             && self.data.incoming.is_none()
             && self.data.accepted.is_none();
@@ -138,7 +161,11 @@ impl Dialog {
         let sdp = self.data.sdp.clone();
         let content = Content {
             purpose: Purpose::Refresh,
-            method: if session.has_update { Method::Update } else { Method::Invite },
+            method: if session.has_update {
+                Method::Update
+            } else {
+                Method::Invite
+            },
             body: sdp
                 .as_ref()
                 .filter(|_| !session.has_update)
@@ -190,9 +217,16 @@ impl Dialog {
             response.body(ACCEPT, sdp);
             self.data.sdp = Wire::of(Some(sdp));
         }
-        let Some(bytes) = written(response) else { return };
+        let Some(bytes) = written(response) else {
+            return;
+        };
         self.set_session(session, ctx);
-        let Incoming { transaction, cseq, is_update, .. } = incoming;
+        let Incoming {
+            transaction,
+            cseq,
+            is_update,
+            ..
+        } = incoming;
         if !is_update {
             self.await_ack(cseq, transaction.clone(), Wire(bytes.clone()), ctx);
         }
@@ -210,7 +244,12 @@ impl Dialog {
     }
 
     pub(super) fn refuse_open_offer(&mut self, status: u16, ctx: &DialogCtx<'_>) {
-        let Some(Incoming { transaction, request, .. }) = self.data.incoming.take() else {
+        let Some(Incoming {
+            transaction,
+            request,
+            ..
+        }) = self.data.incoming.take()
+        else {
             return;
         };
         let inbound = Inbound {
@@ -254,7 +293,10 @@ impl Dialog {
                 self.on_glare(Wire::bytes(sdp.as_ref()), true, ctx);
             }
             Purpose::Offer => {
-                self.out.call(call::Message::OfferRefused { side: self.number(), status });
+                self.out.call(call::Message::OfferRefused {
+                    side: self.number(),
+                    status,
+                });
                 self.lose_if_gone(status, ctx);
             }
             Purpose::Refresh => self.lose_if_gone(status, ctx),
@@ -274,7 +316,10 @@ impl Dialog {
         let is_kept = response.bytes().len() <= CALL_MESSAGE_BYTES_MAX;
         let sdp = sdp_of(response).filter(|_| is_kept);
         if sent.purpose == Purpose::Offer {
-            self.out.call(call::Message::OfferAnswered { side: self.number(), sdp });
+            self.out.call(call::Message::OfferAnswered {
+                side: self.number(),
+                sdp,
+            });
         }
         if sent.is_invite && sent.has_sdp {
             self.acknowledge(sent.cseq, tag, None, ctx);
@@ -297,7 +342,12 @@ impl Dialog {
         why: RequestFailure,
         ctx: &mut DialogCtx<'_>,
     ) {
-        let Some(at) = self.data.outgoing.iter().position(|sent| sent.branch == branch) else {
+        let Some(at) = self
+            .data
+            .outgoing
+            .iter()
+            .position(|sent| sent.branch == branch)
+        else {
             return ctx.ignore("a failure of nothing");
         };
         let sent = self.data.outgoing.remove(at);
@@ -310,7 +360,10 @@ impl Dialog {
         match sent.purpose {
             Purpose::Bye => self.enter(State::Ended, ctx),
             Purpose::Offer => {
-                self.out.call(call::Message::OfferRefused { side: self.number(), status: 408 });
+                self.out.call(call::Message::OfferRefused {
+                    side: self.number(),
+                    status: 408,
+                });
                 self.lose("RECOVERY_ON_TIMER_EXPIRE", ctx);
             }
             Purpose::Refresh | Purpose::Info => self.lose("RECOVERY_ON_TIMER_EXPIRE", ctx),
@@ -318,12 +371,7 @@ impl Dialog {
     }
 }
 
-fn fill(
-    writer: &mut Writer,
-    content: &Content<'_>,
-    session: Option<SessionTimer>,
-    product: &str,
-) {
+fn fill(writer: &mut Writer, content: &Content<'_>, session: Option<SessionTimer>, product: &str) {
     writer.header(HeaderName::UserAgent, product);
     if let Some(reason) = content.reason {
         writer.header(HeaderName::Reason, reason);

@@ -1,12 +1,15 @@
 //! The order of what one event of a dialog leads to: write before you speak.
 //!
-//! In: tells and the wish to store. Out: actions in this order: retransmissions and 100 Trying;
-//! the part, lazily; what the call is told; the part behind the gate; what lanes are told. So the
-//! call and its other sides go on at once, and nothing reaches a peer before it is safe.
+//! In: tells and the wish to store. Out: actions in this order: 100 Trying; the part, lazily; what
+//! the call is told; the part behind the gate; what lanes are told. So the call and its other sides
+//! go on at once, and nothing reaches a peer before it is safe: a repetition of what waits behind
+//! the gate waits behind it too.
 
 use contract::{Action, ActorId, Ctx};
 
-use crate::{Message, Site, call, lane};
+use sip::Aor;
+
+use crate::{Message, Site, call, lane, registration};
 
 /// How the part is recorded after the event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +26,7 @@ pub(super) struct Outbox {
     urgent: Vec<(ActorId, lane::Message)>,
     call: Vec<call::Message>,
     lane: Vec<(ActorId, lane::Message)>,
+    locate: Option<ActorId>,
     save: Save,
 }
 
@@ -42,6 +46,11 @@ impl Outbox {
         self.call.push(message);
     }
 
+    /// Asks a registration where its user can be reached.
+    pub(super) fn locate(&mut self, account: &Aor) {
+        self.locate = Some(ActorId::Registration(account.as_str().into()));
+    }
+
     /// Records the part; nothing waits.
     pub(super) fn save(&mut self) {
         self.save = self.save.max(Save::Lazily);
@@ -55,7 +64,11 @@ impl Outbox {
     /// Performs it all.
     pub(super) fn flush(&mut self, call: &ActorId, ctx: &mut Ctx<'_, Message, Site>) {
         for (to, message) in self.urgent.drain(..) {
-            ctx.act(Action::Tell { to, message: message.into(), urgent: true });
+            ctx.act(Action::Tell {
+                to,
+                message: message.into(),
+                urgent: true,
+            });
         }
         let is_gated = self.save == Save::Gated && !self.lane.is_empty();
         if self.save != Save::No && !(is_gated && self.call.is_empty()) {
@@ -69,6 +82,10 @@ impl Outbox {
         }
         for (to, message) in self.lane.drain(..) {
             ctx.tell(to, message.into());
+        }
+        if let Some(to) = self.locate.take() {
+            let reply = ctx.me().clone();
+            ctx.tell(to, registration::Message::Locate { reply }.into());
         }
         self.save = Save::No;
     }

@@ -34,7 +34,8 @@ impl Dialog {
         }
         self.enter(State::Calling, ctx);
         if self.data.end.is_some() {
-            self.timers.set(Timer::GiveUp, ctx.now().mono, super::core::GIVE_UP_AFTER);
+            self.timers
+                .set(Timer::GiveUp, ctx.now().mono, super::core::GIVE_UP_AFTER);
         }
         self.send_invite(ctx);
     }
@@ -48,7 +49,7 @@ impl Dialog {
             if self.data.is_flow_gone {
                 let sdp = self.data.sdp.clone().filter(|_| outgoing.has_sdp);
                 self.data.parked.push(Parked::Offer { sdp });
-                self.timers.set(Timer::Park, ctx.now().mono, super::core::PARK);
+                self.await_connection(ctx);
                 continue;
             }
             let (lane, request) = (outgoing.lane, outgoing.request.0.clone());
@@ -72,9 +73,11 @@ impl Dialog {
         ) else {
             return;
         };
-        let status = sip::Message::read(response.0.clone()).ok().and_then(|read| read.status());
+        let status = sip::Message::read(response.0.clone())
+            .ok()
+            .and_then(|read| read.status());
         if status.is_some_and(|status| status >= 300) {
-            self.respond_again(transaction, self.data.flow, response.0, ctx);
+            self.respond(transaction, self.data.flow, response.0, ctx);
         }
     }
 

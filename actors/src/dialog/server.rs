@@ -7,9 +7,7 @@ use rsip::Method;
 use sip::dialog::DialogState;
 use sip::{HeaderName, Writer};
 
-use super::core::{
-    ACK_WAIT, Accepted, Dialog, DialogCtx, Outcome, State, T1, T2, Timer, written,
-};
+use super::core::{ACK_WAIT, Accepted, Dialog, DialogCtx, Outcome, State, T1, T2, Timer, written};
 use super::session_timer::SessionTimer;
 use super::wire::{Wire, WireMessage};
 use super::writing;
@@ -30,7 +28,9 @@ impl Dialog {
         let Ok(dialog) = DialogState::of_server(&inbound.request, &self.data.tag) else {
             self.answer(&inbound, 400, ctx, |_| {});
             self.data.outcome = Some(Outcome::Cancelled);
-            self.out.call(call::Message::Cancelled { side: self.number() });
+            self.out.call(call::Message::Cancelled {
+                side: self.number(),
+            });
             return self.enter(State::Ended, ctx);
         };
         self.data.dialog = Some(dialog);
@@ -43,7 +43,7 @@ impl Dialog {
     fn trying(&mut self, inbound: &Inbound, ctx: &DialogCtx<'_>) {
         let response = sip::respond(&inbound.request, 100, None);
         if let Some(bytes) = written(response) {
-            self.respond_again(inbound.transaction.clone(), inbound.flow, bytes, ctx);
+            self.respond_at_once(inbound.transaction.clone(), inbound.flow, bytes, ctx);
         }
     }
 
@@ -62,19 +62,14 @@ impl Dialog {
         self.out.save();
         match self.data.response.clone() {
             Some(response) => {
-                self.respond_again(inbound.transaction, inbound.flow, response.0, ctx);
+                self.respond(inbound.transaction, inbound.flow, response.0, ctx);
             }
             None => self.trying(&inbound, ctx),
         }
     }
 
     /// Sends an 18x.
-    pub(super) fn progress(
-        &mut self,
-        status: u16,
-        sdp: Option<&Bytes>,
-        ctx: &mut DialogCtx<'_>,
-    ) {
+    pub(super) fn progress(&mut self, status: u16, sdp: Option<&Bytes>, ctx: &mut DialogCtx<'_>) {
         if !matches!(self.data.state, State::Incoming | State::Early) {
             return ctx.ignore("answered finally already");
         }
@@ -122,7 +117,12 @@ impl Dialog {
         ctx: &DialogCtx<'_>,
     ) {
         let interval_ms = u64::try_from(T1.as_millis()).unwrap_or(u64::MAX);
-        self.data.accepted = Some(Accepted { cseq, transaction, response, interval_ms });
+        self.data.accepted = Some(Accepted {
+            cseq,
+            transaction,
+            response,
+            interval_ms,
+        });
         let now = ctx.now().mono;
         self.timers.set(Timer::RepeatAccepted, now, T1);
         self.timers.set(Timer::AwaitAck, now, ACK_WAIT);
@@ -137,8 +137,10 @@ impl Dialog {
         accepted.interval_ms = accepted.interval_ms.saturating_mul(2).min(longest);
         let interval = std::time::Duration::from_millis(accepted.interval_ms);
         let (transaction, response) = (accepted.transaction.clone(), accepted.response.0.clone());
-        self.timers.set(Timer::RepeatAccepted, ctx.now().mono, interval);
-        self.respond_again(transaction, flow, response, ctx);
+        self.timers
+            .set(Timer::RepeatAccepted, ctx.now().mono, interval);
+        // The gate may still be shut for the first one.
+        self.respond(transaction, flow, response, ctx);
     }
 
     /// No ACK for 64·T1: the dialog is confirmed, but of no use (RFC 3261 §13.3.1.4).
@@ -171,7 +173,9 @@ impl Dialog {
         match self.data.state {
             State::Incoming | State::Early => {
                 self.data.outcome = Some(Outcome::Cancelled);
-                self.out.call(call::Message::Cancelled { side: self.number() });
+                self.out.call(call::Message::Cancelled {
+                    side: self.number(),
+                });
                 self.refuse(487, "ORIGINATOR_CANCEL", ctx);
             }
             State::Accepted
@@ -193,15 +197,19 @@ impl Dialog {
         fill: impl FnOnce(&mut Writer),
     ) -> bool {
         let site = ctx.site();
-        let (Some(invite), Some(transaction), Some(listener)) =
-            (&self.data.invite, self.data.transaction.clone(), self.listener(site))
-        else {
+        let (Some(invite), Some(transaction), Some(listener)) = (
+            &self.data.invite,
+            self.data.transaction.clone(),
+            self.listener(site),
+        ) else {
             return false;
         };
         let mut response = sip::respond(&invite.0, status, Some(&self.data.tag));
         if status < 300 {
             let contact = writing::contact(site, listener, self.data.side);
-            response.header(HeaderName::Contact, contact).header(HeaderName::Allow, ALLOW);
+            response
+                .header(HeaderName::Contact, contact)
+                .header(HeaderName::Allow, ALLOW);
         }
         response.header(HeaderName::Server, &site.product);
         fill(&mut response);
@@ -209,7 +217,9 @@ impl Dialog {
             response.body(ACCEPT, sdp);
             self.data.sdp = Some(Wire(sdp.clone()));
         }
-        let Some(bytes) = written(response) else { return false };
+        let Some(bytes) = written(response) else {
+            return false;
+        };
         self.data.response = Some(Wire(bytes.clone()));
         self.respond(transaction, self.data.flow, bytes, ctx);
         true
@@ -218,7 +228,11 @@ impl Dialog {
     /// Takes an ACK of the peer.
     pub(super) fn on_ack(&mut self, request: &sip::Message, ctx: &mut DialogCtx<'_>) {
         let cseq = request.cseq().map_or(0, |cseq| cseq.number);
-        let is_awaited = self.data.accepted.as_ref().is_some_and(|known| known.cseq == cseq);
+        let is_awaited = self
+            .data
+            .accepted
+            .as_ref()
+            .is_some_and(|known| known.cseq == cseq);
         if !is_awaited {
             return ctx.ignore("an ACK of nothing, or once more");
         }
@@ -231,7 +245,10 @@ impl Dialog {
             self.enter(State::Confirmed, ctx);
         }
         self.out.save();
-        self.out.call(call::Message::Acknowledged { side: self.number(), sdp });
+        self.out.call(call::Message::Acknowledged {
+            side: self.number(),
+            sdp,
+        });
         if let Some(cause) = self.data.end.take() {
             self.send_bye(&cause, ctx);
         }

@@ -31,7 +31,9 @@ impl SessionTimer {
         let interval_s: u32 = pieces.next()?.parse().ok()?;
         let refresher = pieces.find_map(|piece| {
             let (name, value) = piece.split_once('=')?;
-            name.trim().eq_ignore_ascii_case("refresher").then_some(value.trim())
+            name.trim()
+                .eq_ignore_ascii_case("refresher")
+                .then_some(value.trim())
         });
         let knows_timer = request.lists(HeaderName::Supported, "timer")
             || request.lists(HeaderName::Require, "timer");
@@ -40,7 +42,11 @@ impl SessionTimer {
             None => !knows_timer,
         };
         let has_update = request.lists(HeaderName::Allow, Method::Update.to_string().as_str());
-        Some(SessionTimer { interval_s, is_ours, has_update })
+        Some(SessionTimer {
+            interval_s,
+            is_ours,
+            has_update,
+        })
     }
 
     /// Writes the fields of a 2xx (RFC 4028 §9).
@@ -63,7 +69,11 @@ impl SessionTimer {
     /// Returns the time until we refresh, or until a peer that did not counts as dead (§10).
     pub(super) fn wait(&self) -> Duration {
         let interval = self.interval_s.max(INTERVAL_S_MIN);
-        let seconds = if self.is_ours { interval / 2 } else { interval - (interval / 3).min(32) };
+        let seconds = if self.is_ours {
+            interval / 2
+        } else {
+            interval - (interval / 3).min(32)
+        };
         Duration::from_secs(u64::from(seconds))
     }
 }

@@ -15,7 +15,10 @@ pub struct Snapshot {
 
 impl Dialog {
     pub(super) fn to_snapshot(&self, now: Now) -> Snapshot {
-        Snapshot { data: self.data.clone(), timers: self.timers.to_stored(now) }
+        Snapshot {
+            data: self.data.clone(),
+            timers: self.timers.to_stored(now),
+        }
     }
 
     pub(super) fn of_snapshot(snapshot: Snapshot, now: Now) -> Self {
@@ -25,6 +28,10 @@ impl Dialog {
             // What was used of the block is not known: it is passed over.
             dialog.skip_reserve();
         }
-        Dialog { data, timers, out: Outbox::default() }
+        Dialog {
+            data,
+            timers,
+            out: Outbox::default(),
+        }
     }
 }

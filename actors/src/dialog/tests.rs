@@ -1,0 +1,238 @@
+//! A dialog on a stage: the order of what it does. Whole calls are tested in `call/tests`.
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names what it waits for"
+)]
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::{
+    Action, ActorId, CallKey, Event, NodeId, Restored, Roster, SideKey, Store, Token, TokenUse,
+};
+
+use super::session_timer::SessionTimer;
+use super::*;
+use crate::script::{Actions, DIGEST, Stage, datagram, site, told};
+use crate::{TransactionRef, call, lane};
+
+const PEER: &str = "192.0.2.10:5062";
+
+fn side(number: u8) -> SideKey {
+    CallKey::from_bits(0x1234_5678_9abc_def0_1122_3344_5566_7788).side(number)
+}
+
+fn read(text: String) -> sip::Message {
+    sip::Message::read(Bytes::from(text)).expect("a message")
+}
+
+fn inbound(fields: &str) -> Inbound {
+    let request = read(format!(
+        "INVITE sip:1001@example.org SIP/2.0\r\nVia: SIP/2.0/UDP {PEER};branch=z9hG4bK1\r\n\
+         From: <sip:1000@example.org>;tag=a1\r\nTo: <sip:1001@example.org>\r\nCall-ID: c\r\n\
+         CSeq: 1 INVITE\r\nContact: <sip:1000@{PEER}>\r\n{fields}Content-Length: 0\r\n\r\n"
+    ));
+    let key = sip::transaction::Key::of_request(&request).expect("a key");
+    Inbound {
+        transaction: TransactionRef { lane: 3, key },
+        flow: datagram(DIGEST, PEER),
+        request,
+        identity: None,
+    }
+}
+
+fn on_stage(number: u8, first: Message) -> (Stage<Dialog>, Actions) {
+    let dialog = Dialog::create(side(number), &first, &site()).expect("a dialog");
+    let mut stage = Stage::new(dialog, ActorId::Dialog(side(number)));
+    let actions = stage.tell(first);
+    (stage, actions)
+}
+
+fn order_invite() -> Message {
+    Message::Invite(Box::new(Invite {
+        target: Target {
+            uri: format!("sip:1001@{PEER};ob").parse().expect("a URI"),
+            flow: datagram(DIGEST, PEER),
+            path: vec!["sip:edge.example.org;lr".parse().expect("a URI")],
+            q: 1000,
+            unreachable: false,
+        },
+        callee: "1001@example.org".parse().expect("an address of record"),
+        from: "\"Anna\" <sip:1000@example.org>".parse().expect("From"),
+        max_forwards: 69,
+        sdp: Some(Bytes::from_static(b"v=0\r\n")),
+    }))
+}
+
+/// The shape of what was done: `store`, `gate`, `call`, `lane`, `urgent`.
+fn shape(actions: &Actions) -> Vec<&'static str> {
+    let words = actions.iter().map(|action| match action {
+        Action::Store(Store::Put { gate: true }) => "gate",
+        Action::Store(_) => "store",
+        Action::Tell { urgent: true, .. } => "urgent",
+        Action::Tell {
+            message: crate::Message::Lane(_),
+            ..
+        } => "lane",
+        Action::Tell { .. } => "call",
+        _ => "other",
+    });
+    words.collect()
+}
+
+#[test]
+fn trying_waits_for_nothing() {
+    let (_, actions) = on_stage(1, Message::Serve(inbound("")));
+    assert_eq!(shape(&actions), ["urgent", "store"]);
+}
+
+#[test]
+fn an_18x_and_a_200_are_safe_before_they_are_sent() {
+    let (mut stage, _) = on_stage(1, Message::Serve(inbound("")));
+    let progress = stage.tell(Message::Progress {
+        status: 180,
+        sdp: None,
+    });
+    assert_eq!(shape(&progress), ["gate", "lane"]);
+    let accept = stage.tell(Message::Accept { sdp: None });
+    assert_eq!(shape(&accept), ["gate", "lane"]);
+    let repeated = stage.pass(Duration::from_millis(500));
+    assert_eq!(shape(&repeated), ["lane"]);
+}
+
+#[test]
+fn the_call_hears_of_an_answer_before_the_ack_is_safe() {
+    let (mut stage, actions) = on_stage(2, order_invite());
+    assert_eq!(shape(&actions), ["gate", "lane"]);
+    let response = answer(&actions, 200);
+    let flow = datagram(DIGEST, PEER);
+    let actions = stage.tell(Message::Response { response, flow });
+    assert_eq!(shape(&actions), ["store", "call", "gate", "lane"]);
+}
+
+fn answer(actions: &Actions, status: u16) -> sip::Message {
+    let request = told(actions)
+        .into_iter()
+        .find_map(|(_, message)| match message {
+            crate::Message::Lane(lane::Message::Request { request, .. }) => Some(request),
+            _ => None,
+        });
+    let request = sip::Message::read(request.expect("a request")).expect("readable");
+    let mut writer = sip::respond(&request, status, Some("b1"));
+    writer.header(sip::HeaderName::Contact, format!("<sip:1001@{PEER}>"));
+    sip::Message::read(writer.finish().expect("a response")).expect("readable")
+}
+
+#[test]
+fn our_invite_names_its_lane_side_and_route() {
+    let (stage, actions) = on_stage(2, order_invite());
+    let (to, message) = told(&actions).pop().expect("a request");
+    let crate::Message::Lane(lane::Message::Request { request, user, .. }) = message else {
+        panic!("not a request");
+    };
+    assert_eq!(user, stage.me);
+    let invite = sip::Message::read(request).expect("readable");
+    assert_eq!(invite.check(), Ok(()));
+    let via = invite.via().expect("Via");
+    let token = stage
+        .site
+        .tokens
+        .read(TokenUse::Branch, via.branch().expect("a branch"));
+    let token = token.expect("a token of ours");
+    assert_eq!(to, ActorId::Lane(NodeId(1), token.lane));
+    assert_eq!((token.side, token.hint), (side(2), NodeId(1)));
+    assert!(via.params.has("rport"));
+    let tag = invite
+        .from()
+        .expect("From")
+        .tag()
+        .map(str::to_owned)
+        .expect("a tag");
+    let wanted = Token {
+        hint: NodeId(1),
+        lane: 0,
+        side: side(2),
+    };
+    assert_eq!(stage.site.tokens.read(TokenUse::Tag, &tag), Some(wanted));
+    assert_eq!(
+        invite.header(sip::HeaderName::Route),
+        Some("<sip:edge.example.org;lr>")
+    );
+    assert_eq!(
+        invite.from().expect("From").display.as_deref(),
+        Some("Anna")
+    );
+    assert_eq!(invite.max_forwards(), Ok(Some(69)));
+}
+
+#[test]
+fn a_100_is_not_worth_telling() {
+    let (mut stage, actions) = on_stage(2, order_invite());
+    let response = answer(&actions, 100);
+    let flow = datagram(DIGEST, PEER);
+    let actions = stage.tell(Message::Response { response, flow });
+    assert!(!shape(&actions).contains(&"call"));
+}
+
+#[test]
+fn a_refusal_ends_the_side_at_once() {
+    let (mut stage, _) = on_stage(1, Message::Serve(inbound("")));
+    let cause = "USER_BUSY".to_owned();
+    let actions = stage.tell(Message::End { status: 486, cause });
+    let ended = told(&actions).into_iter().any(|(_, message)| {
+        matches!(
+            message,
+            crate::Message::Call(call::Message::Ended { side: 1 })
+        )
+    });
+    assert!(ended);
+    assert_eq!(stage.core.state(), "ended");
+    assert!(stage.core.timers.next().is_none());
+}
+
+#[test]
+fn a_refusal_is_sent_again_after_a_restart() {
+    let (mut stage, _) = on_stage(1, Message::Serve(inbound("")));
+    let cause = "USER_BUSY".to_owned();
+    stage.tell(Message::End { status: 486, cause });
+    let core = crate::AnyCore::Dialog(Box::new(stage.core));
+    let bytes = core.snapshot(stage.now);
+    let restored = crate::AnyCore::restore(&stage.me, &bytes, stage.now).expect("a snapshot");
+    let crate::AnyCore::Dialog(dialog) = restored else {
+        panic!("a dialog")
+    };
+    let mut stage = Stage::new(*dialog, stage.me);
+    let actions = stage.event(Event::Restored(Restored::NodeStart));
+    assert_eq!(crate::script::statuses(&actions), [486]);
+}
+
+#[test]
+fn an_invite_without_contact_is_400() {
+    let mut request = inbound("");
+    let text = String::from_utf8_lossy(request.request.bytes()).into_owned();
+    let contact = format!("Contact: <sip:1000@{PEER}>\r\n");
+    request.request = read(text.replace(&contact, ""));
+    let (stage, actions) = on_stage(1, Message::Serve(request));
+    assert_eq!(crate::script::statuses(&actions), [400]);
+    assert_eq!(stage.core.state(), "ended");
+}
+
+#[test]
+fn who_refreshes_a_session_is_the_peers_choice() {
+    let table = [
+        ("Session-Expires: 1800\r\nSupported: timer\r\n", Some(false)),
+        (
+            "Session-Expires: 1800;refresher=uac\r\nSupported: timer\r\n",
+            Some(false),
+        ),
+        ("x: 1800;refresher=uas\r\nSupported: timer\r\n", Some(true)),
+        ("Session-Expires: 1800\r\n", Some(true)),
+        ("Session-Expires: soon\r\n", None),
+        ("Supported: timer\r\n", None),
+    ];
+    for (fields, is_ours) in table {
+        let asked = SessionTimer::asked_by(&inbound(fields).request);
+        assert_eq!(asked.map(|session| session.is_ours), is_ours, "{fields}");
+    }
+}

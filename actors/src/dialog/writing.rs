@@ -23,19 +23,23 @@ pub(super) struct Hop {
 
 impl Hop {
     /// Draws a branch that leads responses to the lane, and from there to the side.
-    pub(super) fn draw(
-        site: &Site,
-        listener: &Listener,
-        side: SideKey,
-        rng: &mut Entropy,
-    ) -> Hop {
+    pub(super) fn draw(site: &Site, listener: &Listener, side: SideKey, rng: &mut Entropy) -> Hop {
         let lane = lane_of_side(site, side);
-        let token = Token { hint: site.node, lane, side };
+        let token = Token {
+            hint: site.node,
+            lane,
+            side,
+        };
         let branch = site.tokens.write(TokenUse::Branch, token, rng.next_u64());
         let advertise = listener.advertise;
         let transport = ViaTransport::from(listener.transport);
-        let via =
-            Via::new(transport, advertise.ip().into(), Some(advertise.port()), &branch).to_string();
+        let via = Via::new(
+            transport,
+            advertise.ip().into(),
+            Some(advertise.port()),
+            &branch,
+        )
+        .to_string();
         Hop { lane, branch, via }
     }
 }
@@ -47,13 +51,21 @@ pub(super) fn lane_of_side(site: &Site, side: SideKey) -> u16 {
 
 /// Draws the tag of a side.
 pub(super) fn tag(site: &Site, side: SideKey, rng: &mut Entropy) -> String {
-    let token = Token { hint: site.node, lane: 0, side };
+    let token = Token {
+        hint: site.node,
+        lane: 0,
+        side,
+    };
     site.tokens.write(TokenUse::Tag, token, rng.next_u64())
 }
 
 /// Returns our Contact toward the peer of a side.
 pub(super) fn contact(site: &Site, listener: &Listener, side: SideKey) -> String {
-    let token = Token { hint: site.node, lane: 0, side };
+    let token = Token {
+        hint: site.node,
+        lane: 0,
+        side,
+    };
     let user = site.tokens.write(TokenUse::Contact, token, 0);
     let transport = match listener.transport {
         Transport::Udp => "",

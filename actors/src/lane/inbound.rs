@@ -286,9 +286,6 @@ impl Lane {
             Proof::Limited => {
                 return answer(request, &Refusal::new(403, "too many failures"), ctx);
             }
-            Proof::OtherUri => {
-                return answer(request, &Refusal::new(400, "digest for another URI"), ctx);
-            }
             Proof::Stale => true,
             Proof::Absent | Proof::Wrong => false,
         };
@@ -307,13 +304,11 @@ impl Lane {
                 identity: Some(identity),
                 nonce: Some(nonce),
             },
-            Proof::Absent | Proof::Wrong | Proof::Stale | Proof::Limited | Proof::OtherUri => {
-                Passage::Enter {
-                    ruling,
-                    identity: None,
-                    nonce: None,
-                }
-            }
+            Proof::Absent | Proof::Wrong | Proof::Stale | Proof::Limited => Passage::Enter {
+                ruling,
+                identity: None,
+                nonce: None,
+            },
         }
     }
 

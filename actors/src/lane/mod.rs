@@ -23,6 +23,10 @@
 //! The gate, in this order: form (400, 505), loop and merge (482), admission (503), hops (483),
 //! proof (401, 407), identity (403), method (405, 481, 489), extension (420), content (415).
 //!
+//! Deviation: RFC 7616 §3.4.6, the digest's `uri` need not be the Request-URI. Proxies change the
+//! Request-URI and sipp writes the address it sends to (measured); nonce, count and source still
+//! bind the credentials: `a_digest_for_the_address_of_the_server_is_taken`.
+//!
 //! | file | rule |
 //! |---|---|
 //! | `table.rs` | transactions by key, age and deadline; what is shed at the bound |

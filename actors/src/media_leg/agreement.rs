@@ -122,7 +122,11 @@ impl Agreement {
         let theirs = read_answer(&made.offer, &answer).map_err(refusal)?;
         let stream = Stream::from(&theirs);
         let direction = theirs.direction.reversed();
-        self.agree(Agreed { ours: made.codecs.clone(), theirs, direction });
+        self.agree(Agreed {
+            ours: made.codecs.clone(),
+            theirs,
+            direction,
+        });
         Ok(stream)
     }
 
@@ -137,7 +141,10 @@ impl Agreement {
         };
         let offer = self.sdp.offer(&end.local(want), &wanted).map_err(refusal)?;
         let text = Bytes::from(write(&offer));
-        self.made = Some(Made { offer, codecs: self.sdp.codecs() });
+        self.made = Some(Made {
+            offer,
+            codecs: self.sdp.codecs(),
+        });
         self.taken = None;
         self.answer = None;
         Ok(text)
@@ -157,10 +164,17 @@ impl Agreement {
             Codecs::Any => remote.all_codecs(),
         };
         let shared = answer_codecs(remote, &allowed).map_err(refusal)?;
-        let answer = self.sdp.answer(offer, remote, &end.local(want), &shared).map_err(refusal)?;
+        let answer = self
+            .sdp
+            .answer(offer, remote, &end.local(want), &shared)
+            .map_err(refusal)?;
         let text = Bytes::from(write(&answer));
         let direction = answer_direction(remote.direction, want.direction);
-        let agreed = Agreed { ours: shared, theirs: remote.clone(), direction };
+        let agreed = Agreed {
+            ours: shared,
+            theirs: remote.clone(),
+            direction,
+        };
         self.agree(agreed);
         self.taken = None;
         self.answer = Some(Wire(text.clone()));

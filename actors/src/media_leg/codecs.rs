@@ -13,22 +13,20 @@ const KNOWN: [(&str, &str, u32, u8, u8); 4] = [
     ("pcma", "PCMA", 8_000, 1, 8),
 ];
 
-/// Names that the configuration may use.
-#[must_use]
-pub fn known_names() -> Vec<&'static str> {
-    KNOWN.iter().map(|(name, ..)| *name).collect()
-}
-
 /// Returns the codecs of these names, and telephone events at 8 kHz (RFC 4733).
 #[must_use]
 pub(crate) fn named<S: AsRef<str>>(names: &[S]) -> Vec<Codec> {
     let audio = names.iter().filter_map(|name| {
-        let known = KNOWN.iter().find(|(known, ..)| name.as_ref().eq_ignore_ascii_case(known));
+        let known = KNOWN
+            .iter()
+            .find(|(known, ..)| name.as_ref().eq_ignore_ascii_case(known));
         let (_, wire, clock_rate, channels, payload) = *known?;
         let codec = Codec::new(wire, clock_rate, payload).ok()?;
         Some(Codec { channels, ..codec })
     });
-    audio.chain(Codec::new("telephone-event", 8_000, 101).ok()).collect()
+    audio
+        .chain(Codec::new("telephone-event", 8_000, 101).ok())
+        .collect()
 }
 
 /// Returns the codecs that a tone can be played with.

@@ -88,13 +88,23 @@ impl MediaLeg {
     /// Builds the core if `first` is the message that begins a leg.
     #[must_use]
     pub fn create(side: SideKey, first: &Message, _site: &Site) -> Option<Self> {
-        let Message::Start { listener, sip_source, beside } = first else { return None };
+        let Message::Start {
+            listener,
+            sip_source,
+            beside,
+        } = first
+        else {
+            return None;
+        };
         let data = Data {
             side,
             listener: *listener,
             sip_source: *sip_source,
             beside: *beside,
-            state: State::Opening { waiting: None, failures: 0 },
+            state: State::Opening {
+                waiting: None,
+                failures: 0,
+            },
             local: None,
             agreement: Agreement::new(0),
             numbers: None,
@@ -103,7 +113,10 @@ impl MediaLeg {
             latched: None,
             is_carried: false,
         };
-        Some(MediaLeg { data, timers: Deadlines::default() })
+        Some(MediaLeg {
+            data,
+            timers: Deadlines::default(),
+        })
     }
 
     /// Returns the state in a word, for listings.
@@ -119,7 +132,8 @@ impl MediaLeg {
     }
 
     fn on_message(&mut self, message: Message, ctx: &mut LegCtx<'_>) {
-        if self.data.state == State::Closed {
+        let is_last = matches!(message, Message::Close | Message::Report);
+        if self.data.state == State::Closed && !is_last {
             return ctx.ignore("the leg is closed");
         }
         match message {
@@ -169,7 +183,10 @@ impl MediaLeg {
         let Some(listener) = ctx.site().listener(self.data.listener) else {
             return self.fail(ctx);
         };
-        let address = self.data.local.map_or(listener.rtp_local, |local| local.ip());
+        let address = self
+            .data
+            .local
+            .map_or(listener.rtp_local, |local| local.ip());
         ctx.media(MediaCommand::Open {
             leg: self.data.side,
             address,
@@ -200,14 +217,20 @@ impl MediaLeg {
                 self.tell(Ok(Report::Digit(digit)), ctx);
             }
             MediaEvent::Timeout => self.tell(Ok(Report::Silent), ctx),
-            MediaEvent::Reserve { sequence_end, timestamp } => {
+            MediaEvent::Reserve {
+                sequence_end,
+                timestamp,
+            } => {
                 let now = ctx.now();
                 let Some(numbers) = &mut self.data.numbers else {
                     return ctx.ignore("no stream of ours");
                 };
                 numbers.reserve(sequence_end, timestamp, now);
                 ctx.store_and_gate();
-                ctx.media(MediaCommand::Reserved { leg: self.data.side, sequence_end });
+                ctx.media(MediaCommand::Reserved {
+                    leg: self.data.side,
+                    sequence_end,
+                });
             }
             MediaEvent::Counted(counters) => {
                 tracing::debug!(leg = %self.data.side, ?counters, "counted");
@@ -320,7 +343,10 @@ impl MediaLeg {
             limits: &site.limits,
         }
         .config();
-        ctx.media(MediaCommand::Configure { leg: self.data.side, config: Box::new(config) });
+        ctx.media(MediaCommand::Configure {
+            leg: self.data.side,
+            config: Box::new(config),
+        });
     }
 
     fn report(&self, ctx: &mut LegCtx<'_>) {
@@ -332,8 +358,13 @@ impl MediaLeg {
     fn close(&mut self, ctx: &mut LegCtx<'_>) {
         self.data.state = State::Closed;
         self.timers.clear_all();
-        ctx.media(MediaCommand::Close { leg: self.data.side });
-        ctx.act(contract::Action::Stop { id: ctx.me().clone() });
+        ctx.media(MediaCommand::Close {
+            leg: self.data.side,
+        });
+        self.tell(Ok(Report::Closed), ctx);
+        ctx.act(contract::Action::Stop {
+            id: ctx.me().clone(),
+        });
     }
 
     fn tell(&self, report: Result<Report, u16>, ctx: &mut LegCtx<'_>) {
@@ -358,9 +389,16 @@ impl MediaLeg {
             State::Opening { waiting, .. } => waiting.take(),
             State::Open | State::Closed => None,
         };
-        self.data.state = State::Opening { waiting, failures: 0 };
+        self.data.state = State::Opening {
+            waiting,
+            failures: 0,
+        };
         self.data.is_carried = self.data.latched.is_some();
-        let clock = self.data.agreement.current().map_or(8_000, |agreed| clock_rate(&agreed.ours));
+        let clock = self
+            .data
+            .agreement
+            .current()
+            .map_or(8_000, |agreed| clock_rate(&agreed.ours));
         let now = ctx.now();
         if let Some(numbers) = &mut self.data.numbers {
             numbers.skip(clock, now);

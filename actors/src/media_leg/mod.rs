@@ -18,7 +18,7 @@
 //! | Open | Rollback | an open offer is forgotten; the last agreement holds | Open | RFC 3261 §14.1 |
 //! | Open | Reserve | recorded, then `Reserved` | Open | `cluster.md` §7 |
 //! | Open | Digit, Timeout | told to the call | Open | RFC 4733 |
-//! | any | Close | `Close`, Stop | Closed | – |
+//! | any | Close | `Close`, `Closed`, Stop | Closed | – |
 //! | any | Restored, node started | `Open` with the recorded port, `Configure` past the reserve | Opening | `cluster.md` §7 |
 //! | Open | Restored, else | `Configure` | Open | – |
 //!
@@ -131,7 +131,11 @@ impl Want {
     /// Returns a stream in both directions with these codecs.
     #[must_use]
     pub const fn both_ways(codecs: Codecs) -> Want {
-        Want { codecs, direction: Direction::SendRecv, ptime: None }
+        Want {
+            codecs,
+            direction: Direction::SendRecv,
+            ptime: None,
+        }
     }
 }
 
@@ -198,6 +202,8 @@ pub enum Report {
     },
     /// There is no port.
     NoPort,
+    /// The ports are free again; the leg is gone.
+    Closed,
     /// Nothing was heard for too long.
     Silent,
     /// A digit came.
@@ -240,6 +246,7 @@ impl Report {
             Report::Described { .. } => "described".to_owned(),
             Report::Unfit { status } => format!("unfit {status}"),
             Report::NoPort => "no port".to_owned(),
+            Report::Closed => "closed".to_owned(),
             Report::Silent => "silent".to_owned(),
             Report::Digit(_) => "digit".to_owned(),
         }

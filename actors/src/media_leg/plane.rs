@@ -59,7 +59,11 @@ impl Numbers {
         let timestamp = recovered_timestamp(self.timestamp, passed, clock_rate);
         self.sequence_start = self.reserved_end;
         self.timestamp_start = timestamp;
-        self.reserve(self.sequence_start.wrapping_add(SEQUENCE_BLOCK), timestamp, now);
+        self.reserve(
+            self.sequence_start.wrapping_add(SEQUENCE_BLOCK),
+            timestamp,
+            now,
+        );
     }
 
     /// Returns the end of the last recorded block.
@@ -129,7 +133,11 @@ impl Parts<'_> {
                 let theirs = &self.agreed.theirs.codecs;
                 let is_a_law = theirs.first().is_some_and(|codec| codec.name.is("PCMA"));
                 let payload = if is_a_law { 8 } else { 0 };
-                MediaRoute::Tone { hertz: *hertz, level_dbm0: *level_dbm0, payload }
+                MediaRoute::Tone {
+                    hertz: *hertz,
+                    level_dbm0: *level_dbm0,
+                    payload,
+                }
             }
             Destination::Nowhere => MediaRoute::Drop,
         }
@@ -139,8 +147,11 @@ impl Parts<'_> {
     fn timeout(&self) -> Option<Duration> {
         let direction = self.agreed.direction;
         let is_open = direction.sends() && direction.receives();
-        let length =
-            if is_open { self.limits.rtp_timeout } else { self.limits.rtp_hold_timeout };
+        let length = if is_open {
+            self.limits.rtp_timeout
+        } else {
+            self.limits.rtp_hold_timeout
+        };
         (self.is_watched && !length.is_zero()).then_some(length)
     }
 }
@@ -154,7 +165,12 @@ pub(super) fn clock_rate(codecs: &[Codec]) -> u32 {
 /// Returns the payload type the peer sends telephone events with: at the codec's clock if there is
 /// one, else at any (RFC 4733 §2.1).
 fn event_payload(ours: &[Codec], clock_rate: u32) -> Option<u8> {
-    let mut events = ours.iter().filter(|codec| codec.role() == CodecRole::Events);
+    let mut events = ours
+        .iter()
+        .filter(|codec| codec.role() == CodecRole::Events);
     let first = events.clone().next();
-    events.find(|codec| codec.clock_rate == clock_rate).or(first).map(|codec| codec.payload)
+    events
+        .find(|codec| codec.clock_rate == clock_rate)
+        .or(first)
+        .map(|codec| codec.payload)
 }

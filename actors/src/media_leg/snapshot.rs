@@ -14,11 +14,17 @@ pub struct Snapshot {
 
 impl MediaLeg {
     pub(super) fn to_snapshot(&self, now: Now) -> Snapshot {
-        Snapshot { data: self.data.clone(), timers: self.timers.to_stored(now) }
+        Snapshot {
+            data: self.data.clone(),
+            timers: self.timers.to_stored(now),
+        }
     }
 
     pub(super) fn of_snapshot(snapshot: Snapshot, now: Now) -> Self {
         let timers = Deadlines::from_stored(&snapshot.timers, now);
-        MediaLeg { data: snapshot.data, timers }
+        MediaLeg {
+            data: snapshot.data,
+            timers,
+        }
     }
 }

@@ -11,7 +11,7 @@ use sip::{Aor, HeaderName, Writer};
 use super::binding::Binding;
 use super::register::{self, Known, Outcome, Refusal};
 use super::{Message, Snapshot, snapshot};
-use crate::{Inbound, Site, call, flow, lane};
+use crate::{Inbound, Site, call, dialog, flow, lane};
 
 /// All bindings of one AoR.
 #[derive(Clone, Debug)]
@@ -96,6 +96,7 @@ impl Registration {
             health: ctx.health(),
             now: ctx.now().mono,
             order: self.order + 1,
+            nat: (ctx.site().listener(inbound.flow.listener())).is_some_and(|one| one.nat),
         };
         match register::plan(inbound, &known) {
             Ok(outcome) => self.accept(inbound, outcome, ctx),
@@ -190,14 +191,13 @@ impl Registration {
             )
         });
         let targets = found.into_iter().map(Binding::target).collect();
-        ctx.tell(
-            reply,
-            call::Message::Located {
-                aor: self.aor.clone(),
-                targets,
-            }
-            .into(),
-        );
+        let located: crate::Message = if matches!(reply, ActorId::Dialog(_)) {
+            dialog::Message::Located { targets }.into()
+        } else {
+            let aor = self.aor.clone();
+            call::Message::Located { aor, targets }.into()
+        };
+        ctx.tell(reply, located);
     }
 
     fn on_flow_gone(&mut self, flow: FlowRef, ctx: &mut Context<'_>) {

@@ -43,9 +43,9 @@ use crate::Inbound;
 pub enum Message {
     /// A REGISTER; its identity is the AoR.
     Register(Inbound),
-    /// A call looks for targets; answered by `call::Message::Located`.
+    /// A call or a dialog looks for targets; answered by its own `Located`.
     Locate {
-        /// The call.
+        /// Who asks.
         reply: ActorId,
     },
     /// A connection is gone.

@@ -3,15 +3,19 @@
 //! In: the request, the bindings, the limits. Out: the bindings as they shall be, or a refusal.
 //! All or nothing: a request that is refused for one contact changes none. It changes no state.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use contract::limits::{BINDING_BYTES_MAX, BINDINGS_PER_AOR_MAX};
-use contract::{Health, Space, Time};
-use sip::{Contact, Contacts, HeaderName, Uri};
+use contract::{FlowRef, Health, Space, Time};
+use sip::{Contact, Contacts, HeaderName, Host, Uri};
 
 use super::binding::Binding;
 use crate::Inbound;
 use crate::site::Limits;
+
+/// Where SIP over UDP is listened for if a URI says no port (RFC 3261 §19.1.2).
+const SIP_PORT: u16 = 5060;
 
 /// Why a REGISTER is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,8 @@ pub(super) struct Known<'a> {
     pub health: Health,
     pub now: Time,
     pub order: u64,
+    /// Phones of the listener may be behind a NAT.
+    pub nat: bool,
 }
 
 /// One REGISTER, typed.
@@ -221,6 +227,7 @@ fn refresh(next: Binding, at: usize, now: Time, outcome: &mut Outcome) {
 }
 
 fn bound(asked: &Asked<'_>, contact: Contact, granted: Duration, known: &Known<'_>) -> Binding {
+    let flow = way_to(asked, &contact, known.nat);
     Binding {
         contact: contact.name_addr.uri,
         call_id: asked.call_id.clone(),
@@ -229,13 +236,36 @@ fn bound(asked: &Asked<'_>, contact: Contact, granted: Duration, known: &Known<'
         reg_id: contact.reg_id.filter(|_| contact.instance.is_some()),
         instance: contact.instance,
         path: asked.path.clone(),
-        flow: asked.inbound.flow,
+        flow,
         user_agent: asked.user_agent.clone(),
         unreachable: false,
         order: known.order,
         expires: known.now + granted,
         granted,
     }
+}
+
+/// Returns how requests for a contact are sent: over the flow it was registered on, but over UDP to
+/// the contact's own port if that is at the source's address and nothing says that the flow must be
+/// kept: no Path (RFC 3327), no outbound (RFC 5626), no `nat` in the profile. A phone that sends
+/// from another port than it listens on is reached, and a contact of somebody else never is.
+fn way_to(asked: &Asked<'_>, contact: &Contact, nat: bool) -> FlowRef {
+    let flow = asked.inbound.flow;
+    let FlowRef::Datagram { listener, remote } = flow else {
+        return flow;
+    };
+    let uri = &contact.name_addr.uri;
+    let is_at_source = match uri.host() {
+        Some(Host::V4(address)) => remote.ip() == IpAddr::V4(*address),
+        Some(Host::V6(address)) => remote.ip() == IpAddr::V6(*address),
+        Some(Host::Name(_)) | None => false,
+    };
+    if nat || !is_at_source || !asked.path.is_empty() || contact.reg_id.is_some() {
+        return flow;
+    }
+    let port = uri.port().unwrap_or(SIP_PORT);
+    let remote = SocketAddr::new(remote.ip(), port);
+    FlowRef::Datagram { listener, remote }
 }
 
 fn check_bounds(outcome: &Outcome, known: &Known<'_>) -> Result<(), Refusal> {

@@ -39,9 +39,6 @@ impl DeadlineIndex {
 
     /// Replaces a live actor's deadline; `former` is what it was set to.
     pub(crate) fn set_live(&self, id: &ActorId, former: Option<Time>, next: Option<Time>) {
-        if former == next {
-            return;
-        }
         let is_first = {
             let mut inside = self.inside();
             if let Some(former) = former {

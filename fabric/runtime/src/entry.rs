@@ -35,7 +35,12 @@ pub enum Delivery {
 #[derive(Debug)]
 pub(crate) enum Side {
     /// A gated commit ended.
-    Committed { ticket: Ticket, result: Result<(), StoreFault> },
+    Committed {
+        ticket: Ticket,
+        result: Result<(), StoreFault>,
+    },
+    /// The claim of the record ended.
+    Claimed(Result<(), StoreFault>),
     /// The supervisor has judged a panic.
     Judged(Verdict),
     /// Somebody asks for a view.
@@ -117,7 +122,10 @@ impl<R: Roster> Entry<R> {
     }
 
     pub(crate) fn cell(&self) -> Option<ActorRef<Wake>> {
-        self.cell.lock().expect("no holder of a cell panics").clone()
+        self.cell
+            .lock()
+            .expect("no holder of a cell panics")
+            .clone()
     }
 
     pub(crate) fn set_cell(&self, cell: ActorRef<Wake>) {

@@ -107,7 +107,9 @@ pub struct Fabric<R: Roster> {
 
 impl<R: Roster> Clone for Fabric<R> {
     fn clone(&self) -> Self {
-        Fabric { inner: Arc::clone(&self.inner) }
+        Fabric {
+            inner: Arc::clone(&self.inner),
+        }
     }
 }
 
@@ -125,7 +127,10 @@ impl<R: Roster> Fabric<R> {
             site: RwLock::new(Arc::clone(&parts.site)),
             records: Records::new(parts.ids.clone(), parts.me),
             index: DeadlineIndex::default(),
-            tables: Kind::ALL.iter().map(|_| RwLock::new(BTreeMap::new())).collect(),
+            tables: Kind::ALL
+                .iter()
+                .map(|_| RwLock::new(BTreeMap::new()))
+                .collect(),
             counts: Kind::ALL.iter().map(|_| AtomicUsize::new(0)).collect(),
             supervisors: Mutex::new(BTreeMap::new()),
             root: Mutex::new(None),
@@ -139,7 +144,9 @@ impl<R: Roster> Fabric<R> {
             handle: tokio::runtime::Handle::current(),
             parts,
         };
-        Fabric { inner: Arc::new(inner) }
+        Fabric {
+            inner: Arc::new(inner),
+        }
     }
 
     pub(crate) fn table(&self, kind: Kind) -> &Table<R> {
@@ -166,7 +173,13 @@ impl<R: Roster> Fabric<R> {
     /// If a holder of its lock panicked.
     #[must_use]
     pub fn site(&self) -> Arc<R::Site> {
-        Arc::clone(&self.inner.site.read().expect("no holder of the site panics"))
+        Arc::clone(
+            &self
+                .inner
+                .site
+                .read()
+                .expect("no holder of the site panics"),
+        )
     }
 
     /// Replaces the configuration: cores see it with their next event.
@@ -174,7 +187,11 @@ impl<R: Roster> Fabric<R> {
     /// # Panics
     /// If a holder of its lock panicked.
     pub fn set_site(&self, site: Arc<R::Site>) {
-        *self.inner.site.write().expect("no holder of the site panics") = site;
+        *self
+            .inner
+            .site
+            .write()
+            .expect("no holder of the site panics") = site;
     }
 
     /// Sets what every core sees of the node's health.
@@ -182,7 +199,11 @@ impl<R: Roster> Fabric<R> {
     /// # Panics
     /// If a holder of its lock panicked.
     pub fn set_health(&self, space: Space, draining: bool) {
-        let mut health = self.inner.health.write().expect("no holder of the health panics");
+        let mut health = self
+            .inner
+            .health
+            .write()
+            .expect("no holder of the health panics");
         health.space = space;
         health.draining = draining;
     }
@@ -192,7 +213,11 @@ impl<R: Roster> Fabric<R> {
     /// # Panics
     /// If a holder of the list panicked.
     pub fn set_listeners(&self, listeners: Vec<String>) {
-        *self.inner.listeners.lock().expect("no holder of the list panics") = listeners;
+        *self
+            .inner
+            .listeners
+            .lock()
+            .expect("no holder of the list panics") = listeners;
     }
 
     /// Returns the node's health.
@@ -201,7 +226,11 @@ impl<R: Roster> Fabric<R> {
     /// If a holder of its lock panicked.
     #[must_use]
     pub fn health(&self) -> Health {
-        let mut health = *self.inner.health.read().expect("no holder of the health panics");
+        let mut health = *self
+            .inner
+            .health
+            .read()
+            .expect("no holder of the health panics");
         health.calls = u32::try_from(self.live(Kind::Call)).unwrap_or(u32::MAX);
         health
     }
@@ -222,13 +251,20 @@ impl<R: Roster> Fabric<R> {
     }
 
     pub(crate) fn find(&self, id: &ActorId) -> Option<Arc<Entry<R>>> {
-        self.table(id.kind()).read().expect("no holder of a table panics").get(id).cloned()
+        self.table(id.kind())
+            .read()
+            .expect("no holder of a table panics")
+            .get(id)
+            .cloned()
     }
 
     /// Puts an entry into the table; gives the one that is there already, if there is.
     pub(crate) fn enlist(&self, entry: &Arc<Entry<R>>) -> Result<(), Arc<Entry<R>>> {
         let kind = entry.id.kind();
-        let mut table = self.table(kind).write().expect("no holder of a table panics");
+        let mut table = self
+            .table(kind)
+            .write()
+            .expect("no holder of a table panics");
         if let Some(known) = table.get(&entry.id) {
             return Err(Arc::clone(known));
         }
@@ -239,15 +275,25 @@ impl<R: Roster> Fabric<R> {
 
     pub(crate) fn delist(&self, entry: &Arc<Entry<R>>) {
         let kind = entry.id.kind();
-        let mut table = self.table(kind).write().expect("no holder of a table panics");
-        if table.get(&entry.id).is_some_and(|known| Arc::ptr_eq(known, entry)) {
+        let mut table = self
+            .table(kind)
+            .write()
+            .expect("no holder of a table panics");
+        if table
+            .get(&entry.id)
+            .is_some_and(|known| Arc::ptr_eq(known, entry))
+        {
             table.remove(&entry.id);
             self.inner.counts[kind as usize].fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.inner.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum::<usize>()
+        self.inner
+            .counts
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum::<usize>()
             >= ACTORS_MAX
     }
 
@@ -296,7 +342,10 @@ impl<R: Roster> Fabric<R> {
 
     /// Tells an actor something; what cannot be delivered comes back to the sender.
     pub fn tell(&self, from: &ActorId, to: ActorId, message: R::Message) {
-        let event = Event::Message { from: from.clone(), message };
+        let event = Event::Message {
+            from: from.clone(),
+            message,
+        };
         if let Err((Event::Message { message, .. }, why)) = self.try_deliver(&to, event) {
             let why = match why {
                 Delivery::Busy => Undelivered::Busy,
@@ -307,7 +356,13 @@ impl<R: Roster> Fabric<R> {
     }
 
     /// Gives a message back to its sender; if that is gone too, it is dropped.
-    pub(crate) fn bounce(&self, from: &ActorId, to: ActorId, message: R::Message, why: Undelivered) {
+    pub(crate) fn bounce(
+        &self,
+        from: &ActorId,
+        to: ActorId,
+        message: R::Message,
+        why: Undelivered,
+    ) {
         if let Some(sender) = self.find(from) {
             let back = Event::Undelivered { to, message, why };
             if sender.push(back).is_err() {
@@ -322,7 +377,10 @@ impl<R: Roster> Fabric<R> {
         if self.enlist(&entry).is_err() {
             return self.tell(parent, id, first);
         }
-        let event = Event::Message { from: parent.clone(), message: first };
+        let event = Event::Message {
+            from: parent.clone(),
+            message: first,
+        };
         if entry.push(event).is_err() {
             tracing::error!(actor = %id, "a new inbox refused its first event");
         }
@@ -335,15 +393,7 @@ impl<R: Roster> Fabric<R> {
     /// Ends an actor: the caller itself, or its child, whose part then leaves the record.
     pub fn stop(&self, by: &ActorId, id: &ActorId) {
         let Some(entry) = self.find(id) else { return };
-        if by != id {
-            let inner = &self.inner;
-            if let Some(Some(commit)) = inner.records.change(id, |owned| owned.remove(id)) {
-                self.commit_lazily(commit.batch);
-            }
-            if let Some(parent) = self.find(by) {
-                parent.status().children.retain(|child| child != id);
-            }
-        }
+        tracing::trace!(actor = %id, by = %by, "is to end");
         entry.push_side(Side::End);
     }
 
@@ -360,7 +410,7 @@ impl<R: Roster> Fabric<R> {
 
     /// Records the part of the actor an action comes from.
     pub fn store(&self, origin: &Origin<'_>, store: contract::action::Store) {
-        crate::shell::commit(self, origin, store);
+        crate::commit::commit(self, origin, store);
     }
 
     /// Answers a question to the node with an `Answer` event.
@@ -393,11 +443,18 @@ impl<R: Roster> Fabric<R> {
 
     /// Ends all actors in order and waits, at most two seconds, until they have ended.
     pub async fn shutdown(&self) {
-        let root = self.inner.root.lock().expect("no holder of the root panics").take();
+        let root = self
+            .inner
+            .root
+            .lock()
+            .expect("no holder of the root panics")
+            .take();
         if let Some(root) = root {
             let limit = Some(ractor::concurrency::Duration::from_secs(2));
             // Whoever does not end in time is ended with the process.
-            let _ = root.stop_and_wait(Some("shut down".to_owned()), limit).await;
+            let _ = root
+                .stop_and_wait(Some("shut down".to_owned()), limit)
+                .await;
         }
         self.inner.revoked.store(true, Ordering::Relaxed);
         self.inner.index.changed.notify_one();
@@ -406,7 +463,12 @@ impl<R: Roster> Fabric<R> {
     /// Ends everything at once, as a crash does; nothing has any effect from now on.
     pub fn kill(&self) {
         self.inner.revoked.store(true, Ordering::Relaxed);
-        let root = self.inner.root.lock().expect("no holder of the root panics").take();
+        let root = self
+            .inner
+            .root
+            .lock()
+            .expect("no holder of the root panics")
+            .take();
         if let Some(root) = root {
             root.kill();
         }

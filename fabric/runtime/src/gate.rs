@@ -22,7 +22,11 @@ pub(crate) struct Gate<M> {
 
 impl<M> Gate<M> {
     pub(crate) fn new() -> Self {
-        Gate { issued: Ticket(0), safe: Ticket(0), held: VecDeque::new() }
+        Gate {
+            issued: Ticket(0),
+            safe: Ticket(0),
+            held: VecDeque::new(),
+        }
     }
 
     /// Shuts the gate for what follows.
@@ -56,7 +60,11 @@ impl<M> Gate<M> {
     /// A commit is safe: gives what waited for it, in order.
     pub(crate) fn open(&mut self, ticket: Ticket) -> Vec<Action<M>> {
         self.safe = self.safe.max(ticket);
-        let ready = self.held.iter().take_while(|(needs, _)| *needs <= self.safe).count();
+        let ready = self
+            .held
+            .iter()
+            .take_while(|(needs, _)| *needs <= self.safe)
+            .count();
         self.held.drain(..ready).map(|(_, action)| action).collect()
     }
 

@@ -9,9 +9,7 @@ use std::sync::atomic::Ordering;
 
 use contract::core::{Event, Roster};
 use contract::limits::PAGE_ROWS_MAX;
-use contract::{
-    ActorId, ActorRow, ActorView, Answer, Kind, Lookup, NodeView, Space, TraceLine,
-};
+use contract::{ActorId, ActorRow, ActorView, Answer, Kind, Lookup, NodeView, Space, TraceLine};
 use ractor::ActorCell;
 
 use crate::entry::{Entry, Side};
@@ -47,9 +45,16 @@ impl<R: Roster> Fabric<R> {
     #[must_use]
     pub fn rows(&self, kind: Option<Kind>) -> Vec<ActorRow> {
         let mut rows: BTreeMap<ActorId, ActorRow> = BTreeMap::new();
-        for of in Kind::ALL.into_iter().filter(|of| kind.is_none_or(|kind| kind == *of)) {
+        for of in Kind::ALL
+            .into_iter()
+            .filter(|of| kind.is_none_or(|kind| kind == *of))
+        {
             let table = self.table(of).read().expect("no holder of a table panics");
-            rows.extend(table.values().map(|entry| (entry.id.clone(), live_row(entry))));
+            rows.extend(
+                table
+                    .values()
+                    .map(|entry| (entry.id.clone(), live_row(entry))),
+            );
         }
         // A record that cannot be read is told in the log where it is needed.
         let _ = cluster::scan(self.env().store().as_ref(), &mut |header| {
@@ -78,8 +83,18 @@ impl<R: Roster> Fabric<R> {
     /// If a holder of the names panicked.
     #[must_use]
     pub fn tree(&self) -> Vec<(String, String)> {
-        let names = self.inner.names.lock().expect("no holder of the names panics").clone();
-        let root = self.inner.root.lock().expect("no holder of the root panics").clone();
+        let names = self
+            .inner
+            .names
+            .lock()
+            .expect("no holder of the names panics")
+            .clone();
+        let root = self
+            .inner
+            .root
+            .lock()
+            .expect("no holder of the root panics")
+            .clone();
         let mut pairs = Vec::new();
         let mut left: Vec<ActorCell> = root.iter().map(|root| root.get_cell()).collect();
         let name = |cell: &ActorCell| names.get(&cell.get_id().pid()).cloned().unwrap_or_default();
@@ -121,7 +136,12 @@ impl<R: Roster> Fabric<R> {
             version: self.inner.parts.version.clone(),
             uptime_s: now.mono.since(self.inner.started.mono).as_secs(),
             actors: Kind::ALL.into_iter().map(count).collect(),
-            listeners: self.inner.listeners.lock().expect("no holder of the list panics").clone(),
+            listeners: self
+                .inner
+                .listeners
+                .lock()
+                .expect("no holder of the list panics")
+                .clone(),
             free_bytes,
         }
     }
@@ -150,18 +170,29 @@ impl<R: Roster> Fabric<R> {
 pub(crate) fn answer<R: Roster>(fabric: &Fabric<R>, from: &ActorId, token: u64, what: Lookup) {
     let answer = match what {
         Lookup::Host { name } => Answer::Host(Err(format!("{name} was not looked up"))),
-        Lookup::Actors { kind, contains, offset, limit } => {
+        Lookup::Actors {
+            kind,
+            contains,
+            offset,
+            limit,
+        } => {
             let mut rows = fabric.rows(kind);
             if let Some(text) = contains {
                 rows.retain(|row| row.id.to_string().contains(&text));
             }
             let total = rows.len();
             let limit = limit.min(PAGE_ROWS_MAX);
-            Answer::Actors { rows: rows.into_iter().skip(offset).take(limit).collect(), total }
+            Answer::Actors {
+                rows: rows.into_iter().skip(offset).take(limit).collect(),
+                total,
+            }
         }
         Lookup::Actor { id } => match fabric.find(&id) {
             Some(entry) => {
-                return entry.push_side(Side::Inspect { asker: from.clone(), token });
+                return entry.push_side(Side::Inspect {
+                    asker: from.clone(),
+                    token,
+                });
             }
             None => Answer::Actor(passive_view(fabric, &id).map(Box::new)),
         },
@@ -175,7 +206,11 @@ pub(crate) fn answer<R: Roster>(fabric: &Fabric<R>, from: &ActorId, token: u64, 
 pub(crate) fn show_live<R: Roster>(state: &State<R>, asker: &ActorId, token: u64) {
     let now = state.fabric.now();
     let status = state.entry.status().clone();
-    let snapshot = state.core.as_ref().map(|core| core.view(now)).unwrap_or_default();
+    let snapshot = state
+        .core
+        .as_ref()
+        .map(|core| core.view(now))
+        .unwrap_or_default();
     let mut row = live_row(&state.entry);
     if let Some(core) = &state.core {
         row.state = core.state();

@@ -13,9 +13,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use contract::Time;
-use contract::limits::{
-    RESTART_BACKOFF_MS_MAX, RESTART_WINDOW_S, RESTARTS_GIVE_UP, RESTARTS_MAX,
-};
+use contract::limits::{RESTART_BACKOFF_MS_MAX, RESTART_WINDOW_S, RESTARTS_GIVE_UP, RESTARTS_MAX};
 
 /// First back-off.
 const BACKOFF_MS_FIRST: u64 = 50;
@@ -53,8 +51,14 @@ impl Intensity {
         if is_second {
             return Verdict::Quarantine;
         }
-        let recent = self.panics.iter().filter(|at| now.since(**at) < window).count();
-        let Some(over) = recent.checked_sub(RESTARTS_MAX + 1) else { return Verdict::Restart };
+        let recent = self
+            .panics
+            .iter()
+            .filter(|at| now.since(**at) < window)
+            .count();
+        let Some(over) = recent.checked_sub(RESTARTS_MAX + 1) else {
+            return Verdict::Restart;
+        };
         let doublings = u32::try_from(over).unwrap_or(u32::MAX).min(16);
         let wait = BACKOFF_MS_FIRST << doublings;
         Verdict::RestartAfter(Duration::from_millis(wait.min(RESTART_BACKOFF_MS_MAX)))

@@ -10,6 +10,7 @@
 //!                 store, verdicts ◀── supervisor (intensity)    committed ┘
 //! ```
 
+mod commit;
 mod deadline_index;
 mod entry;
 mod fabric;
@@ -18,6 +19,7 @@ mod inspect;
 mod intensity;
 mod passive;
 mod records;
+mod recover;
 mod ring;
 mod shell;
 mod start;

@@ -50,13 +50,23 @@ impl<R: Roster> State<R> {
                 }
                 created
             }
-            Ok(Found::Record { parts, claim, is_from_former_life }) => {
+            Ok(Found::Record {
+                parts,
+                claim,
+                is_from_former_life,
+            }) => {
                 self.forget_passive_deadline();
-                if let Some(claim) = claim {
-                    self.commit_claim(claim.batch);
-                }
-                let why = if is_from_former_life { Restored::NodeStart } else { Restored::Wake };
-                self.adopt(&parts, why)
+                let why = if is_from_former_life {
+                    Restored::NodeStart
+                } else {
+                    Restored::Wake
+                };
+                let Some(claim) = claim else {
+                    return self.adopt(&parts, why);
+                };
+                self.claiming = Some((parts, why));
+                self.commit_claim(claim.batch);
+                true
             }
             Err(error) => {
                 tracing::error!(%error, "a record cannot be read");
@@ -67,7 +77,9 @@ impl<R: Roster> State<R> {
     }
 
     fn create(&mut self) -> bool {
-        let Some(first) = self.entry.first_message() else { return false };
+        let Some(first) = self.entry.first_message() else {
+            return false;
+        };
         self.core = R::create(&self.entry.id, &first, &self.fabric.site());
         self.first = Some(first);
         self.core.is_some()
@@ -101,7 +113,13 @@ impl<R: Roster> State<R> {
                 Ok(()) => entry,
                 Err(waiting) => waiting,
             };
-            self.fabric.launch(&entry, Some(Given { part: (*part).clone(), why }));
+            self.fabric.launch(
+                &entry,
+                Some(Given {
+                    part: (*part).clone(),
+                    why,
+                }),
+            );
         }
         self.entry.has_children.store(true, Ordering::SeqCst);
         self.release_sides(parts);
@@ -116,14 +134,23 @@ impl<R: Roster> State<R> {
 
     /// Gives back what waits for sides that the record does not have.
     fn release_sides(&self, parts: &BTreeMap<ActorId, Bytes>) {
-        let Some(call) = self.entry.id.call() else { return };
+        let Some(call) = self.entry.id.call() else {
+            return;
+        };
         let waiting: Vec<Arc<Entry<R>>> = [Kind::Dialog, Kind::MediaLeg]
             .into_iter()
             .flat_map(|kind| {
-                let table = self.fabric.table(kind).read().expect("no holder of a table panics");
+                let table = self
+                    .fabric
+                    .table(kind)
+                    .read()
+                    .expect("no holder of a table panics");
                 let of_call = |id: &ActorId| id.call() == Some(call);
                 let (from, to) = match kind {
-                    Kind::Dialog => (ActorId::Dialog(call.side(1)), ActorId::Dialog(call.side(255))),
+                    Kind::Dialog => (
+                        ActorId::Dialog(call.side(1)),
+                        ActorId::Dialog(call.side(255)),
+                    ),
                     Kind::Registration
                     | Kind::Call
                     | Kind::MediaLeg
@@ -131,12 +158,15 @@ impl<R: Roster> State<R> {
                     | Kind::Flow
                     | Kind::Lane
                     | Kind::Console
-                    | Kind::Member => {
-                        (ActorId::MediaLeg(call.side(1)), ActorId::MediaLeg(call.side(255)))
-                    }
+                    | Kind::Member => (
+                        ActorId::MediaLeg(call.side(1)),
+                        ActorId::MediaLeg(call.side(255)),
+                    ),
                 };
                 let sides = table.range(from..=to).filter(|(id, _)| of_call(id));
-                sides.map(|(_, entry)| Arc::clone(entry)).collect::<Vec<_>>()
+                sides
+                    .map(|(_, entry)| Arc::clone(entry))
+                    .collect::<Vec<_>>()
             })
             .filter(|entry| entry.cell().is_none() && !parts.contains_key(&entry.id))
             .collect();
@@ -152,17 +182,38 @@ impl<R: Roster> State<R> {
     }
 
     /// The claim of a new epoch must be safe before any effect (`cluster.md` §7).
-    fn commit_claim(&mut self, batch: contract::Batch) {
-        let ticket = self.gate.shut();
+    fn commit_claim(&mut self, mut batch: contract::Batch) {
+        // A claim renews what is there: it is written as long as the disk takes anything.
+        batch.essential = true;
         let entry = Arc::clone(&self.entry);
-        let done = move |result| entry.push_side(Side::Committed { ticket, result });
+        let done = move |result| entry.push_side(Side::Claimed(result));
         self.fabric.env().store().commit(batch, Box::new(done));
+    }
+
+    /// The claim is safe, or was refused: then the record stays as it is and nobody acts for it.
+    pub(crate) fn on_claimed(&mut self, result: Result<(), contract::StoreFault>) {
+        let Some((parts, why)) = self.claiming.take() else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                if !self.adopt(&parts, why) {
+                    self.core = None;
+                }
+            }
+            Err(fault) => {
+                tracing::error!(cause = %fault, "the claim of a record failed");
+                self.release_sides(&BTreeMap::new());
+            }
+        }
     }
 
     fn forget_passive_deadline(&self) {
         let id = &self.entry.id;
         let records = &self.fabric.inner.records;
-        let deadline = records.change(id, |owned| owned.header().deadline()).flatten();
+        let deadline = records
+            .change(id, |owned| owned.header().deadline())
+            .flatten();
         if let Some(deadline) = deadline {
             self.fabric.inner.index.clear_passive(id, deadline);
         }
@@ -173,7 +224,9 @@ impl<R: Roster> State<R> {
         let (fabric, id) = (&self.fabric, &self.entry.id);
         let ids = fabric.inner.records.ids();
         let store = fabric.env().store();
-        let Ok(Some(loaded)) = cluster::load(store.as_ref(), ids, id) else { return };
+        let Ok(Some(loaded)) = cluster::load(store.as_ref(), ids, id) else {
+            return;
+        };
         if loaded.header.expires <= fabric.now().utc {
             fabric.commit_lazily(cluster::forget(&loaded.header, ids));
         } else {
@@ -184,10 +237,12 @@ impl<R: Roster> State<R> {
     /// Leaves the table for the record if the core allows it and nothing is under way.
     pub(crate) fn passivate_if_quiet(&mut self, now: Now) -> bool {
         let Some(core) = &self.core else { return false };
-        let Some(after) = core.passivates_after() else { return false };
+        let Some(after) = core.passivates_after() else {
+            return false;
+        };
         let is_quiet = now.mono >= self.quiet_since + after
             && self.gate.is_open()
-            && self.entry.under_way.load(Ordering::Relaxed) == 0
+            && !self.is_writing()
             && core.next_deadline().is_none_or(|at| at > now.mono);
         if !is_quiet {
             return false;
@@ -200,8 +255,15 @@ impl<R: Roster> State<R> {
             if stored.is_some() && !is_stored {
                 // What has changed since is recorded first; the next quiet moment finds it stored.
                 let part = Bytes::from(core.snapshot(now));
-                let deadline = core.next_deadline().map(|at| now.utc.after(at.since(now.mono)));
-                let origin = Origin { id: &id, part: Some(&part), deadline, ticket: None };
+                let deadline = core
+                    .next_deadline()
+                    .map(|at| now.utc.after(at.since(now.mono)));
+                let origin = Origin {
+                    id: &id,
+                    part: Some(&part),
+                    deadline,
+                    ticket: None,
+                };
                 self.fabric.store(&origin, Store::Put { gate: false });
                 self.stored_at = Some(now);
                 self.quiet_since = now.mono;
@@ -213,7 +275,11 @@ impl<R: Roster> State<R> {
         }
         let deadline = self.fabric.inner.records.change(&id, |owned| {
             let header = owned.header();
-            if header.is_ended() { None } else { header.deadline() }
+            if header.is_ended() {
+                None
+            } else {
+                header.deadline()
+            }
         });
         if let Some(Some(deadline)) = deadline {
             self.fabric.inner.index.set_passive(&id, deadline);

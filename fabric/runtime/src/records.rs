@@ -32,7 +32,11 @@ pub(crate) enum Found {
 
 impl Records {
     pub(crate) fn new(ids: IdHasher, me: NodeInst) -> Self {
-        Records { ids, me, owned: Mutex::new(BTreeMap::new()) }
+        Records {
+            ids,
+            me,
+            owned: Mutex::new(BTreeMap::new()),
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, BTreeMap<ActorId, Arc<Mutex<Owned>>>> {
@@ -47,7 +51,9 @@ impl Records {
     /// Reads a record and adopts it.
     pub(crate) fn open(&self, store: &dyn Store, id: &ActorId) -> Result<Found, RecordError> {
         let loaded = cluster::load(store, &self.ids, id)?;
-        let Some(loaded) = loaded else { return Ok(Found::Nothing(Epoch::ZERO, false)) };
+        let Some(loaded) = loaded else {
+            return Ok(Found::Nothing(Epoch::ZERO, false));
+        };
         if loaded.header.is_ended() {
             return Ok(Found::Nothing(loaded.fence, true));
         }
@@ -58,7 +64,11 @@ impl Records {
         let parts = loaded.parts.clone();
         let (owned, claim) = Owned::adopt(loaded, self.me, &self.ids);
         self.table().insert(id.clone(), Arc::new(Mutex::new(owned)));
-        Ok(Found::Record { parts, claim, is_from_former_life })
+        Ok(Found::Record {
+            parts,
+            claim,
+            is_from_former_life,
+        })
     }
 
     /// Begins a new record; nothing is stored before the first part is.
@@ -68,7 +78,11 @@ impl Records {
     }
 
     /// Changes the record an actor's part lies in.
-    pub(crate) fn change<T>(&self, id: &ActorId, change: impl FnOnce(&mut Owned) -> T) -> Option<T> {
+    pub(crate) fn change<T>(
+        &self,
+        id: &ActorId,
+        change: impl FnOnce(&mut Owned) -> T,
+    ) -> Option<T> {
         let record = self.of(id)?;
         let mut owned = record.lock().expect("no holder of a record panics");
         Some(change(&mut owned))
@@ -88,27 +102,53 @@ impl Records {
 
     /// Returns an actor's last stored part.
     pub(crate) fn last(&self, part: &ActorId) -> Option<Bytes> {
-        self.change(part, |owned| owned.last(part).cloned()).flatten()
+        self.change(part, |owned| owned.last(part).cloned())
+            .flatten()
     }
 
-    /// Goes back to what the store has, after a commit failed.
-    pub(crate) fn reload(&self, store: &dyn Store, id: &ActorId) -> Option<Bytes> {
+    /// Ends a record, or removes a part, and commits it while the record is locked, for the same
+    /// reason.
+    pub(crate) fn commit_change(
+        &self,
+        id: &ActorId,
+        change: impl FnOnce(&mut Owned) -> Option<Commit>,
+        commit: impl FnOnce(Commit),
+    ) {
+        self.change(id, |owned| {
+            if let Some(changed) = change(owned) {
+                commit(changed);
+            }
+        });
+    }
+
+    /// Goes back to what the store has, after a commit failed: written as a new version, since the
+    /// versions in between may have been seen.
+    pub(crate) fn roll_back(&self, store: &dyn Store, id: &ActorId) -> Option<Bytes> {
         let owner = id.record_owner();
         let loaded: Option<Loaded> = cluster::load(store, &self.ids, &owner).ok().flatten();
-        let record = self.of(&owner)?;
-        let mut owned = record.lock().expect("no holder of a record panics");
-        match loaded.filter(|loaded| !loaded.header.is_ended()) {
-            Some(loaded) => {
-                let part = loaded.parts.get(id).cloned();
-                // The versions in between were never acknowledged, but may not be used again.
-                let (again, _) = Owned::adopt(loaded, self.me, &self.ids);
-                if again.header().version >= owned.header().version {
-                    *owned = again;
-                }
-                part
+        let loaded = loaded.filter(|loaded| !loaded.header.is_ended());
+        let part = loaded
+            .as_ref()
+            .and_then(|loaded| loaded.parts.get(id).cloned());
+        let deadline = loaded.and_then(|loaded| loaded.header.part(id).and_then(|at| at.deadline));
+        self.change(id, |owned| {
+            let commit = match &part {
+                Some(part) => owned.put(id, part.to_vec(), deadline).ok(),
+                None if owner != *id => owned.remove(id),
+                None => None,
+            };
+            if let Some(mut commit) = commit {
+                commit.batch.essential = true;
+                store.commit(commit.batch, Box::new(|_| {}));
             }
-            None => None,
-        }
+        });
+        part
+    }
+
+    /// Begins a record anew over its tombstone: a user who registers again.
+    pub(crate) fn begin_again(&self, id: &ActorId) {
+        let fence = self.change(id, |owned| owned.epoch());
+        self.begin(id, fence.unwrap_or(Epoch::ZERO));
     }
 
     pub(crate) fn forget(&self, id: &ActorId) {

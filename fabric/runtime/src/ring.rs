@@ -31,7 +31,10 @@ pub(crate) struct Ring<R: Roster> {
 
 impl<R: Roster> Ring<R> {
     pub(crate) fn new() -> Self {
-        Ring { items: VecDeque::new(), bytes: 0 }
+        Ring {
+            items: VecDeque::new(),
+            bytes: 0,
+        }
     }
 
     pub(crate) fn note(&mut self, now: Now, inward: bool, noted: Noted<R::Message>) {
@@ -41,9 +44,16 @@ impl<R: Roster> Ring<R> {
             Noted::Other(_, text) => 64 + text.len(),
         };
         self.bytes += weight;
-        self.items.push_back(Item { now, inward, noted, weight });
+        self.items.push_back(Item {
+            now,
+            inward,
+            noted,
+            weight,
+        });
         while self.items.len() > TRACE_EVENTS_MAX || self.bytes > TRACE_BYTES_MAX {
-            let Some(oldest) = self.items.pop_front() else { return };
+            let Some(oldest) = self.items.pop_front() else {
+                return;
+            };
             self.bytes -= oldest.weight;
         }
     }

@@ -30,7 +30,9 @@ impl<R: Roster> Fabric<R> {
             name: name.to_owned(),
             why: why.to_string(),
         };
-        let root = Supervisor::root(&fabric).await.map_err(|error| failed("root", &error))?;
+        let root = Supervisor::root(&fabric)
+            .await
+            .map_err(|error| failed("root", &error))?;
         fabric.name(&root, "root".to_owned());
         for kind in Kind::ALL {
             let name = format!("{} supervisor", kind.word());
@@ -41,7 +43,11 @@ impl<R: Roster> Fabric<R> {
             let mut supervisors = fabric.inner.supervisors.lock().expect("no holder panics");
             supervisors.insert(kind, supervisor);
         }
-        *fabric.inner.root.lock().expect("no holder of the root panics") = Some(root);
+        *fabric
+            .inner
+            .root
+            .lock()
+            .expect("no holder of the root panics") = Some(root);
         fabric.adopt_all()?;
         let driver = fabric.clone();
         fabric.env().spawn("deadlines", Box::pin(driver.drive()));
@@ -50,12 +56,20 @@ impl<R: Roster> Fabric<R> {
 
     /// Remembers whose ractor actor this is, for the tree.
     pub(crate) fn name(&self, cell: &ActorRef<Wake>, name: String) {
-        let mut names = self.inner.names.lock().expect("no holder of the names panics");
+        let mut names = self
+            .inner
+            .names
+            .lock()
+            .expect("no holder of the names panics");
         names.insert(cell.get_id().pid(), name);
     }
 
     pub(crate) fn unname(&self, pid: u64) -> Option<String> {
-        self.inner.names.lock().expect("no holder of the names panics").remove(&pid)
+        self.inner
+            .names
+            .lock()
+            .expect("no holder of the names panics")
+            .remove(&pid)
     }
 
     fn adopt_all(&self) -> Result<(), StartError> {
@@ -134,7 +148,9 @@ impl<R: Roster> Fabric<R> {
             Some(cell) => cell,
             None => {
                 let supervisors = self.inner.supervisors.lock().expect("no holder panics");
-                let Some(cell) = supervisors.get(&entry.id.kind()) else { return };
+                let Some(cell) = supervisors.get(&entry.id.kind()) else {
+                    return;
+                };
                 cell.clone()
             }
         };

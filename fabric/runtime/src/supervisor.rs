@@ -26,7 +26,9 @@ pub(crate) struct Watched<R: Roster> {
 impl<R: Roster> Supervisor<R> {
     pub(crate) async fn root(fabric: &Fabric<R>) -> Result<ActorRef<Wake>, SpawnErr> {
         let supervisor = Supervisor::<R>(PhantomData);
-        Actor::spawn(None, supervisor, fabric.clone()).await.map(|(cell, _)| cell)
+        Actor::spawn(None, supervisor, fabric.clone())
+            .await
+            .map(|(cell, _)| cell)
     }
 
     pub(crate) async fn of_kind(
@@ -49,7 +51,10 @@ impl<R: Roster> Actor for Supervisor<R> {
         _: ActorRef<Wake>,
         fabric: Fabric<R>,
     ) -> Result<Watched<R>, ActorProcessingErr> {
-        Ok(Watched { fabric, intensities: BTreeMap::new() })
+        Ok(Watched {
+            fabric,
+            intensities: BTreeMap::new(),
+        })
     }
 
     async fn handle(
@@ -61,13 +66,18 @@ impl<R: Roster> Actor for Supervisor<R> {
         match wake {
             Wake::Unwound { id, is_second } => {
                 let now = watched.fabric.now().mono;
-                let verdict =
-                    watched.intensities.entry(id.clone()).or_default().judge(now, is_second);
+                let verdict = watched
+                    .intensities
+                    .entry(id.clone())
+                    .or_default()
+                    .judge(now, is_second);
                 if let Some(child) = watched.fabric.find(&id) {
                     child.push_side(Side::Judged(verdict));
                 }
                 let fabric = watched.fabric.clone();
-                watched.intensities.retain(|id, _| fabric.find(id).is_some());
+                watched
+                    .intensities
+                    .retain(|id, _| fabric.find(id).is_some());
             }
             Wake::Run => {}
         }
@@ -87,14 +97,20 @@ impl<R: Roster> Actor for Supervisor<R> {
 
 /// A ractor actor ended: one that ended of itself is gone already; one that died gets a new shell.
 pub(crate) fn on_child<R: Roster>(fabric: &Fabric<R>, event: &SupervisionEvent) {
-    let Some(cell) = event.actor_cell() else { return };
+    let Some(cell) = event.actor_cell() else {
+        return;
+    };
     let has_died = matches!(event, SupervisionEvent::ActorFailed(..));
     let is_over = has_died || matches!(event, SupervisionEvent::ActorTerminated(..));
     if !is_over || fabric.is_revoked() {
         return;
     }
-    let Some(name) = fabric.unname(cell.get_id().pid()) else { return };
-    let Some(entry) = name.parse::<ActorId>().ok().and_then(|id| fabric.find(&id)) else { return };
+    let Some(name) = fabric.unname(cell.get_id().pid()) else {
+        return;
+    };
+    let Some(entry) = name.parse::<ActorId>().ok().and_then(|id| fabric.find(&id)) else {
+        return;
+    };
     if has_died {
         tracing::error!(actor = %entry.id, event = ?event, "a shell died and is started again");
         let entry = Arc::clone(&entry);

@@ -44,11 +44,13 @@ pub(super) fn render(lines: &[Line], all: bool, paint: Paint) -> String {
         .iter()
         .filter_map(|line| arrow(line).map(|arrow| arrow.side))
         .collect();
-    sides.sort_unstable();
-    sides.dedup();
     if sides.is_empty() {
         return list(&lines, start);
     }
+    // The caller keeps its place on the left even when its own ring has ended with it.
+    sides.push(CALLER);
+    sides.sort_unstable();
+    sides.dedup();
     let mut text = heads(&lines, &sides, paint);
     for line in lines {
         let time = format!(
@@ -81,6 +83,8 @@ fn column(side: u8, sides: &[u8]) -> usize {
 }
 
 const WEFT: usize = 1;
+/// Side of the one who called.
+const CALLER: u8 = 1;
 
 fn position(column: usize) -> usize {
     column * GAP

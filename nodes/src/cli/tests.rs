@@ -220,6 +220,23 @@ fn a_call_becomes_a_ladder() {
 }
 
 #[test]
+fn a_callee_stays_on_the_right_when_the_caller_is_gone() {
+    let call = CallKey::from_bits(0x1234_5678);
+    let bye = line(
+        0,
+        ActorId::Dialog(call.side(2)),
+        true,
+        "request BYE on udp/0/192.0.2.3:5060",
+    );
+    let drawn = render(&[bye], false, Paint::plain());
+    let last = drawn.lines().last().unwrap_or_default();
+    assert!(
+        last.contains("|                             |<-------"),
+        "\n{drawn}"
+    );
+}
+
+#[test]
 fn every_line_becomes_a_note_if_asked_and_hostile_text_stays_text() {
     let drawn = render(&a_call(), true, Paint::plain());
     assert!(

@@ -130,7 +130,7 @@ fn is_same(one: &Value, other: &Table) -> bool {
 fn drop_other_credentials(into: &mut Table, from: &Table) {
     const FORMS: [&str; 3] = ["password", "password_file", "ha1"];
     if FORMS.iter().any(|form| from.contains_key(*form)) {
-        into.retain(|name, _| !FORMS.contains(&&**name));
+        into.retain(|name, _| !FORMS.contains(&name));
     }
 }
 

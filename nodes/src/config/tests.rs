@@ -115,7 +115,11 @@ fn value_keys(value: &serde_json::Value, path: &str, found: &mut BTreeSet<String
             // The first entry of an array of tables documents all its keys.
             value_keys(&list[0], path, found);
         }
-        _ => {
+        serde_json::Value::Null
+        | serde_json::Value::Bool(_)
+        | serde_json::Value::Number(_)
+        | serde_json::Value::String(_)
+        | serde_json::Value::Array(_) => {
             assert!(
                 !value.is_null(),
                 "{path} is in Config but not in default.toml"

@@ -39,7 +39,7 @@ impl Tickets {
     }
 
     /// Takes a number; `None` if too many wait.
-    pub(super) fn open(self: &Arc<Self>) -> Option<Ticket> {
+    pub(crate) fn open(self: &Arc<Self>) -> Option<Ticket> {
         let (sender, receiver) = oneshot::channel();
         let mut table = self.table();
         if table.waiting.len() >= TICKETS_MAX {
@@ -67,7 +67,7 @@ impl Tickets {
 
 /// One who waits; leaves the table when dropped.
 #[derive(Debug)]
-pub(super) struct Ticket {
+pub(crate) struct Ticket {
     pub number: u64,
     receiver: oneshot::Receiver<Reply>,
     tickets: Arc<Tickets>,
@@ -75,7 +75,7 @@ pub(super) struct Ticket {
 
 impl Ticket {
     /// Waits; `None` if the node ends first.
-    pub(super) async fn wait(&mut self) -> Option<Reply> {
+    pub(crate) async fn wait(&mut self) -> Option<Reply> {
         (&mut self.receiver).await.ok()
     }
 }

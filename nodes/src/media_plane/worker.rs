@@ -237,17 +237,18 @@ impl Worker {
     }
 
     fn close(&mut self, leg: SideKey) {
-        if let Some(counters) = self.table.close(leg) {
-            self.send_event(leg, MediaEvent::Counted(counters));
-        }
-        let Some(slot) = self.legs.remove(&leg) else {
-            return;
-        };
-        if let Some(sockets) = self.sockets[slot].take() {
+        let counters = self.table.close(leg);
+        if let Some(slot) = self.legs.remove(&leg)
+            && let Some(sockets) = self.sockets[slot].take()
+        {
             self.free.push(slot);
             let port = sockets.local.port();
             drop(sockets);
             self.release(port);
+        }
+        // Told last: whoever hears it may take the port.
+        if let Some(counters) = counters {
+            self.send_event(leg, MediaEvent::Counted(counters));
         }
     }
 

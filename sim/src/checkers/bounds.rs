@@ -19,7 +19,10 @@ pub fn check(world: &Arc<World>, rows: &[ActorRow]) {
             Kind::Lane => LANE_INBOX_EVENTS_MAX,
         };
         if row.inbox > cap {
-            world.broken("I16", format!("{} has {} events waiting", row.id, row.inbox));
+            world.broken(
+                "I16",
+                format!("{} has {} events waiting", row.id, row.inbox),
+            );
         }
     }
 }
@@ -32,9 +35,15 @@ pub fn check_empty(world: &Arc<World>, rows: &[ActorRow], legs: &[SideKey]) {
         .map(|row| row.id.to_string())
         .collect();
     if !calls.is_empty() {
-        world.broken("I7", format!("everybody has hung up, and there is {}", calls.join(", ")));
+        world.broken(
+            "I7",
+            format!("everybody has hung up, and there is {}", calls.join(", ")),
+        );
     }
     if !legs.is_empty() {
-        world.broken("I14", format!("{} ports are open and no call needs them", legs.len()));
+        world.broken(
+            "I14",
+            format!("{} ports are open and no call needs them", legs.len()),
+        );
     }
 }

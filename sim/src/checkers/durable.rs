@@ -44,10 +44,16 @@ impl Durable {
     fn require(&self, id: &ActorId, text: &str, told: &str) {
         let handle = Handle::open(&self.disk);
         let loaded = cluster::load(handle.as_ref(), &self.ids, id);
-        let part = loaded.ok().flatten().and_then(|loaded| loaded.parts.get(id).cloned());
+        let part = loaded
+            .ok()
+            .flatten()
+            .and_then(|loaded| loaded.parts.get(id).cloned());
         let is_there = part.is_some_and(|part| contains(&part, text.as_bytes()));
         if !is_there {
-            self.world.broken("I4", format!("{told} was sent, but {id} on disk has no {text:?}"));
+            self.world.broken(
+                "I4",
+                format!("{told} was sent, but {id} on disk has no {text:?}"),
+            );
         }
     }
 
@@ -65,7 +71,7 @@ impl Durable {
 
     fn check_invite(&self, message: &Message) {
         let Ok(via) = message.via() else { return };
-        let branch = via.branch.unwrap_or_default();
+        let branch = via.branch().unwrap_or_default().to_owned();
         if let Some(token) = self.tokens.read(TokenUse::Branch, &branch) {
             self.require(&ActorId::Dialog(token.side), &branch, "INVITE");
         }
@@ -73,9 +79,15 @@ impl Durable {
 
     fn check_response(&self, status: u16, message: &Message) {
         let Ok(to) = message.to() else { return };
-        let Some(tag) = to.tag().map(str::to_owned) else { return };
+        let Some(tag) = to.tag().map(str::to_owned) else {
+            return;
+        };
         if let Some(token) = self.tokens.read(TokenUse::Tag, &tag) {
-            self.require(&ActorId::Dialog(token.side), &tag, &format!("{status} to INVITE"));
+            self.require(
+                &ActorId::Dialog(token.side),
+                &tag,
+                &format!("{status} to INVITE"),
+            );
         }
     }
 }
@@ -89,7 +101,9 @@ impl Observer for Durable {
         if from != self.node {
             return;
         }
-        let Ok(message) = Message::read(bytes.clone()) else { return };
+        let Ok(message) = Message::read(bytes.clone()) else {
+            return;
+        };
         let is = |method: rsip::Method| message.method() == MethodName::Known(method);
         match message.status() {
             Some(200) if is(rsip::Method::Register) => self.check_registered(&message),

@@ -28,20 +28,29 @@ fn check(
     key: &[u8],
     value: &Bytes,
 ) {
-    let one = One { key: key.to_vec(), value: value.clone() };
+    let one = One {
+        key: key.to_vec(),
+        value: value.clone(),
+    };
     let mut found = None;
     let scanned = cluster::scan(&one, &mut |header| {
         found = Some((header.id.clone(), header.version));
         ControlFlow::Continue(())
     });
     if scanned.is_err() || scanned.is_ok_and(|scanned| scanned.unread > 0) {
-        world.broken("I1", "a header that became durable cannot be read".to_owned());
+        world.broken(
+            "I1",
+            "a header that became durable cannot be read".to_owned(),
+        );
     }
     let Some((id, version)) = found else { return };
     let fence = cluster::hold(&one, ids, &id).map_or(version.epoch, |held| held.fence);
     if let Some((last_fence, last_version)) = known.get(&id) {
         if fence < *last_fence {
-            world.broken("I1", format!("the fence of {id} fell from {last_fence:?} to {fence:?}"));
+            world.broken(
+                "I1",
+                format!("the fence of {id} fell from {last_fence:?} to {fence:?}"),
+            );
         }
         if version <= *last_version {
             let how = format!("{id}: {version:?} was committed after {last_version:?}");

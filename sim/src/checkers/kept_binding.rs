@@ -22,10 +22,17 @@ pub fn check(world: &Arc<World>, disk: &Arc<SimStore>, ids: &IdHasher, phone: &P
         .and_then(|loaded| loaded.parts.get(&id).cloned());
     let contact = phone.contact();
     let is_there = part.is_some_and(|part| {
-        part.windows(contact.len()).any(|window| window == contact.as_bytes())
+        part.windows(contact.len())
+            .any(|window| window == contact.as_bytes())
     });
     if !is_there {
-        world.broken("I6", format!("{} was promised {contact} and it is not on disk", phone.user));
+        world.broken(
+            "I6",
+            format!(
+                "{} was promised {contact} and it is not on disk",
+                phone.user
+            ),
+        );
     }
     world.count("bindings found again");
 }

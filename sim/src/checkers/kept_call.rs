@@ -23,7 +23,9 @@ pub fn check_sound(world: &Arc<World>, phone: &Phone) {
         if !call.expects_sound() || now.since(call.since) < SETTLE {
             continue;
         }
-        let silence = call.heard.map_or(now.since(call.since), |heard| now.since(heard));
+        let silence = call
+            .heard
+            .map_or(now.since(call.since), |heard| now.since(heard));
         if silence > Duration::from_secs(1) {
             let how = format!("{}: no sound for {silence:?} in call {call_id}", phone.user);
             world.broken("I7", how);

@@ -22,7 +22,11 @@ impl Sequence {
     /// Makes the checker of the node at an address.
     #[must_use]
     pub fn new(world: &Arc<World>, node: SocketAddr) -> Sequence {
-        Sequence { world: Arc::clone(world), node, highest: BTreeMap::new() }
+        Sequence {
+            world: Arc::clone(world),
+            node,
+            highest: BTreeMap::new(),
+        }
     }
 }
 
@@ -31,21 +35,29 @@ impl Observer for Sequence {
         if from != self.node {
             return;
         }
-        let Ok(message) = Message::read(bytes.clone()) else { return };
+        let Ok(message) = Message::read(bytes.clone()) else {
+            return;
+        };
         if !message.is_request() {
             return;
         }
-        let (Ok(call_id), Ok(cseq), Ok(sender), Ok(via)) =
-            (message.call_id(), message.cseq(), message.from(), message.via())
-        else {
+        let (Ok(call_id), Ok(cseq), Ok(sender), Ok(via)) = (
+            message.call_id(),
+            message.cseq(),
+            message.from(),
+            message.via(),
+        ) else {
             return;
         };
         let method = cseq.method.to_string();
         if method == "ACK" || method == "CANCEL" {
             return;
         }
-        let key = (call_id.to_owned(), sender.tag().unwrap_or_default().to_owned());
-        let branch = via.branch.unwrap_or_default();
+        let key = (
+            call_id.to_owned(),
+            sender.tag().unwrap_or_default().to_owned(),
+        );
+        let branch = via.branch().unwrap_or_default().to_owned();
         match self.highest.get(&key) {
             Some((highest, known)) if cseq.number == *highest && *known != branch => {
                 let how = format!("CSeq {} of {} was used twice", cseq.number, key.0);

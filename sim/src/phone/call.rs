@@ -108,7 +108,10 @@ impl Call {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
         let again = self.again_at.map(|(at, _)| at);
-        [self.packet_at, self.step_at, again, self.forget_at].into_iter().flatten().min()
+        [self.packet_at, self.step_at, again, self.forget_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Tells whether the phone expects sound.
@@ -156,13 +159,20 @@ impl Phone {
     pub(super) fn act(&mut self, now: Time, out: &mut Vec<Out>) {
         let idle = self.habits.idle;
         self.act_at = now + Duration::from_secs(1) + self.up_to(idle);
-        let is_busy = self.calls.values().any(|call| !matches!(call.state, CallState::Over { .. }));
+        let is_busy = self
+            .calls
+            .values()
+            .any(|call| !matches!(call.state, CallState::Over { .. }));
         if is_busy || !self.habits.calls || self.registered_until.is_none_or(|until| until <= now) {
             return;
         }
         let is_extension = self.draw(self.habits.extensions);
         let called = if is_extension {
-            if self.rng.below(2) == 0 { "9196".to_owned() } else { "9197".to_owned() }
+            if self.rng.below(2) == 0 {
+                "9196".to_owned()
+            } else {
+                "9197".to_owned()
+            }
         } else {
             (1000 + self.rng.below(12)).to_string()
         };
@@ -180,13 +190,19 @@ impl Phone {
     }
 
     fn free_port(&mut self) -> u16 {
-        self.next_port = if self.next_port > 60_000 { 40_000 } else { self.next_port + 2 };
+        self.next_port = if self.next_port > 60_000 {
+            40_000
+        } else {
+            self.next_port + 2
+        };
         self.next_port
     }
 
     /// Sends the INVITE, or a re-INVITE, that the call's CSeq says.
     fn invite(&mut self, call_id: &str, now: Time, credentials: &str, out: &mut Vec<Out>) {
-        let Some(call) = self.calls.get(call_id).cloned() else { return };
+        let Some(call) = self.calls.get(call_id).cloned() else {
+            return;
+        };
         let direction = if call.held { "sendonly" } else { "sendrecv" };
         let body = if call.offers {
             sdp(self.address, call.port, call.version, direction)
@@ -196,36 +212,51 @@ impl Phone {
         let fields = self.fields();
         let more = format!("{}{credentials}", fields.contact());
         let bytes = fields.request(
-            "INVITE", &call.target, &call.local, &call.remote, call_id, call.cseq, &more, &body,
+            "INVITE",
+            &call.target,
+            &call.local,
+            &call.remote,
+            call_id,
+            call.cseq,
+            &more,
+            &body,
         );
         self.send_request(now, "INVITE", call_id, call.cseq, bytes, out);
     }
 
-    fn in_dialog(
-        &mut self,
-        call_id: &str,
-        method: &'static str,
-        now: Time,
-        out: &mut Vec<Out>,
-    ) {
-        let Some(call) = self.calls.get_mut(call_id) else { return };
+    fn in_dialog(&mut self, call_id: &str, method: &'static str, now: Time, out: &mut Vec<Out>) {
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
         call.cseq += 1;
         let call = call.clone();
         let bytes = self.fields().request(
-            method, &call.target, &call.local, &call.remote, call_id, call.cseq, "", "",
+            method,
+            &call.target,
+            &call.local,
+            &call.remote,
+            call_id,
+            call.cseq,
+            "",
+            "",
         );
         self.send_request(now, method, call_id, call.cseq, bytes, out);
     }
 
     /// Gives up a call that rings.
     fn cancel(&mut self, call_id: &str, now: Time, out: &mut Vec<Out>) {
-        let invite = self.sent.iter().find(|sent| sent.call_id == call_id && sent.method == "INVITE");
+        let invite = self
+            .sent
+            .iter()
+            .find(|sent| sent.call_id == call_id && sent.method == "INVITE");
         let Some(invite) = invite.and_then(|sent| Message::read(sent.bytes.clone()).ok()) else {
             return;
         };
         let Ok(cseq) = invite.cseq() else { return };
         let header = |name| invite.header(name).unwrap_or_default().to_owned();
-        let Some(call) = self.calls.get_mut(call_id) else { return };
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
         call.state = CallState::Ending;
         call.step_at = Some(now + Duration::from_secs(40));
         let text = format!(
@@ -242,7 +273,9 @@ impl Phone {
 
     /// A request was never answered.
     pub(super) fn gave_up(&mut self, method: &'static str, call_id: &str, now: Time) {
-        let Some(call) = self.calls.get_mut(call_id) else { return };
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
         if method == "INVITE" && call.state == CallState::Confirmed {
             // A re-INVITE that nobody answers: the phone hangs up.
             call.unsure(now);
@@ -252,10 +285,15 @@ impl Phone {
     }
 
     pub(super) fn call_on_time(&mut self, call_id: &str, now: Time, out: &mut Vec<Out>) {
-        let Some(call) = self.calls.get_mut(call_id) else { return };
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
         if call.forget_at.is_some_and(|at| at <= now) {
             if let Some(since) = call.missing_since {
-                let how = format!("{} ended call {call_id}: 481 at {since}, and no BYE", self.user);
+                let how = format!(
+                    "{} ended call {call_id}: 481 at {since}, and no BYE",
+                    self.user
+                );
                 self.complaints.push(Complaint { promise: "I7", how });
             }
             self.calls.remove(call_id);
@@ -285,14 +323,20 @@ impl Phone {
                 call.over(false, now);
             }
         }
-        if self.calls.get(call_id).is_some_and(|call| call.step_at.is_some_and(|at| at <= now)) {
+        if self
+            .calls
+            .get(call_id)
+            .is_some_and(|call| call.step_at.is_some_and(|at| at <= now))
+        {
             self.step(call_id, now, out);
         }
     }
 
     /// What a phone decides by itself in a call.
     fn step(&mut self, call_id: &str, now: Time, out: &mut Vec<Out>) {
-        let Some(call) = self.calls.get_mut(call_id) else { return };
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
         call.step_at = None;
         let (role, state, held) = (call.role, call.state.clone(), call.held);
         let unsure = call.is_unsure;
@@ -303,7 +347,9 @@ impl Phone {
                 let wants_hold = !held && !unsure && self.draw(self.habits.holds);
                 if held || wants_hold {
                     let next = now + self.up_to(Duration::from_secs(4));
-                    let Some(call) = self.calls.get_mut(call_id) else { return };
+                    let Some(call) = self.calls.get_mut(call_id) else {
+                        return;
+                    };
                     call.held = wants_hold;
                     call.offers = true;
                     call.version += 1;
@@ -333,8 +379,12 @@ impl Phone {
         let fields = self.fields();
         let contact = fields.contact();
         let address = self.address;
-        let Some(call) = self.calls.get_mut(call_id) else { return };
-        let Some(invite) = call.invite.clone() else { return };
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
+        let Some(invite) = call.invite.clone() else {
+            return;
+        };
         let tag = format!("a{}", call.port);
         let bytes = if refuses {
             call.over(true, now);
@@ -361,9 +411,13 @@ impl Phone {
         message: &Message,
         out: &mut Vec<Out>,
     ) {
-        let Some(call) = self.calls.get(call_id) else { return };
+        let Some(call) = self.calls.get(call_id) else {
+            return;
+        };
         if method == "BYE" && status >= 200 {
-            let Some(call) = self.calls.get_mut(call_id) else { return };
+            let Some(call) = self.calls.get_mut(call_id) else {
+                return;
+            };
             if status == 481 && call.state == CallState::Ending {
                 call.missing_since = Some(now);
             }
@@ -402,26 +456,43 @@ impl Phone {
         message: &Message,
         out: &mut Vec<Out>,
     ) {
-        let is_repeat =
-            self.calls.get(call_id).is_some_and(|call| call.ack.as_ref().is_some_and(|a| a.0 == cseq));
+        let is_repeat = self
+            .calls
+            .get(call_id)
+            .is_some_and(|call| call.ack.as_ref().is_some_and(|a| a.0 == cseq));
         if is_repeat {
             return self.repeat_ack(call_id, cseq, out);
         }
         let talk = self.habits.talk;
         let talk = self.up_to(talk);
-        let fields = self.fields();
+        let address = self.address;
         let contact = target_of(message);
-        let Some(call) = self.calls.get(call_id).cloned() else { return };
-        let remote = message.header(HeaderName::To).unwrap_or_default().to_owned();
+        let Some(call) = self.calls.get(call_id).cloned() else {
+            return;
+        };
+        let remote = message
+            .header(HeaderName::To)
+            .unwrap_or_default()
+            .to_owned();
         let target = contact.unwrap_or(call.target);
         let body = if call.offers {
             String::new()
         } else {
-            sdp(fields.address, call.port, call.version, "sendrecv")
+            sdp(address, call.port, call.version, "sendrecv")
         };
-        let ack =
-            fields.request("ACK", &target, &call.local, &remote, call_id, cseq, "", &body);
-        let Some(call) = self.calls.get_mut(call_id) else { return };
+        let ack = self.fields().request(
+            "ACK",
+            &target,
+            &call.local,
+            &remote,
+            call_id,
+            cseq,
+            "",
+            &body,
+        );
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
         call.remote = remote;
         call.target = target;
         call.media = media_of(message.body()).or(call.media);
@@ -465,10 +536,13 @@ impl Phone {
             Duration::from_secs(100)
         };
         let user = self.user.clone();
-        let Some(call) = self.calls.get_mut(call_id) else { return };
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
         out.push(Out::Sip(ack_refusal(call, call_id, cseq, message)));
         let challenge = (status == 407 || status == 401).then_some(message);
-        let answered = challenge.and_then(|asked| credentials(asked, &user, "INVITE", &call.target));
+        let answered =
+            challenge.and_then(|asked| credentials(asked, &user, "INVITE", &call.target));
         match (&call.state, answered) {
             (CallState::Ringing, Some(credentials)) if cseq < 4 => {
                 call.cseq += 1;
@@ -511,7 +585,9 @@ impl Phone {
             ("ACK", true) => {
                 let talk = self.habits.talk;
                 let talk = self.up_to(talk);
-                let Some(call) = self.calls.get_mut(call_id) else { return };
+                let Some(call) = self.calls.get_mut(call_id) else {
+                    return;
+                };
                 if call.state == CallState::Answered {
                     call.media = media_of(message.body()).or(call.media);
                     call.confirmed(now, talk);
@@ -520,18 +596,28 @@ impl Phone {
             }
             ("CANCEL", true) => {
                 out.push(Out::Sip(response(message, "200 OK", "x", "", "")));
-                let Some(call) = self.calls.get_mut(call_id) else { return };
+                let Some(call) = self.calls.get_mut(call_id) else {
+                    return;
+                };
                 if call.state == CallState::Ringing
                     && let Some(invite) = &call.invite
                 {
                     let tag = format!("a{}", call.port);
-                    out.push(Out::Sip(response(invite, "487 Request Terminated", &tag, "", "")));
+                    out.push(Out::Sip(response(
+                        invite,
+                        "487 Request Terminated",
+                        &tag,
+                        "",
+                        "",
+                    )));
                     call.over(true, now);
                 }
             }
             ("BYE", true) => {
                 out.push(Out::Sip(response(message, "200 OK", "x", "", "")));
-                let Some(call) = self.calls.get_mut(call_id) else { return };
+                let Some(call) = self.calls.get_mut(call_id) else {
+                    return;
+                };
                 call.missing_since = None;
                 call.over(true, now);
             }
@@ -550,8 +636,14 @@ impl Phone {
         let contact = self.fields().contact();
         let mut call = Call::new(Role::Callee, now, port);
         let tag = format!("a{port}");
-        call.local = format!("{};tag={tag}", message.header(HeaderName::To).unwrap_or_default());
-        call.remote = message.header(HeaderName::From).unwrap_or_default().to_owned();
+        call.local = format!(
+            "{};tag={tag}",
+            message.header(HeaderName::To).unwrap_or_default()
+        );
+        call.remote = message
+            .header(HeaderName::From)
+            .unwrap_or_default()
+            .to_owned();
         call.target = target_of(message).unwrap_or_default();
         call.media = media_of(message.body());
         call.cseq = 500;
@@ -567,7 +659,9 @@ impl Phone {
     fn invited_again(&mut self, call_id: &str, cseq: u32, message: &Message, out: &mut Vec<Out>) {
         let contact = self.fields().contact();
         let address = self.address;
-        let Some(call) = self.calls.get_mut(call_id) else { return };
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
         let first = call.invite.as_ref().and_then(|invite| invite.cseq().ok());
         if call.role == Role::Callee && first.is_some_and(|first| first.number == cseq) {
             out.extend(call.last.clone().map(Out::Sip));

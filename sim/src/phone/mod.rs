@@ -71,7 +71,6 @@ pub struct Phone {
     pub user: String,
     /// Its address.
     pub address: SocketAddr,
-    node: SocketAddr,
     transport: &'static str,
     rng: Entropy,
     habits: Habits,
@@ -97,7 +96,6 @@ impl Phone {
     pub fn new(
         user: &str,
         address: SocketAddr,
-        node: SocketAddr,
         transport: &'static str,
         mut rng: Entropy,
         habits: Habits,
@@ -108,7 +106,6 @@ impl Phone {
         Phone {
             user: user.to_owned(),
             address,
-            node,
             transport,
             habits,
             sent: Vec::new(),
@@ -146,7 +143,12 @@ impl Phone {
     /// Returns its contact as the node is to have it.
     #[must_use]
     pub fn contact(&self) -> String {
-        format!("sip:{}@{};transport={}", self.user, self.address, self.transport.to_lowercase())
+        format!(
+            "sip:{}@{};transport={}",
+            self.user,
+            self.address,
+            self.transport.to_lowercase()
+        )
     }
 
     /// A connection was lost: what was promised over it holds no more, and it registers anew.
@@ -161,7 +163,10 @@ impl Phone {
         let sent = self.sent.iter().map(|sent| sent.again.min(sent.end));
         let calls = self.calls.values().filter_map(Call::next_deadline);
         let own = [self.register_at, self.act_at];
-        sent.chain(calls).chain(own).min().unwrap_or(self.register_at)
+        sent.chain(calls)
+            .chain(own)
+            .min()
+            .unwrap_or(self.register_at)
     }
 
     fn fields(&mut self) -> Fields<'_> {
@@ -170,7 +175,12 @@ impl Phone {
             user: &self.user,
             address: self.address,
             transport: self.transport,
-            branch: format!("z9hG4bK{}x{}x{}", self.user, self.address.port(), self.counter),
+            branch: format!(
+                "z9hG4bK{}x{}x{}",
+                self.user,
+                self.address.port(),
+                self.counter
+            ),
         }
     }
 
@@ -240,8 +250,8 @@ impl Phone {
     fn register(&mut self, now: Time, challenge: Option<&Message>, out: &mut Vec<Out>) {
         self.register_cseq += 1;
         self.register_at = now + Duration::from_secs(40);
-        let authorization =
-            challenge.and_then(|challenge| credentials(challenge, &self.user, "REGISTER", "sip:weft.test"));
+        let authorization = challenge
+            .and_then(|challenge| credentials(challenge, &self.user, "REGISTER", "sip:weft.test"));
         let (contact, call_id, cseq) =
             (self.contact(), self.register_id.clone(), self.register_cseq);
         let aor = format!("<sip:{}@weft.test>", self.user);
@@ -266,8 +276,15 @@ impl Phone {
     /// Takes a SIP message of the node.
     pub fn on_sip(&mut self, now: Time, bytes: Bytes, out: &mut Vec<Out>) {
         let Ok(message) = Message::read(bytes.clone()) else {
-            let how = format!("{} got no SIP: {:?}", self.user, String::from_utf8_lossy(&bytes));
-            self.complaints.push(Complaint { promise: "SIP", how });
+            let how = format!(
+                "{} got no SIP: {:?}",
+                self.user,
+                String::from_utf8_lossy(&bytes)
+            );
+            self.complaints.push(Complaint {
+                promise: "SIP",
+                how,
+            });
             return;
         };
         match message.status() {
@@ -277,12 +294,13 @@ impl Phone {
     }
 
     fn on_response(&mut self, now: Time, status: u16, message: &Message, out: &mut Vec<Out>) {
-        let (Ok(call_id), Ok(cseq)) = (message.call_id(), message.cseq()) else { return };
+        let (Ok(call_id), Ok(cseq)) = (message.call_id(), message.cseq()) else {
+            return;
+        };
         let (call_id, number, method) = (call_id.to_owned(), cseq.number, cseq.method.to_string());
-        let matched = self
-            .sent
-            .iter()
-            .position(|sent| sent.call_id == call_id && sent.cseq == number && sent.method == method);
+        let matched = self.sent.iter().position(|sent| {
+            sent.call_id == call_id && sent.cseq == number && sent.method == method
+        });
         if let Some(at) = matched {
             if status >= 200 {
                 self.sent.remove(at);
@@ -344,7 +362,9 @@ impl Phone {
     }
 
     fn on_request(&mut self, now: Time, message: &Message, out: &mut Vec<Out>) {
-        let (Ok(call_id), Ok(cseq)) = (message.call_id(), message.cseq()) else { return };
+        let (Ok(call_id), Ok(cseq)) = (message.call_id(), message.cseq()) else {
+            return;
+        };
         let call_id = call_id.to_owned();
         let method = match message.method() {
             MethodName::Known(method) => method.to_string(),
@@ -358,7 +378,11 @@ impl Phone {
 
     /// I8: a CSeq toward us rises; the same number is the same transaction.
     fn check_cseq(&mut self, call_id: &str, number: u32, message: &Message) {
-        let branch = message.via().ok().and_then(|via| via.branch).unwrap_or_default();
+        let branch = message
+            .via()
+            .ok()
+            .and_then(|via| via.branch().map(str::to_owned))
+            .unwrap_or_default();
         match self.highest.get(call_id) {
             Some((highest, known)) if *highest == number && *known != branch => {
                 let how = format!("CSeq {number} of {call_id} is used in two transactions");

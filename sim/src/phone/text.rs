@@ -42,7 +42,10 @@ impl Fields<'_> {
     /// Returns the Contact header of this phone.
     pub fn contact(&self) -> String {
         let transport = self.transport.to_lowercase();
-        format!("Contact: <sip:{}@{};transport={transport}>\r\n", self.user, self.address)
+        format!(
+            "Contact: <sip:{}@{};transport={transport}>\r\n",
+            self.user, self.address
+        )
     }
 }
 
@@ -63,10 +66,18 @@ pub fn response(request: &Message, status: &str, tag: &str, more: &str, body: &s
         }
     }
     for name in [HeaderName::From, HeaderName::CallId, HeaderName::CSeq] {
-        let _ = write!(text, "{name}: {}\r\n", request.header(name).unwrap_or_default());
+        let _ = write!(
+            text,
+            "{name}: {}\r\n",
+            request.header(name).unwrap_or_default()
+        );
     }
     let to = request.header(HeaderName::To).unwrap_or_default();
-    let tag = if to.contains(";tag=") { String::new() } else { format!(";tag={tag}") };
+    let tag = if to.contains(";tag=") {
+        String::new()
+    } else {
+        format!(";tag={tag}")
+    };
     let _ = write!(text, "To: {to}{tag}\r\n{more}");
     finish(text, body)
 }
@@ -84,17 +95,25 @@ pub fn sdp(address: SocketAddr, port: u16, version: u32, direction: &str) -> Str
 /// Reads where SDP wants RTP.
 pub fn media_of(body: &[u8]) -> Option<SocketAddr> {
     let text = std::str::from_utf8(body).ok()?;
-    let ip = text.lines().find_map(|line| line.strip_prefix("c=IN IP4 "))?;
-    let port = text.lines().find_map(|line| line.strip_prefix("m=audio "))?;
+    let ip = text
+        .lines()
+        .find_map(|line| line.strip_prefix("c=IN IP4 "))?;
+    let port = text
+        .lines()
+        .find_map(|line| line.strip_prefix("m=audio "))?;
     let port = port.split(' ').next()?.parse().ok()?;
     Some(SocketAddr::new(ip.trim().parse().ok()?, port))
 }
 
 /// Returns the seconds that a 200 to REGISTER grants a contact.
 pub fn granted(message: &Message, contact: &str) -> Option<u32> {
-    let Ok(Contacts::List(list)) = message.contacts() else { return None };
+    let Ok(Contacts::List(list)) = message.contacts() else {
+        return None;
+    };
     let wanted: sip::Uri = contact.parse().ok()?;
-    let mine = list.into_iter().find(|found| found.name_addr.uri.equivalent(&wanted))?;
+    let mine = list
+        .into_iter()
+        .find(|found| found.name_addr.uri.equivalent(&wanted))?;
     mine.expires
 }
 
@@ -106,7 +125,9 @@ pub fn credentials(challenge: &Message, user: &str, method: &str, uri: &str) -> 
     } else {
         (HeaderName::WwwAuthenticate, "Authorization")
     };
-    let value = challenge.headers(asked).find(|value| value.contains("algorithm=MD5"))?;
+    let value = challenge
+        .headers(asked)
+        .find(|value| value.contains("algorithm=MD5"))?;
     let part = |key: &str| {
         let rest = value.split(&format!("{key}=\"")).nth(1)?;
         rest.split('"').next().map(str::to_owned)
@@ -123,8 +144,10 @@ pub fn credentials(challenge: &Message, user: &str, method: &str, uri: &str) -> 
 }
 
 fn md5(text: &str) -> String {
-    Md5::digest(text.as_bytes()).iter().fold(String::new(), |mut hex, octet| {
-        let _ = write!(hex, "{octet:02x}");
-        hex
-    })
+    Md5::digest(text.as_bytes())
+        .iter()
+        .fold(String::new(), |mut hex, octet| {
+            let _ = write!(hex, "{octet:02x}");
+            hex
+        })
 }

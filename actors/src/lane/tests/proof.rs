@@ -166,7 +166,7 @@ fn wanted(method: &str, kind: Credentials, place: &str) -> (Vec<u16>, Vec<&'stat
 }
 
 #[test]
-fn challenges_offer_sha_256_before_md5_with_qop_auth() {
+fn challenges_offer_md5_before_sha_256_with_qop_auth() {
     let actions = receive(&mut stage(), peer(), draft("REGISTER").text());
     let text = &sent(&actions)[0].1;
     let lines: Vec<&str> = text
@@ -175,7 +175,7 @@ fn challenges_offer_sha_256_before_md5_with_qop_auth() {
         .collect();
     assert_eq!(lines.len(), 2, "{text}");
     assert!(
-        lines[0].contains("algorithm=SHA-256") && lines[1].contains("algorithm=MD5"),
+        lines[0].contains("algorithm=MD5") && lines[1].contains("algorithm=SHA-256"),
         "{text}"
     );
     for line in lines {
@@ -464,15 +464,15 @@ fn nobody_speaks_as_another() {
 }
 
 #[test]
-fn credentials_for_another_request_uri_prove_nothing() {
+fn a_digest_for_the_address_of_the_server_is_taken() {
     let mut stage = stage();
     let challenge = challenge_of(&receive(&mut stage, peer(), draft("MESSAGE").text()));
     let mut request = answered(&draft("INVITE"), &challenge, "1000", "weft-1000", 1);
-    request.uri = "sip:00900@example.org".to_owned();
+    request.uri = "sip:1001@example.org;user=phone".to_owned();
     let actions = receive(&mut stage, peer(), request.text());
     assert_eq!(
         (statuses(&actions), reached(&actions).len()),
-        (vec![400], 0)
+        (vec![100], 1)
     );
 }
 

@@ -1,0 +1,167 @@
+//! One event: into the core, and its actions out, through the gate.
+//!
+//! In: an event. Out: actions in the order given, a line in the trace ring, or a caught unwind for
+//! `recover.rs`. What an action does is the performer's affair.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use bytes::Bytes;
+use contract::action::Store;
+use contract::core::{Ctx, Event, Roster};
+use contract::{Action, Now, UtcMillis};
+
+use crate::fabric::Origin;
+use crate::gate::Ticket;
+use crate::ring::Noted;
+use crate::shell::State;
+
+/// Deadlines fired in a row: a core that sets them into the past must not hold its thread.
+const DEADLINES_PER_TURN: usize = 64;
+
+impl<R: Roster> State<R> {
+    /// Gives one event to the core and performs what it wants.
+    pub(crate) fn take(&mut self, event: Event<R::Message, ()>) {
+        let now = self.fabric.now();
+        self.note(now, &event);
+        let Some(core) = &mut self.core else { return };
+        let kept = event.clone();
+        let mut actions = Vec::new();
+        let site = self.fabric.site();
+        let health = self.fabric.health();
+        let (id, entropy) = (&self.entry.id, &mut self.entropy);
+        let handled = catch_unwind(AssertUnwindSafe(|| {
+            let mut ctx = Ctx::new(now, id, health, site.as_ref(), entropy, &mut actions);
+            core.handle(event, &mut ctx);
+        }));
+        match handled {
+            Ok(()) => {
+                self.is_retry = false;
+                self.perform_all(actions, kept, now);
+            }
+            Err(panic) => self.on_panic(kept, panic.as_ref()),
+        }
+    }
+
+    fn note(&self, now: Now, event: &Event<R::Message, ()>) {
+        let noted = match event {
+            Event::Message { from, message } => Noted::Message(from.clone(), message.clone()),
+            Event::Undelivered { to, message, why } => {
+                let text = format!("not delivered ({why:?}): {}", R::describe(message).0);
+                return self.note_line(now, true, Noted::Other("fabric", format!("{to}: {text}")));
+            }
+            Event::Timer(()) => Noted::Other("clock", "deadline".to_owned()),
+            Event::Datagram { .. } | Event::Bytes(_) => return,
+            Event::Opened { flow } => Noted::Other("socket", format!("opened {flow}")),
+            Event::Closed { why } => Noted::Other("socket", format!("closed: {why}")),
+            Event::Media(media) => Noted::Other("media", format!("{media:?}")),
+            Event::Answer { .. } => Noted::Other("node", "answer".to_owned()),
+            Event::ChildLost { id } => Noted::Other("supervisor", format!("lost {id}")),
+            Event::Restored(why) => Noted::Other("fabric", format!("restored: {why:?}")),
+        };
+        self.note_line(now, true, noted);
+    }
+
+    fn note_line(&self, now: Now, inward: bool, noted: Noted<R::Message>) {
+        self.entry
+            .ring
+            .lock()
+            .expect("no holder of a ring panics")
+            .note(now, inward, noted);
+    }
+
+    /// Performs the actions of one event in the order given; what must wait, waits.
+    fn perform_all(
+        &mut self,
+        actions: Vec<Action<R::Message>>,
+        cause: Event<R::Message, ()>,
+        now: Now,
+    ) {
+        let stores = actions
+            .iter()
+            .any(|action| matches!(action, Action::Store(_)));
+        let core = self.core.as_ref().filter(|_| stores);
+        let part = core.map(|core| Bytes::from(core.snapshot(now)));
+        let deadline = core
+            .and_then(R::next_deadline)
+            .map(|at| now.utc.after(at.since(now.mono)));
+        if part.is_some() {
+            self.has_ended_record = false;
+            self.stored_at = Some(now);
+            self.first = None;
+        }
+        let mut cause = Some(cause);
+        for action in actions {
+            if let Action::Tell { to, message, .. }
+            | Action::Spawn {
+                id: to,
+                first: message,
+            } = &action
+            {
+                self.note_line(now, false, Noted::Message(to.clone(), message.clone()));
+            }
+            if let Action::Store(store) = &action {
+                self.has_ended_record |= matches!(store, Store::End { .. });
+                let gates = matches!(
+                    store,
+                    Store::Put { gate: true } | Store::End { gate: true, .. }
+                );
+                let ticket = gates.then(|| self.gate.shut());
+                if let (Some(ticket), Some(cause)) = (ticket, cause.take()) {
+                    self.causes.push_back((ticket, cause));
+                }
+                self.perform(action, part.as_ref().map(|part| (part, deadline)), ticket);
+            } else if let Some(action) = self.gate.pass(action) {
+                self.perform(action, None, None);
+            }
+        }
+    }
+
+    fn perform(
+        &self,
+        action: Action<R::Message>,
+        part: Option<(&Bytes, Option<UtcMillis>)>,
+        ticket: Option<Ticket>,
+    ) {
+        if self.fabric.is_revoked() {
+            return;
+        }
+        let origin = Origin {
+            id: &self.entry.id,
+            part: part.map(|(part, _)| part),
+            deadline: part.and_then(|(_, deadline)| deadline),
+            ticket,
+        };
+        self.fabric
+            .inner
+            .parts
+            .performer
+            .perform(&self.fabric, &origin, action);
+    }
+
+    fn fire(&mut self) {
+        let first = self.core.as_ref().and_then(R::next_deadline);
+        for _ in 0..DEADLINES_PER_TURN {
+            let now = self.fabric.now().mono;
+            let due = self
+                .core
+                .as_ref()
+                .and_then(R::next_deadline)
+                .is_some_and(|at| at <= now);
+            if !due || self.suspended.is_some() || self.gate.is_full() {
+                return;
+            }
+            self.take(Event::Timer(()));
+        }
+        let last = self.core.as_ref().and_then(R::next_deadline);
+        if self.suspended.is_none() && last == first && !self.has_many_timers() {
+            tracing::error!("a core leaves a deadline set that has fired");
+            return self.give_up();
+        }
+        self.entry.schedule();
+    }
+
+    /// Lanes hold the timers of many transactions: any number may be due at one time.
+    fn has_many_timers(&self) -> bool {
+        self.entry.id.kind() == contract::Kind::Lane
+    }
+}

@@ -1,0 +1,180 @@
+//! One life of the simulated node: the node as it ships, on the simulator's `Env`.
+//!
+//! In: the world, a disk, the cluster's keys. Out: a running node. Its roster is the real one
+//! behind `sabotage.rs`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actors::Site;
+use actors::site::{Account, Auth, Credential, Domain, Limits, Listener, Route, Step};
+use contract::Env;
+use contract::{ActorRow, FabricKeys, NodeId, NodeInst, Secret, SideKey};
+use regex::Regex;
+use weft::doors::Tickets;
+use weft::node::{Node, NodeParts};
+
+use crate::env::SimEnv;
+use crate::run::NODE;
+use crate::sabotage::Saboteur;
+use crate::store::SimStore;
+use crate::world::World;
+
+/// The node's number.
+const ID: NodeId = NodeId(1);
+/// Lanes: more than one, so that what lanes tell each other is exercised.
+const LANES: u16 = 3;
+
+/// A running node.
+pub struct SimNode {
+    env: Arc<SimEnv>,
+    node: Arc<Node<Saboteur>>,
+}
+
+impl std::fmt::Debug for SimNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SimNode")
+    }
+}
+
+impl SimNode {
+    /// Starts the node on a disk.
+    ///
+    /// # Panics
+    /// If it does not start: nothing in a simulated world forbids it.
+    pub async fn start(world: &Arc<World>, disk: &Arc<SimStore>, keys: &FabricKeys) -> SimNode {
+        let env = SimEnv::begin(world, ID, disk);
+        let me = NodeInst {
+            node: ID,
+            boot: env.store().boot(),
+        };
+        let parts = NodeParts {
+            env: Arc::clone(&env) as Arc<dyn Env>,
+            site: site(keys),
+            acl: Vec::new(),
+            me,
+            version: "sim".to_owned(),
+            tickets: Arc::new(Tickets::default()),
+        };
+        let node = Node::start(parts).await.expect("a simulated node starts");
+        SimNode { env, node }
+    }
+
+    /// Ends the node as `kill -9` does.
+    pub fn crash(self) {
+        self.env.crash();
+        self.node.kill();
+    }
+
+    /// Returns a row for each actor.
+    #[must_use]
+    pub fn rows(&self) -> Vec<ActorRow> {
+        self.node.fabric().rows(None)
+    }
+
+    /// Returns the media legs with open ports.
+    #[must_use]
+    pub fn open_legs(&self) -> Vec<SideKey> {
+        self.env.media_model().open_legs()
+    }
+
+    /// Requires that the listing of live actors is ractor's own supervision tree.
+    pub fn check_tree(&self, world: &Arc<World>) {
+        let listed: BTreeMap<_, _> = self
+            .rows()
+            .into_iter()
+            .filter(|row| row.live)
+            .map(|row| (row.id.to_string(), row.parent))
+            .collect();
+        let tree: BTreeMap<_, _> = self
+            .node
+            .fabric()
+            .tree()
+            .into_iter()
+            .filter(|(child, _)| !child.ends_with(" supervisor"))
+            .collect();
+        if listed != tree {
+            world.broken("tree", format!("listed {listed:?}, ractor has {tree:?}"));
+        }
+    }
+}
+
+fn site(keys: &FabricKeys) -> Site {
+    let local: SocketAddr = NODE.parse().expect("an address");
+    let listener = |transport| Listener {
+        profile: "internal".into(),
+        transport,
+        local,
+        advertise: local,
+        rtp_local: local.ip(),
+        rtp_advertise: local.ip(),
+        auth: Auth::Digest,
+        nat: false,
+    };
+    let hex = keys
+        .nonces()
+        .iter()
+        .fold(String::new(), |hex, octet| format!("{hex}{octet:02x}"));
+    Site {
+        node: ID,
+        name: "sim".to_owned(),
+        product: "Weft".to_owned(),
+        ids: keys.ids(),
+        tokens: keys.tokens(),
+        nonce_key: Secret::new(hex),
+        lanes: LANES,
+        listeners: vec![
+            listener(rsip::Transport::Udp),
+            listener(rsip::Transport::Tcp),
+        ],
+        domains: vec![domain()],
+        limits: Limits {
+            calls_max: 1_000,
+            ring_timeout: Duration::from_secs(30),
+            call_max: Duration::from_secs(3_600),
+            rtp_timeout: Duration::from_secs(60),
+            rtp_hold_timeout: Duration::from_secs(300),
+            expires_min: Duration::from_secs(30),
+            expires_default: Duration::from_secs(60),
+            expires_max: Duration::from_secs(600),
+            codecs: vec!["pcmu".to_owned(), "pcma".to_owned()],
+        },
+    }
+}
+
+fn domain() -> Domain {
+    let account = |number: u32| {
+        let account = Account {
+            display: None,
+            credential: Credential::Password(Secret::new(format!("weft-{number}"))),
+            max_contacts: 5,
+        };
+        (number.to_string(), account)
+    };
+    let route = |name: &str, pattern: &str, steps| Route {
+        name: name.to_owned(),
+        profile: None,
+        destination: Regex::new(pattern).expect("a pattern"),
+        steps,
+        bypass: false,
+    };
+    let tone = Step::Tone {
+        hertz: 1_004,
+        level_dbm0: -16,
+    };
+    let bridge = Step::Bridge {
+        target: "user/$1".to_owned(),
+    };
+    Domain {
+        name: "weft.test".to_owned(),
+        users: (1000..1020).map(account).collect(),
+        routes: vec![
+            route("echo", "^9196$", vec![Step::Answer, Step::Echo]),
+            route("tone", "^9197$", vec![Step::Answer, tone]),
+            route("users", r"^(10[01]\d)$", vec![bridge]),
+        ],
+        calls_max: 0,
+    }
+}
