@@ -176,6 +176,7 @@ fn listener(auth: Auth, transport: rsip::Transport) -> Listener {
         rtp_local: address.ip(),
         rtp_advertise: address.ip(),
         auth,
+        digest: vec![sip::digest::Algorithm::Md5, sip::digest::Algorithm::Sha256],
         nat: false,
     }
 }

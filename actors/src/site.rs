@@ -9,6 +9,7 @@ use std::time::Duration;
 use contract::{IdHasher, ListenerId, NodeId, Secret, TokenMaker};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
+use sip::digest::Algorithm;
 use sip::{Aor, Host, Uri};
 
 /// The configuration as cores see it.
@@ -98,6 +99,8 @@ pub struct Listener {
     pub rtp_advertise: IpAddr,
     /// How requests prove who they are from.
     pub auth: Auth,
+    /// Algorithms that challenges offer, in order.
+    pub digest: Vec<Algorithm>,
     /// Peers may be behind a NAT: RTP may be latched to any source in its first seconds.
     pub nat: bool,
 }

@@ -144,7 +144,7 @@ where
             version,
             tickets,
         } = parts;
-        let sockets = Arc::new(Sockets::<R>::new(me.node, acl));
+        let sockets = Arc::new(Sockets::<R>::new(me, acl));
         let listeners = bind(env.as_ref(), &mut site, &sockets)?;
         let names = names(&site);
         let lanes = site.lanes;

@@ -10,10 +10,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use actors::{Message, Site, lane};
 use bytes::Bytes;
 use contract::env::{Env, MediaSink, NetSink, Work};
-use contract::{ActorId, Event, FlowRef, ListenerId, MediaEvent, NodeId, Roster, SideKey};
+use contract::{ActorId, Event, FlowRef, ListenerId, MediaEvent};
+use contract::{NodeId, NodeInst, Roster, SideKey};
 use runtime::{Delivery, Fabric};
 
 use crate::config::Network;
+
+/// Connections that one life of the node can number.
+const NUMBERS_PER_LIFE: u64 = 1_000_000_000;
 
 /// What there is between opening and shutting.
 struct Live<R: Roster> {
@@ -44,11 +48,13 @@ impl<R> Sockets<R>
 where
     R: Roster<Message = Message, Site = Site>,
 {
-    pub(crate) fn new(node: NodeId, acl: Vec<Vec<Network>>) -> Self {
+    pub(crate) fn new(me: NodeInst, acl: Vec<Vec<Network>>) -> Self {
+        // A stored `FlowRef` must never mean a connection of a later life.
+        let first = me.boot.0.saturating_mul(NUMBERS_PER_LIFE) + 1;
         Sockets {
-            node,
+            node: me.node,
             acl,
-            numbers: AtomicU64::new(1),
+            numbers: AtomicU64::new(first),
             live: RwLock::new(None),
         }
     }
@@ -81,8 +87,9 @@ where
     }
 }
 
-/// Delivers the end of a connection even if the flow's inbox is full at the moment.
-fn deliver_closed<R>(live: &Live<R>, actor: ActorId, why: String)
+/// Delivers the end of a connection even if the flow's inbox is full at the moment. A flow that
+/// was given up tells nobody: its lanes learn it here, so that nothing waits on a dead connection.
+fn deliver_closed<R>(live: &Live<R>, flow: FlowRef, actor: ActorId, why: String)
 where
     R: Roster<Message = Message, Site = Site>,
 {
@@ -90,7 +97,15 @@ where
         .fabric
         .deliver(&actor, Event::Closed { why: why.clone() })
     {
-        Delivery::Accepted | Delivery::Absent => {}
+        Delivery::Accepted => {}
+        Delivery::Absent => {
+            for number in 0..live.fabric.site().lanes {
+                let (from, gone) = (actor.clone(), lane::Message::FlowGone { flow });
+                let message = Message::Lane(gone);
+                let lane = ActorId::Lane(live.fabric.me().node, number);
+                live.fabric.deliver(&lane, Event::Message { from, message });
+            }
+        }
         Delivery::Busy => {
             let fabric = live.fabric.clone();
             let work: Work = Box::pin(async move {
@@ -184,7 +199,7 @@ where
 
     fn closed(&self, flow: &FlowRef, why: String) {
         if let (Some(live), Some(actor)) = (self.live(), flow.actor()) {
-            deliver_closed(&live, actor, why);
+            deliver_closed(&live, *flow, actor, why);
         }
     }
 }

@@ -106,8 +106,20 @@ impl Endpoint for Socket {
     fn datagram(&self, world: &Arc<World>, from: SocketAddr, _to: SocketAddr, bytes: Bytes) {
         if self.alive.load(Ordering::Relaxed) {
             world.trace("received", &bytes);
+            note_bye(world, &bytes);
             self.sink.datagram(self.listener, from, bytes);
         }
+    }
+}
+
+fn note_bye(world: &World, bytes: &Bytes) {
+    if !bytes.starts_with(b"BYE ") {
+        return;
+    }
+    let message = sip::Message::read(bytes.clone());
+    if let Some(call_id) = message.as_ref().ok().and_then(|bye| bye.call_id().ok()) {
+        let mut state = world.state();
+        *state.byes.entry(call_id.to_owned()).or_default() += 1;
     }
 }
 

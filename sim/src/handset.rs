@@ -104,7 +104,11 @@ impl Handset {
         });
         match wire {
             Some(wire) => wire.to_node(world, bytes),
-            None => world.count("connections refused"),
+            None => {
+                world.count("connections refused");
+                let now = world.now().mono;
+                self.with(|phone| phone.lost_connection(now));
+            }
         }
     }
 

@@ -186,7 +186,7 @@ fn report(arguments: &Arguments, plans: &[Plan], outcomes: &[Outcome]) {
     for outcome in outcomes {
         simulated += outcome.length.as_secs_f64();
         for (what, count) in &outcome.counts {
-            *counts.entry(what).or_default() += count;
+            *counts.entry(what.as_str()).or_default() += count;
         }
     }
     if let ([plan], [outcome]) = (plans, outcomes) {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::Site;
+use actors::console::{Page, Request};
 use actors::site::{Account, Auth, Credential, Domain, Limits, Listener, Route, Step};
 use contract::Env;
 use contract::{ActorRow, FabricKeys, NodeId, NodeInst, Secret, SideKey};
 use regex::Regex;
-use weft::doors::Tickets;
+use weft::doors::{ConsoleDoor, Tickets};
 use weft::node::{Node, NodeParts};
 
 use crate::env::SimEnv;
@@ -74,6 +75,24 @@ impl SimNode {
         self.node.fabric().rows(None)
     }
 
+    /// Asks the console something, a different thing for each number; tells whether it listens.
+    pub fn ask_console(&self, number: u64) -> bool {
+        let page = Page {
+            offset: 0,
+            limit: 50,
+        };
+        let contains = None;
+        let request = match number % 4 {
+            0 => Request::Nodes,
+            1 => Request::Calls { contains, page },
+            2 => Request::Registrations { contains, page },
+            _ => Request::User {
+                dn: format!("10{:02}", number % 12),
+            },
+        };
+        self.node.ask(number, request)
+    }
+
     /// Returns the media legs with open ports.
     #[must_use]
     pub fn open_legs(&self) -> Vec<SideKey> {
@@ -111,6 +130,7 @@ fn site(keys: &FabricKeys) -> Site {
         rtp_local: local.ip(),
         rtp_advertise: local.ip(),
         auth: Auth::Digest,
+        digest: vec![sip::digest::Algorithm::Md5],
         nat: false,
     };
     let hex = keys

@@ -128,13 +128,14 @@ pub struct Plan {
 }
 
 /// Kinds whose cores are made to panic.
-const PANICKING: [Kind; 6] = [
+const PANICKING: [Kind; 7] = [
     Kind::Registration,
     Kind::Call,
     Kind::Dialog,
     Kind::MediaLeg,
     Kind::Lane,
     Kind::Flow,
+    Kind::Console,
 ];
 
 impl Plan {

@@ -40,7 +40,7 @@ pub struct Outcome {
     /// Number of happenings.
     pub steps: u64,
     /// What was exercised, by name.
-    pub counts: BTreeMap<&'static str, u64>,
+    pub counts: BTreeMap<String, u64>,
     /// The first broken promise.
     pub broken: Option<Broken>,
     /// Length of the run on its own clock.
@@ -54,6 +54,8 @@ pub struct Outcome {
 #[must_use]
 pub fn run(plan: &Plan, trace: Option<File>) -> Outcome {
     sabotage::clear();
+    // What a former run of this thread left.
+    let _ = sabotage::fired();
     let world = World::new(plan.seed, Trace::new(trace));
     let _guard = log::watch(&world);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -139,6 +141,10 @@ impl Run {
         let end = self.world.now().mono + QUIET;
         self.until(end).await;
         self.check_empty();
+        for (kind, count) in sabotage::fired() {
+            let what = format!("panics of a {}", kind.word());
+            self.world.state().counts.insert(what, count);
+        }
         if let Some(node) = self.node.take() {
             node.crash();
         }
@@ -191,6 +197,7 @@ impl Run {
             }),
             Change::Look => {
                 self.check_bounds();
+                self.ask_console(now);
                 self.plan_change(now + Duration::from_secs(1), Change::Look);
             }
         }
@@ -274,6 +281,17 @@ impl Run {
         }
     }
 
+    /// An operator looks once a second, each time at something else.
+    fn ask_console(&self, now: Time) {
+        let Some(node) = &self.node else { return };
+        let heard = node.ask_console(now.as_micros() / 1_000_000);
+        self.world.count(if heard {
+            "questions to the console"
+        } else {
+            "questions refused"
+        });
+    }
+
     fn check_bounds(&self) {
         if let Some(node) = &self.node {
             bounds::check(&self.world, &node.rows());
@@ -312,7 +330,7 @@ impl Run {
             .world
             .state()
             .counts
-            .entry("calls answered")
+            .entry("calls answered".to_owned())
             .or_default() += talked;
     }
 }

@@ -4,6 +4,7 @@
 //! where a fault of ours would be. A run is one thread, so its orders are the thread's.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use actors::{AnyCore, Message, Site};
@@ -21,6 +22,7 @@ struct Order {
 }
 
 thread_local! {
+    static FIRED: RefCell<BTreeMap<Kind, u64>> = const { RefCell::new(BTreeMap::new()) };
     static ORDERS: RefCell<Vec<Order>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -32,6 +34,12 @@ pub fn order(kind: Kind, after: u32, times: u32) {
 /// Takes all orders back.
 pub fn clear() {
     ORDERS.with_borrow_mut(Vec::clear);
+}
+
+/// Takes how many panics there were since the last time, by kind.
+#[must_use]
+pub fn fired() -> BTreeMap<Kind, u64> {
+    FIRED.take()
 }
 
 /// Tells whether a core of this kind panics now.
@@ -46,6 +54,7 @@ fn is_due(kind: Kind) -> bool {
             return false;
         }
         order.times -= 1;
+        FIRED.with_borrow_mut(|fired| *fired.entry(kind).or_default() += 1);
         if order.times == 0 {
             orders.remove(at);
         }

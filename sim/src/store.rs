@@ -14,6 +14,9 @@ use contract::{Batch, Boot, Space, StoreFault};
 
 use crate::world::World;
 
+/// Values that checkers can still see when they are no longer on disk.
+const RECENT_MAX: usize = 256;
+
 /// Sees each value that becomes durable.
 pub type OnDurable = Box<dyn FnMut(&[u8], &Bytes) + Send>;
 
@@ -30,6 +33,8 @@ pub struct DiskMood {
 
 struct Disk {
     durable: BTreeMap<Vec<u8>, Bytes>,
+    /// The last values that became durable, for checkers. Bound: `RECENT_MAX`.
+    recent: VecDeque<Bytes>,
     waiting: VecDeque<(Batch, Done)>,
     flushing: usize,
     mood: DiskMood,
@@ -58,6 +63,7 @@ impl SimStore {
     pub fn new(world: &Arc<World>) -> Arc<SimStore> {
         let disk = Disk {
             durable: BTreeMap::new(),
+            recent: VecDeque::new(),
             waiting: VecDeque::new(),
             flushing: 0,
             mood: DiskMood {
@@ -138,6 +144,14 @@ impl SimStore {
         self.disk().durable.get(key).cloned()
     }
 
+    /// Tells whether a value that became durable a moment ago, or is, has something.
+    #[must_use]
+    pub fn has_been_durable(&self, has: impl Fn(&[u8]) -> bool) -> bool {
+        let disk = self.disk();
+        let recent = disk.recent.iter().rev();
+        recent.chain(disk.durable.values()).any(|value| has(value))
+    }
+
     fn flush(self: &Arc<Self>) {
         let (count, life, longest) = {
             let mut disk = self.disk();
@@ -189,10 +203,15 @@ impl Disk {
     fn apply(&mut self, batch: Batch) {
         self.commits += 1;
         for (key, value) in batch.changes {
-            match value {
-                Some(value) => self.durable.insert(key, Bytes::from(value)),
-                None => self.durable.remove(&key),
+            let Some(value) = value.map(Bytes::from) else {
+                self.durable.remove(&key);
+                continue;
             };
+            self.recent.push_back(value.clone());
+            if self.recent.len() > RECENT_MAX {
+                self.recent.pop_front();
+            }
+            self.durable.insert(key, value);
         }
     }
 }

@@ -262,12 +262,17 @@ impl Wire {
         let Some(flow) = flow else { return };
         world.wires().remove(&flow);
         let wire = Arc::clone(self);
-        let tell = move |world: &Arc<World>| match from {
-            Far::Node => wire.phone.gone(world),
-            Far::Phone => {
-                if wire.node_alive.load(Ordering::Relaxed) {
-                    wire.sink.closed(&flow, "closed by the peer".to_owned());
-                }
+        let tell = move |world: &Arc<World>| {
+            // The node is told once of each end, its own closing included (`NetSink::closed`).
+            if wire.node_alive.load(Ordering::Relaxed) {
+                let why = match from {
+                    Far::Node => "closed",
+                    Far::Phone => "closed by the peer",
+                };
+                wire.sink.closed(&flow, why.to_owned());
+            }
+            if from == Far::Node {
+                wire.phone.gone(world);
             }
         };
         world.schedule(TRIP, Box::new(tell));

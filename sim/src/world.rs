@@ -59,7 +59,10 @@ pub struct State {
     endpoints: BTreeMap<SocketAddr, Arc<dyn Endpoint>>,
     hosts: BTreeMap<IpAddr, Arc<dyn Endpoint>>,
     /// Counts of what was exercised, by name.
-    pub counts: BTreeMap<&'static str, u64>,
+    pub counts: BTreeMap<String, u64>,
+    /// How often a living node has received a BYE, by Call-ID: a phone whose BYE is unknown when it
+    /// comes again was heard the first time.
+    pub byes: BTreeMap<String, u32>,
     /// The first broken promise.
     pub broken: Option<Broken>,
 }
@@ -107,6 +110,7 @@ impl World {
             endpoints: BTreeMap::new(),
             hosts: BTreeMap::new(),
             counts: BTreeMap::new(),
+            byes: BTreeMap::new(),
             broken: None,
         };
         Arc::new(World {
@@ -154,8 +158,8 @@ impl World {
     }
 
     /// Adds one to a count.
-    pub fn count(&self, what: &'static str) {
-        *self.state().counts.entry(what).or_default() += 1;
+    pub fn count(&self, what: &str) {
+        self.state().count(what);
     }
 
     /// Notes a broken promise; the first one counts.
@@ -285,6 +289,15 @@ impl World {
 }
 
 impl State {
+    fn count(&mut self, what: &str) {
+        match self.counts.get_mut(what) {
+            Some(count) => *count += 1,
+            None => {
+                self.counts.insert(what.to_owned(), 1);
+            }
+        }
+    }
+
     fn push(&mut self, at: Time, happening: Happening) {
         self.sequence += 1;
         let key = (at, self.sequence);
@@ -295,12 +308,12 @@ impl State {
     fn route(&mut self) -> Vec<Duration> {
         let weather = self.weather;
         if self.hits(weather.lost) || self.hits(weather.damaged) {
-            *self.counts.entry("datagrams lost").or_default() += 1;
+            self.count("datagrams lost");
             return Vec::new();
         }
         let mut copies = vec![self.delay(weather)];
         if self.hits(weather.doubled) {
-            *self.counts.entry("datagrams doubled").or_default() += 1;
+            self.count("datagrams doubled");
             copies.push(self.delay(weather));
         }
         copies

@@ -111,7 +111,7 @@ impl Baresip {
             space.theirs
         );
         let account = format!(
-            "<sip:{user}@{server}>;auth_user={user};auth_pass=weft-{user};answermode=auto;\
+            "<sip:{user}@{server};transport=udp>;auth_user={user};auth_pass=weft-{user};answermode=auto;\
              audio_codecs=pcmu;regint=60\n"
         );
         fs::write(folder.join("config"), config).expect("a file");

@@ -75,6 +75,19 @@ impl Node {
     /// If it does not become ready.
     #[must_use]
     pub fn start(extra: &str) -> Node {
+        Node::start_in(extra, None)
+    }
+
+    /// The same with its data in a folder of the suite's.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
+    pub fn start_at(extra: &str, data: &Path) -> Node {
+        Node::start_in(extra, Some(data))
+    }
+
+    fn start_in(extra: &str, data: Option<&Path>) -> Node {
         let folder = std::env::temp_dir().join(format!(
             "weft-suite-{}-{}",
             std::process::id(),
@@ -88,7 +101,8 @@ impl Node {
         let slot = RTP.fetch_add(1, Ordering::Relaxed);
         let spread = u16::try_from(std::process::id() % 20).unwrap_or(0) * 2 * RTP_PORTS;
         let rtp_first = 16_400 + (spread + slot * RTP_PORTS) % 16_000;
-        let config = config(&folder, sip, http, rtp_first, extra);
+        let data = data.map_or_else(|| folder.join("data"), Path::to_path_buf);
+        let config = config(&data, sip, http, rtp_first, extra);
         fs::write(folder.join("weft.toml"), config).expect("a configuration file");
         let child = spawn(&folder);
         let node = Node {
@@ -210,14 +224,14 @@ fn spawn(folder: &Path) -> Child {
         .expect("the program starts")
 }
 
-fn config(folder: &Path, sip: SocketAddr, http: SocketAddr, rtp_first: u16, extra: &str) -> String {
+fn config(data: &Path, sip: SocketAddr, http: SocketAddr, rtp_first: u16, extra: &str) -> String {
     let mut text = format!(
         "[node]\nname = \"t\"\ndata = \"{}\"\n\
          [http]\nlisten = [\"{http}\"]\n\
          [media]\nrtp_ports = \"{rtp_first}-{}\"\n\
          [[profile]]\nname = \"internal\"\nudp = [\"{sip}\"]\ntcp = [\"{sip}\"]\nauth = \"digest\"\n\
          [[domain]]\nname = \"weft.test\"\n",
-        folder.join("data").display(),
+        data.display(),
         rtp_first + RTP_PORTS - 1
     );
     for number in 1000..1020 {

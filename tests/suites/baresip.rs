@@ -19,8 +19,9 @@ use weft_tests::wait;
 /// A node that listens on the namespace's side as well.
 fn start(space: &Namespace) -> (Node, std::net::SocketAddr) {
     let outside = std::net::SocketAddr::from((space.ours, 5060));
-    let profile =
-        format!("[[profile]]\nname = \"outside\"\nudp = [\"{outside}\"]\nauth = \"digest\"\n");
+    let profile = format!(
+        "[[profile]]\nname = \"outside\"\nudp = [\"{outside}\"]\nauth = \"digest\"\nacl = [\"10.77.0.0/16\"]\n"
+    );
     (Node::start(&profile), outside)
 }
 

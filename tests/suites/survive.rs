@@ -71,7 +71,8 @@ fn twenty_calls_and_their_registrations_outlive_fifty_kills() {
         .collect();
     let mut pairs: Vec<_> = (0..20).map(|index| connect(&node, &pump, index)).collect();
     for phone in &mut keepers {
-        assert_eq!(phone.register(3600).status(), 200);
+        let answer = phone.register(3600);
+        assert_eq!(answer.status(), 200, "{answer:?}");
     }
     all_hear(&pump, &pairs, 5);
     let kills = 50;
@@ -158,11 +159,13 @@ fn a_thousand_registrations_are_there_after_a_kill() {
     let mut acknowledged = 0;
     for number in 2000..3000 {
         let mut phone = Phone::new(node.sip, &number.to_string());
-        if phone.register(3600).status() == 200 {
-            acknowledged += 1;
-        }
+        let answer = phone.register(3600);
+        assert_eq!(answer.status(), 200, "{number}: {answer:?}");
+        assert!(answer.header("Contact").is_some(), "{answer:?}");
+        acknowledged += 1;
     }
     assert_eq!(acknowledged, 1000);
+    assert_eq!(node.actors("registration").len(), 1000, "before");
     node.kill();
     node.start_again();
     node.wait_ready();

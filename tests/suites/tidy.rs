@@ -294,7 +294,12 @@ fn functions(text: &str) -> Vec<(String, usize, usize)> {
         let trimmed = line.trim_start();
         let indent = line.len() - trimmed.len();
         let head = trimmed.split('(').next().unwrap_or_default();
-        let is_function = !trimmed.starts_with("//") && head.split_whitespace().any(|w| w == "fn");
+        let words: Vec<_> = head.split_whitespace().collect();
+        let named = words
+            .iter()
+            .position(|word| *word == "fn")
+            .is_some_and(|at| at + 1 < words.len());
+        let is_function = !trimmed.starts_with("//") && named;
         // A signature without a body (a trait's) ends in a semicolon.
         let opener = lines[at..]
             .iter()

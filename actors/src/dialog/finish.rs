@@ -128,13 +128,15 @@ impl Dialog {
         let Some(contact) = self.data.dialog.as_ref().map(|known| &known.remote_target) else {
             return ctx.ignore("no dialog yet");
         };
+        let lost = self.data.flow;
         let is_proven = |target: &Target| {
             // Where nobody proves who they are, anybody may have registered.
             let listener = ctx.site().listener(target.flow.listener());
             listener.is_some_and(|listener| listener.auth == Auth::Digest)
         };
         let found = targets.iter().find(|target| {
-            !target.unreachable && target.uri.equivalent(contact) && is_proven(target)
+            let is_new = !target.unreachable && target.flow != lost;
+            is_new && target.uri.equivalent(contact) && is_proven(target)
         });
         match found.map(|target| target.flow) {
             Some(flow) if self.data.is_flow_gone => self.rebind(flow, ctx),

@@ -28,7 +28,8 @@ enum Source {
     Same,
     /// The peer's: its account's digest, over another flow.
     Proven,
-    /// Perhaps the peer's, whose connection is gone.
+    /// Perhaps the peer's, whose connection is gone, or may be: nobody tells us of that before we
+    /// send on it.
     Unproven,
     /// Somebody else's.
     Stranger,
@@ -92,7 +93,7 @@ impl Dialog {
         if has_digest && inbound.identity.is_some() && inbound.identity == self.data.account {
             return Source::Proven;
         }
-        if self.data.is_flow_gone {
+        if self.data.is_flow_gone || (has_digest && self.data.flow.is_reliable()) {
             Source::Unproven
         } else {
             Source::Stranger

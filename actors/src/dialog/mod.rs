@@ -33,7 +33,7 @@
 //! | Confirmed | BYE | 200, `HungUp`, `Ended` | Ended | §15.1.2 |
 //! | Confirmed | End | gated CSeq, BYE | Ending | §15.1.1 |
 //! | Ending | final or failure of BYE, 34 s | `Ended` | Ended | §15.1.1 |
-//! | any | request of another source | 481; 407 if the connection is gone | same | `threats.md` 24 |
+//! | any | request of another source | 481; 407 if it knows a connection, which may be gone | same | `threats.md` 24 |
 //! | any, connection gone | its Contact registered over another | what is parked is sent there | same | `architecture.md` §7 |
 //!
 //! | file | rule |

@@ -10,9 +10,7 @@ use rsip::Method;
 use sip::{HeaderName, Writer};
 
 use super::RequestFailure;
-use super::core::{
-    Dialog, DialogCtx, Incoming, Outgoing, Parked, Purpose, State, Timer, written,
-};
+use super::core::{Dialog, DialogCtx, Incoming, Outgoing, Parked, Purpose, State, Timer, written};
 use super::inside::sdp_of;
 use super::session_timer::SessionTimer;
 use super::wire::Wire;

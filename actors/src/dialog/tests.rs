@@ -14,7 +14,7 @@ use contract::{
 
 use super::session_timer::SessionTimer;
 use super::*;
-use crate::script::{Actions, DIGEST, Stage, datagram, site, told};
+use crate::script::{Actions, DIGEST, Stage, datagram, site, stream, told};
 use crate::{TransactionRef, call, lane};
 
 const PEER: &str = "192.0.2.10:5062";
@@ -235,4 +235,111 @@ fn who_refreshes_a_session_is_the_peers_choice() {
         let asked = SessionTimer::asked_by(&inbound(fields).request);
         assert_eq!(asked.map(|session| session.is_ours), is_ours, "{fields}");
     }
+}
+
+/// A callee over a connection, in a call that goes on; then the node is started again.
+fn after_a_restart() -> Stage<Dialog> {
+    let old = stream(1);
+    let mut order = order_invite();
+    if let Message::Invite(invite) = &mut order {
+        invite.target.flow = old;
+    }
+    let (mut stage, actions) = on_stage(2, order);
+    let response = answer(&actions, 200);
+    stage.tell(Message::Response {
+        response,
+        flow: old,
+    });
+    let core = crate::AnyCore::Dialog(Box::new(stage.core));
+    let bytes = core.snapshot(stage.now);
+    let restored = crate::AnyCore::restore(&stage.me, &bytes, stage.now).expect("a snapshot");
+    let crate::AnyCore::Dialog(dialog) = restored else {
+        panic!("a dialog")
+    };
+    let mut stage = Stage::new(*dialog, stage.me);
+    stage.event(Event::Restored(Restored::NodeStart));
+    stage
+}
+
+fn located(contact: &str, flow: contract::FlowRef, unreachable: bool) -> Message {
+    Message::Located {
+        targets: vec![Target {
+            uri: contact.parse().expect("a URI"),
+            flow,
+            path: Vec::new(),
+            q: 1000,
+            unreachable,
+        }],
+    }
+}
+
+fn locates(actions: &Actions) -> usize {
+    let is_locate = |message: &crate::Message| {
+        use crate::registration::Message::Locate;
+        matches!(message, crate::Message::Registration(Locate { .. }))
+    };
+    let messages = told(actions).into_iter().map(|(_, message)| message);
+    messages.filter(|message| is_locate(message)).count()
+}
+
+fn requests(actions: &Actions) -> Vec<(contract::FlowRef, String)> {
+    let requests = told(actions)
+        .into_iter()
+        .filter_map(|(_, message)| match message {
+            crate::Message::Lane(lane::Message::Request { flow, request, .. }) => {
+                let text = String::from_utf8_lossy(&request).into_owned();
+                Some((flow, text.split(' ').next().unwrap_or_default().to_owned()))
+            }
+            _ => None,
+        });
+    requests.collect()
+}
+
+#[test]
+fn a_peer_that_registers_over_a_new_connection_hears_what_waits() {
+    let mut stage = after_a_restart();
+    let cause = "NORMAL_CLEARING".to_owned();
+    let actions = stage.tell(Message::End { status: 487, cause });
+    assert_eq!((requests(&actions), locates(&actions)), (Vec::new(), 1));
+    let contact = format!("sip:1001@{PEER}");
+    let (gone, new) = (stream(1), stream(9));
+    for wrong in [
+        located(&contact, new, true),
+        located(&contact, gone, false),
+        located("sip:1001@192.0.2.11:5062", new, false),
+        located(&contact, datagram(crate::script::OPEN, PEER), false),
+    ] {
+        assert_eq!(requests(&stage.tell(wrong)), Vec::new());
+    }
+    let actions = stage.pass(Duration::from_secs(3));
+    assert_eq!(locates(&actions), 3, "once a second");
+    let actions = stage.tell(located(&contact, new, false));
+    assert_eq!(requests(&actions), [(new, "BYE".to_owned())]);
+    assert_eq!(locates(&stage.pass(Duration::from_secs(5))), 0);
+}
+
+#[test]
+fn a_peer_that_stays_away_is_given_up_after_eight_seconds() {
+    let mut stage = after_a_restart();
+    let cause = "NORMAL_CLEARING".to_owned();
+    stage.tell(Message::End { status: 487, cause });
+    let actions = stage.pass(Duration::from_secs(9));
+    assert!((6..=8).contains(&locates(&actions)));
+    assert_eq!(stage.core.state(), "ended");
+}
+
+#[test]
+fn what_comes_again_before_it_is_safe_waits_behind_the_gate() {
+    let (mut stage, _) = on_stage(1, Message::Serve(inbound("")));
+    stage.tell(Message::Accept { sdp: None });
+    let again = stage.tell(Message::Retransmitted(inbound("")));
+    assert_eq!(shape(&again), ["store", "lane"]);
+    let (mut stage, actions) = on_stage(2, order_invite());
+    let (response, flow) = (answer(&actions, 200), datagram(DIGEST, PEER));
+    let accepted = || Message::Response {
+        response: response.clone(),
+        flow,
+    };
+    stage.tell(accepted());
+    assert_eq!(shape(&stage.tell(accepted())), ["lane"]);
 }

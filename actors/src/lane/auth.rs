@@ -120,8 +120,7 @@ impl Auth {
         self.failures.windows.len()
     }
 
-    /// Makes a 401 or 407 with a fresh nonce: MD5 first, as phones in the field look at the first
-    /// challenge only and know MD5 (sipp 3.6, JsSIP, baresip 1.0: measured), then SHA-256.
+    /// Makes a 401 or 407 with a fresh nonce, in the algorithms that the listener offers.
     pub(super) fn challenge(
         &self,
         request: &Message,
@@ -142,10 +141,10 @@ impl Auth {
         };
         let domain = realm_of(request, site);
         let mut refusal = Refusal::new(status, if stale { "stale nonce" } else { "no proof" });
-        for algorithm in offered(request, domain) {
+        for algorithm in offered(request, flow, domain, site) {
             let challenge = Challenge {
                 realm: domain.name.clone(),
-                algorithm: *algorithm,
+                algorithm,
                 nonce: nonce.clone(),
                 stale,
                 opaque: None,
@@ -194,7 +193,7 @@ fn secret_of(account: &Account, domain: &Domain) -> Option<Secret> {
 /// Returns the algorithms to offer, in order: an account with an MD5 hash can use no other.
 /// A name without an account is treated as the account next to it, so that nobody learns from the
 /// offer which names exist (`threats.md` 6).
-fn offered(request: &Message, domain: &Domain) -> &'static [Algorithm] {
+fn offered(request: &Message, flow: FlowRef, domain: &Domain, site: &Site) -> Vec<Algorithm> {
     let name = claimant(request)
         .and_then(|claimant| claimant.uri.user())
         .unwrap_or_default();
@@ -203,9 +202,10 @@ fn offered(request: &Message, domain: &Domain) -> &'static [Algorithm] {
         .range(name..)
         .next()
         .or_else(|| domain.users.iter().next());
+    let configured = site.listener(flow.listener()).map(|one| one.digest.clone());
     match next.map(|(_, account)| &account.credential) {
-        Some(Credential::Ha1 { .. }) => &[Algorithm::Md5],
-        Some(Credential::Password(_)) | None => &[Algorithm::Md5, Algorithm::Sha256],
+        Some(Credential::Ha1 { .. }) => vec![Algorithm::Md5],
+        Some(Credential::Password(_)) | None => configured.unwrap_or_default(),
     }
 }
 

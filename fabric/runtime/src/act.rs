@@ -24,6 +24,9 @@ impl<R: Roster> State<R> {
         let now = self.fabric.now();
         self.note(now, &event);
         let Some(core) = &mut self.core else { return };
+        if let Event::Opened { flow } = &event {
+            self.flow = Some(*flow);
+        }
         let kept = event.clone();
         let mut actions = Vec::new();
         let site = self.fabric.site();
@@ -87,10 +90,13 @@ impl<R: Roster> State<R> {
         if part.is_some() {
             self.has_ended_record = false;
             self.stored_at = Some(now);
+            self.unsaved = None;
             self.first = None;
         }
+        // If any commit of the event fails, its cause goes back.
+        let last_gate = actions.iter().rposition(is_gate);
         let mut cause = Some(cause);
-        for action in actions {
+        for (at, action) in actions.into_iter().enumerate() {
             if let Action::Tell { to, message, .. }
             | Action::Spawn {
                 id: to,
@@ -101,12 +107,10 @@ impl<R: Roster> State<R> {
             }
             if let Action::Store(store) = &action {
                 self.has_ended_record |= matches!(store, Store::End { .. });
-                let gates = matches!(
-                    store,
-                    Store::Put { gate: true } | Store::End { gate: true, .. }
-                );
-                let ticket = gates.then(|| self.gate.shut());
-                if let (Some(ticket), Some(cause)) = (ticket, cause.take()) {
+                let ticket = is_gate(&action).then(|| self.gate.shut());
+                if let Some(ticket) = ticket.filter(|_| last_gate == Some(at))
+                    && let Some(cause) = cause.take()
+                {
                     self.causes.push_back((ticket, cause));
                 }
                 self.perform(action, part.as_ref().map(|part| (part, deadline)), ticket);
@@ -116,7 +120,7 @@ impl<R: Roster> State<R> {
         }
     }
 
-    fn perform(
+    pub(crate) fn perform(
         &self,
         action: Action<R::Message>,
         part: Option<(&Bytes, Option<UtcMillis>)>,
@@ -138,30 +142,41 @@ impl<R: Roster> State<R> {
             .perform(&self.fabric, &origin, action);
     }
 
-    fn fire(&mut self) {
+    /// Fires what is due; tells whether more may be.
+    ///
+    /// Several deadlines may be due at one time, but not `DEADLINES_PER_TURN` of them.
+    pub(crate) fn fire(&mut self) -> bool {
         let first = self.core.as_ref().and_then(R::next_deadline);
         for _ in 0..DEADLINES_PER_TURN {
-            let now = self.fabric.now().mono;
-            let due = self
-                .core
-                .as_ref()
-                .and_then(R::next_deadline)
-                .is_some_and(|at| at <= now);
-            if !due || self.suspended.is_some() || self.gate.is_full() {
-                return;
+            if self.is_waiting() || !self.is_due() {
+                return false;
             }
             self.take(Event::Timer(()));
         }
         let last = self.core.as_ref().and_then(R::next_deadline);
-        if self.suspended.is_none() && last == first && !self.has_many_timers() {
+        if self.core.is_some() && last == first && !self.has_many_timers() {
             tracing::error!("a core leaves a deadline set that has fired");
-            return self.give_up();
+            self.give_up();
         }
-        self.entry.schedule();
+        true
+    }
+
+    /// Tells whether a deadline has passed.
+    pub(crate) fn is_due(&self) -> bool {
+        let now = self.fabric.now().mono;
+        let next = self.core.as_ref().and_then(R::next_deadline);
+        next.is_some_and(|at| at <= now)
     }
 
     /// Lanes hold the timers of many transactions: any number may be due at one time.
     fn has_many_timers(&self) -> bool {
         self.entry.id.kind() == contract::Kind::Lane
     }
+}
+
+fn is_gate<M>(action: &Action<M>) -> bool {
+    matches!(
+        action,
+        Action::Store(Store::Put { gate: true } | Store::End { gate: true, .. })
+    )
 }

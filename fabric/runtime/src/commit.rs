@@ -7,74 +7,139 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cluster::RecordError;
+use cluster::{Owned, RecordError};
 use contract::action::Store;
 use contract::core::Roster;
-use contract::{ActorId, StoreFault};
+use contract::{ActorId, Batch, StoreFault};
 
-use crate::entry::Side;
+use crate::entry::{Entry, Safe, Side};
 use crate::fabric::{Fabric, Origin};
+use crate::gate::Ticket;
 
 /// Commits the part of the actor that an action comes from.
 pub(crate) fn commit<R: Roster>(fabric: &Fabric<R>, origin: &Origin<'_>, store: Store) {
     let Some(entry) = fabric.find(origin.id) else {
         return;
     };
-    let records = &fabric.inner.records;
-    entry.under_way.fetch_add(1, Ordering::Relaxed);
-    let (ticket, done_entry) = (origin.ticket, Arc::clone(&entry));
-    let done = move |result: Result<(), StoreFault>| {
-        done_entry.under_way.fetch_sub(1, Ordering::Relaxed);
-        match (ticket, result) {
-            (Some(ticket), result) => done_entry.push_side(Side::Committed { ticket, result }),
-            (None, Ok(())) => done_entry.schedule(),
-            (None, Err(error)) => tracing::warn!(actor = %done_entry.id, %error, "a commit failed"),
-        }
-    };
-    let disk = fabric.env().store();
-    let mut done = Some(done);
-    let mut failed = None;
     match store {
-        Store::Put { .. } => {
-            let part = origin.part.map(|part| part.to_vec()).unwrap_or_default();
-            for _ in 0..2 {
-                let put = records.put(origin.id, part.clone(), origin.deadline, |commit| {
-                    if let Some(done) = done.take() {
-                        disk.commit(commit.batch, Box::new(done));
-                    }
-                });
-                let is_owner = origin.id.record_owner() == *origin.id;
-                match put {
-                    Some(Ok(())) => return,
-                    Some(Err(RecordError::Ended { .. })) if may_begin_again(origin.id) => {
-                        records.begin_again(origin.id);
-                    }
-                    // A side of a call that has ended has nothing left to protect.
-                    Some(Err(RecordError::Ended { .. })) | None if !is_owner => break,
-                    Some(Err(error)) => failed = Some(error.to_string()),
-                    None => failed = Some("it has no record".to_owned()),
-                }
-            }
-        }
+        Store::Put { .. } => put(fabric, &entry, origin),
         Store::End { keep, .. } => {
             let until = fabric.now().utc.after(keep);
-            let end =
-                |owned: &mut cluster::Owned| (!owned.header().is_ended()).then(|| owned.end(until));
+            let mut is_new = false;
+            let end = |owned: &mut Owned| (!owned.header().is_ended()).then(|| owned.end(until));
+            let records = &fabric.inner.records;
             records.commit_change(origin.id, end, |commit| {
-                if let Some(done) = done.take() {
-                    disk.commit(commit.batch, Box::new(done));
-                }
+                is_new = true;
+                write_end(fabric, &entry, origin.ticket, commit.batch);
+            });
+            if !is_new {
+                entry.under_way.fetch_add(1, Ordering::SeqCst);
+                entry.written(origin.ticket, Ok(()));
+            }
+        }
+    }
+}
+
+fn put<R: Roster>(fabric: &Fabric<R>, entry: &Arc<Entry<R>>, origin: &Origin<'_>) {
+    let records = &fabric.inner.records;
+    let disk = fabric.env().store();
+    let part = origin.part.cloned().unwrap_or_default();
+    let is_owner = origin.id.record_owner() == *origin.id;
+    let mut done = Some(done_with(entry, part.clone(), origin));
+    entry.under_way.fetch_add(1, Ordering::SeqCst);
+    let mut failed = None;
+    for _ in 0..2 {
+        let put = records.put(origin.id, part.to_vec(), origin.deadline, |commit| {
+            if let Some(done) = done.take() {
+                disk.commit(commit.batch, Box::new(done));
+            }
+        });
+        match put {
+            Some(Ok(())) => return,
+            Some(Err(RecordError::Ended { .. })) if may_begin_again(origin.id) => {
+                records.begin_again(origin.id);
+                failed = Some("its record has ended twice".to_owned());
+            }
+            // A side of a call that has ended has nothing left to protect.
+            Some(Err(RecordError::Ended { .. })) | None if !is_owner => {
+                failed = None;
+                break;
+            }
+            Some(Err(error)) => failed = Some(error.to_string()),
+            None => failed = Some("it has no record".to_owned()),
+        }
+    }
+    let result = match failed {
+        None => Ok(()),
+        Some(why) => {
+            tracing::error!(actor = %origin.id, cause = why, "a part cannot be recorded");
+            Err(StoreFault::Poisoned { why })
+        }
+    };
+    entry.written(origin.ticket, result);
+}
+
+fn done_with<R: Roster>(
+    entry: &Arc<Entry<R>>,
+    part: bytes::Bytes,
+    origin: &Origin<'_>,
+) -> impl FnOnce(Result<(), StoreFault>) + Send + 'static {
+    let (entry, ticket) = (Arc::clone(entry), origin.ticket);
+    let deadline = origin.deadline;
+    move |result| {
+        if result.is_ok() {
+            entry.set_safe(Some(Safe { part, deadline }));
+        }
+        entry.written(ticket, result);
+    }
+}
+
+/// Writes the end of a record; to be called while the record is locked.
+pub(crate) fn write_end<R: Roster>(
+    fabric: &Fabric<R>,
+    entry: &Arc<Entry<R>>,
+    ticket: Option<Ticket>,
+    batch: Batch,
+) {
+    entry.under_way.fetch_add(1, Ordering::SeqCst);
+    let (again, entry) = (batch.clone(), Arc::clone(entry));
+    let done = move |result: Result<(), StoreFault>| match result {
+        Ok(()) => {
+            entry.set_safe(None);
+            entry.written(ticket, Ok(()));
+        }
+        Err(fault) => {
+            entry.under_way.fetch_sub(1, Ordering::SeqCst);
+            entry.push_side(Side::EndFailed {
+                ticket,
+                batch: again,
+                fault,
             });
         }
+    };
+    fabric.env().store().commit(batch, Box::new(done));
+}
+
+/// Goes back to the last part that was safe, after a commit failed: as a new version, since those
+/// in between may have been seen, and later ones of other parts name them. False if there is none.
+pub(crate) fn roll_back<R: Roster>(fabric: &Fabric<R>, entry: &Arc<Entry<R>>) -> bool {
+    let Some(Safe { part, deadline }) = entry.safe() else {
+        return false;
+    };
+    let disk = fabric.env().store();
+    entry.under_way.fetch_add(1, Ordering::SeqCst);
+    let records = &fabric.inner.records;
+    let put = records.put(&entry.id, part.to_vec(), deadline, |mut commit| {
+        commit.batch.essential = true;
+        let entry = Arc::clone(entry);
+        let done = move |result| entry.written(None, result);
+        disk.commit(commit.batch, Box::new(done));
+    });
+    let is_put = matches!(put, Some(Ok(())));
+    if !is_put {
+        entry.under_way.fetch_sub(1, Ordering::SeqCst);
     }
-    let Some(done) = done else { return };
-    match failed {
-        None => done(Ok(())),
-        Some(why) => {
-            tracing::error!(actor = %origin.id, cause = %why, "a part cannot be recorded");
-            done(Err(StoreFault::Poisoned { why }));
-        }
-    }
+    is_put
 }
 
 /// A call is made once; whoever else comes back begins a record of a higher epoch.

@@ -7,14 +7,21 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use contract::{ActorId, Now, Time, UtcMillis};
 use tokio::sync::Notify;
+
+/// Passive actors woken in one go, and how long the next ones wait: a node that comes back after
+/// hours has more of them due than it has memory to run at once.
+const WAKES_PER_TURN: usize = 256;
+const WAKES_EVERY: Duration = Duration::from_millis(10);
 
 #[derive(Default)]
 struct Inside {
     live: BTreeSet<(Time, ActorId)>,
     passive: BTreeSet<(UtcMillis, ActorId)>,
+    no_wake_before: Time,
 }
 
 /// The index.
@@ -69,7 +76,8 @@ impl DeadlineIndex {
         let inside = self.inside();
         let live = inside.live.first().map(|(at, _)| *at);
         let passive = inside.passive.first().map(|(at, _)| {
-            now.mono + std::time::Duration::from_millis(at.0.saturating_sub(now.utc.0))
+            let due = now.mono + Duration::from_millis(at.0.saturating_sub(now.utc.0));
+            due.max(inside.no_wake_before)
         });
         live.into_iter().chain(passive).min()
     }
@@ -85,13 +93,18 @@ impl DeadlineIndex {
             }
             due.live.push(id);
         }
-        while let Some((at, id)) = inside.passive.pop_first() {
-            if at > now.utc {
-                inside.passive.insert((at, id));
-                break;
-            }
-            due.passive.push(id);
+        if now.mono < inside.no_wake_before {
+            return due;
         }
+        while due.passive.len() < WAKES_PER_TURN {
+            match inside.passive.first() {
+                Some((at, _)) if *at <= now.utc => {}
+                Some(_) | None => return due,
+            }
+            due.passive
+                .extend(inside.passive.pop_first().map(|(_, id)| id));
+        }
+        inside.no_wake_before = now.mono + WAKES_EVERY;
         due
     }
 }

@@ -9,9 +9,10 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use bytes::Bytes;
 use contract::core::{Event, Roster};
 use contract::limits::{FLOW_INBOX_EVENTS_MAX, INBOX_EVENTS_MAX, LANE_INBOX_EVENTS_MAX};
-use contract::{ActorId, Kind, StoreFault, Time};
+use contract::{ActorId, Batch, Kind, StoreFault, Time, UtcMillis};
 use ractor::ActorRef;
 use tokio::sync::Notify;
 
@@ -34,10 +35,16 @@ pub enum Delivery {
 /// What the runtime tells a shell.
 #[derive(Debug)]
 pub(crate) enum Side {
-    /// A gated commit ended.
+    /// A commit ended; somebody waits for it if it has a ticket.
     Committed {
-        ticket: Ticket,
+        ticket: Option<Ticket>,
         result: Result<(), StoreFault>,
+    },
+    /// The end of the record could not be written.
+    EndFailed {
+        ticket: Option<Ticket>,
+        batch: Batch,
+        fault: StoreFault,
     },
     /// The claim of the record ended.
     Claimed(Result<(), StoreFault>),
@@ -63,7 +70,13 @@ pub(crate) struct Status {
     pub(crate) sequence: u64,
     pub(crate) deadline: Option<Time>,
     pub(crate) children: Vec<ActorId>,
-    pub(crate) quarantined: Vec<String>,
+}
+
+/// A part as it is on disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Safe {
+    pub(crate) part: Bytes,
+    pub(crate) deadline: Option<UtcMillis>,
 }
 
 pub(crate) struct Entry<R: Roster> {
@@ -73,12 +86,15 @@ pub(crate) struct Entry<R: Roster> {
     scheduled: AtomicBool,
     cell: Mutex<Option<ActorRef<Wake>>>,
     status: Mutex<Status>,
+    safe: Mutex<Option<Safe>>,
     pub(crate) ring: Mutex<Ring<R>>,
     pub(crate) restarts: AtomicU32,
     /// Commits that the store has not answered.
     pub(crate) under_way: AtomicU32,
     /// The children of its record are in the table.
     pub(crate) has_children: AtomicBool,
+    /// It takes no more events and starts no more children.
+    pub(crate) is_ending: AtomicBool,
     pub(crate) room: Notify,
 }
 
@@ -105,10 +121,12 @@ impl<R: Roster> Entry<R> {
             scheduled: AtomicBool::new(false),
             cell: Mutex::new(None),
             status: Mutex::new(Status::default()),
+            safe: Mutex::new(None),
             ring: Mutex::new(Ring::new()),
             restarts: AtomicU32::new(0),
             under_way: AtomicU32::new(0),
             has_children: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
             room: Notify::new(),
         })
     }
@@ -142,7 +160,7 @@ impl<R: Roster> Entry<R> {
             if inbox.closed {
                 return Err((event, Delivery::Absent));
             }
-            if inbox.events.len() >= cap(self.id.kind()) {
+            if inbox.events.len() >= cap(self.id.kind()) && !is_owed(&event) {
                 return Err((event, Delivery::Busy));
             }
             inbox.events.push_back(event);
@@ -151,10 +169,40 @@ impl<R: Roster> Entry<R> {
         Ok(())
     }
 
-    /// Tells the shell something before all events.
-    pub(crate) fn push_side(&self, side: Side) {
-        self.inbox().side.push_back(side);
+    /// Puts an event back to where it was taken from.
+    pub(crate) fn push_front(&self, event: Event<R::Message, ()>) {
+        self.inbox().events.push_front(event);
+    }
+
+    /// Tells the shell something before all events; false if there is none any more.
+    pub(crate) fn push_side(&self, side: Side) -> bool {
+        {
+            let mut inbox = self.inbox();
+            if inbox.closed {
+                return false;
+            }
+            inbox.side.push_back(side);
+        }
         self.schedule();
+        true
+    }
+
+    /// A commit ended.
+    pub(crate) fn written(&self, ticket: Option<Ticket>, result: Result<(), StoreFault>) {
+        self.under_way.fetch_sub(1, Ordering::SeqCst);
+        self.push_side(Side::Committed { ticket, result });
+    }
+
+    /// Returns the part as it is on disk.
+    pub(crate) fn safe(&self) -> Option<Safe> {
+        self.safe
+            .lock()
+            .expect("no holder of a part panics")
+            .clone()
+    }
+
+    pub(crate) fn set_safe(&self, safe: Option<Safe>) {
+        *self.safe.lock().expect("no holder of a part panics") = safe;
     }
 
     /// Wakes the shell, once for any number of events.
@@ -216,13 +264,40 @@ impl<R: Roster> Entry<R> {
     }
 
     /// Closes the inbox and gives what is in it.
-    pub(crate) fn close(&self) -> Vec<Event<R::Message, ()>> {
-        let events = {
+    pub(crate) fn close(&self) -> Left<R> {
+        let left = {
             let mut inbox = self.inbox();
             inbox.closed = true;
-            std::mem::take(&mut inbox.events)
+            Left {
+                events: std::mem::take(&mut inbox.events),
+                side: std::mem::take(&mut inbox.side),
+            }
         };
         self.room.notify_waiters();
-        events.into()
+        left
+    }
+}
+
+/// What was in an inbox when it was closed.
+pub(crate) struct Left<R: Roster> {
+    pub(crate) events: VecDeque<Event<R::Message, ()>>,
+    pub(crate) side: VecDeque<Side>,
+}
+
+/// Tells whether an actor must be told whatever waits already: what it has caused itself, so that
+/// there is no more of it than it has asked for.
+fn is_owed<M>(event: &Event<M, ()>) -> bool {
+    match event {
+        Event::Undelivered { .. }
+        | Event::ChildLost { .. }
+        | Event::Answer { .. }
+        | Event::Opened { .. }
+        | Event::Closed { .. } => true,
+        Event::Message { .. }
+        | Event::Timer(())
+        | Event::Datagram { .. }
+        | Event::Bytes(_)
+        | Event::Media(_)
+        | Event::Restored(_) => false,
     }
 }

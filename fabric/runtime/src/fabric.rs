@@ -4,24 +4,28 @@
 //! inboxes. To change how an actor starts see `start.rs`, how it runs `shell.rs`, how it is judged
 //! `supervisor.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use contract::core::{Event, Health, Roster, Space, Undelivered};
-use contract::limits::ACTORS_MAX;
+use contract::limits::{ACTORS_MAX, QUARANTINE_MAX};
 use contract::{
     Action, ActorId, Answer, Batch, Entropy, Env, IdHasher, Kind, Lookup, NodeInst, Now, Work,
 };
 use ractor::ActorRef;
 
 use crate::deadline_index::DeadlineIndex;
-use crate::entry::{Delivery, Entry, Side};
+use crate::entry::{Delivery, Entry, Left, Side};
 use crate::gate::Ticket;
 use crate::records::Records;
 use crate::shell::Wake;
+
+/// How long an orderly end waits for the disk, and how often it looks.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
+const SHUTDOWN_LOOK: Duration = Duration::from_millis(5);
 
 /// Performs the actions of cores: `nodes/src/perform.rs`.
 pub trait Performer<R: Roster>: Send + Sync + 'static {
@@ -93,9 +97,14 @@ pub(crate) struct Inner<R: Roster> {
     pub(crate) names: Mutex<BTreeMap<u64, String>>,
     health: RwLock<Health>,
     pub(crate) listeners: Mutex<Vec<String>>,
+    /// Events that were set aside, oldest first.
+    quarantine: Mutex<VecDeque<(ActorId, String)>>,
     pub(crate) entropy: Entropy,
     pub(crate) started: Now,
     starts: AtomicUsize,
+    /// Nothing comes in from outside any more.
+    closed: AtomicBool,
+    /// Nothing has an effect any more.
     revoked: AtomicBool,
     handle: tokio::runtime::Handle,
 }
@@ -137,9 +146,11 @@ impl<R: Roster> Fabric<R> {
             names: Mutex::new(BTreeMap::new()),
             health: RwLock::new(Health::default()),
             listeners: Mutex::new(Vec::new()),
+            quarantine: Mutex::new(VecDeque::new()),
             entropy,
             started,
             starts: AtomicUsize::new(0),
+            closed: AtomicBool::new(false),
             revoked: AtomicBool::new(false),
             handle: tokio::runtime::Handle::current(),
             parts,
@@ -242,7 +253,7 @@ impl<R: Roster> Fabric<R> {
     }
 
     pub(crate) fn is_revoked(&self) -> bool {
-        self.inner.revoked.load(Ordering::Relaxed)
+        self.inner.revoked.load(Ordering::SeqCst)
     }
 
     /// Enters the tokio runtime: some callers are threads of the store or of media.
@@ -304,6 +315,9 @@ impl<R: Roster> Fabric<R> {
 
     /// Gives an event to an actor, starting it if it is passive or can be made by the event.
     pub fn deliver(&self, to: &ActorId, event: Event<R::Message, ()>) -> Delivery {
+        if self.inner.closed.load(Ordering::SeqCst) {
+            return Delivery::Busy;
+        }
         match self.try_deliver(to, event) {
             Ok(()) => Delivery::Accepted,
             Err((_, why)) => why,
@@ -313,31 +327,33 @@ impl<R: Roster> Fabric<R> {
     fn try_deliver(
         &self,
         to: &ActorId,
-        mut event: Event<R::Message, ()>,
+        event: Event<R::Message, ()>,
     ) -> Result<(), (Event<R::Message, ()>, Delivery)> {
         if self.is_revoked() {
             return Err((event, Delivery::Absent));
         }
+        let mut left = Some(event);
         // A passivating actor closes its inbox a moment before it leaves the table: once more.
         for _ in 0..3 {
-            let entry = match self.find(to) {
-                Some(entry) => entry,
-                None if self.is_full() => return Err((event, Delivery::Busy)),
-                None => match self.awaken(to) {
-                    Some(entry) => entry,
-                    None => return Err((event, Delivery::Absent)),
-                },
+            let found = match self.find(to) {
+                None if self.is_full() => return refused(left, Delivery::Busy),
+                None => self.awaken(to, &mut left),
+                found => found,
+            };
+            let Some(entry) = found else { break };
+            let Some(event) = left.take() else {
+                return Ok(());
             };
             match entry.push(event) {
                 Ok(()) => return Ok(()),
                 Err((back, Delivery::Absent)) => {
                     self.delist(&entry);
-                    event = back;
+                    left = Some(back);
                 }
-                Err(refused) => return Err(refused),
+                Err((back, why)) => return Err((back, why)),
             }
         }
-        Err((event, Delivery::Absent))
+        refused(left, Delivery::Absent)
     }
 
     /// Tells an actor something; what cannot be delivered comes back to the sender.
@@ -373,6 +389,15 @@ impl<R: Roster> Fabric<R> {
 
     /// Starts a child with its first message.
     pub fn spawn_child(&self, parent: &ActorId, id: ActorId, first: R::Message) {
+        let Some(father) = self.find(parent) else {
+            return;
+        };
+        if self.is_revoked() || father.is_ending.load(Ordering::SeqCst) {
+            return;
+        }
+        if self.is_full() {
+            return self.bounce(parent, id, first, Undelivered::Busy);
+        }
         let entry = Entry::new(id.clone(), Some(parent.clone()));
         if self.enlist(&entry).is_err() {
             return self.tell(parent, id, first);
@@ -384,9 +409,7 @@ impl<R: Roster> Fabric<R> {
         if entry.push(event).is_err() {
             tracing::error!(actor = %id, "a new inbox refused its first event");
         }
-        if let Some(parent) = self.find(parent) {
-            parent.status().children.push(id);
-        }
+        father.status().children.push(id);
         self.launch(&entry, None);
     }
 
@@ -395,6 +418,72 @@ impl<R: Roster> Fabric<R> {
         let Some(entry) = self.find(id) else { return };
         tracing::trace!(actor = %id, by = %by, "is to end");
         entry.push_side(Side::End);
+    }
+
+    /// Gives back what was in an inbox.
+    pub(crate) fn give_back(&self, id: &ActorId, left: Left<R>, why: Undelivered) {
+        for event in left.events {
+            if let Event::Message { from, message } = event {
+                self.bounce(&from, id.clone(), message, why);
+            }
+        }
+        for side in left.side {
+            if let Side::Inspect { asker, token } = side {
+                crate::inspect::answer_passive(self, &asker, token, id);
+            }
+        }
+    }
+
+    /// Tells the parent that a child is gone, and whether it was given up.
+    pub(crate) fn tell_parent(&self, entry: &Entry<R>, is_lost: bool) {
+        let Some(parent) = entry.parent.as_ref().and_then(|id| self.find(id)) else {
+            return;
+        };
+        parent.status().children.retain(|child| *child != entry.id);
+        let id = entry.id.clone();
+        if is_lost && parent.push(Event::ChildLost { id }).is_err() {
+            tracing::debug!(actor = %entry.id, "nobody is left to be told of its loss");
+        }
+        parent.schedule();
+    }
+
+    /// A side has ended: its part leaves the record.
+    pub(crate) fn remove_part(&self, id: &ActorId) {
+        let remove = |owned: &mut cluster::Owned| owned.remove(id);
+        let owner = self.find(&id.record_owner());
+        let disk = self.env().store();
+        self.inner.records.commit_change(id, remove, |commit| {
+            let Some(owner) = owner else {
+                return self.commit_lazily(commit.batch);
+            };
+            // The owner stays until it is on disk.
+            owner.under_way.fetch_add(1, Ordering::SeqCst);
+            let done = move |result: Result<(), contract::StoreFault>| {
+                if let Err(error) = &result {
+                    tracing::warn!(actor = %owner.id, %error, "a part could not be removed");
+                }
+                owner.written(None, Ok(()));
+            };
+            disk.commit(commit.batch, Box::new(done));
+        });
+    }
+
+    /// Keeps an event that was set aside, for the console.
+    pub(crate) fn quarantine(&self, id: &ActorId, text: String) {
+        let lock = self.inner.quarantine.lock();
+        let mut kept = lock.expect("no holder of the quarantine panics");
+        if kept.len() >= QUARANTINE_MAX {
+            kept.pop_front();
+        }
+        kept.push_back((id.clone(), text));
+    }
+
+    /// Returns the events of an actor that were set aside, oldest first.
+    pub(crate) fn quarantined(&self, id: &ActorId) -> Vec<String> {
+        let lock = self.inner.quarantine.lock();
+        let kept = lock.expect("no holder of the quarantine panics");
+        let of = kept.iter().filter(|(of, _)| of == id);
+        of.map(|(_, text)| text.clone()).collect()
     }
 
     pub(crate) fn commit_lazily(&self, batch: Batch) {
@@ -410,6 +499,9 @@ impl<R: Roster> Fabric<R> {
 
     /// Records the part of the actor an action comes from.
     pub fn store(&self, origin: &Origin<'_>, store: contract::action::Store) {
+        if self.is_revoked() {
+            return;
+        }
         crate::commit::commit(self, origin, store);
     }
 
@@ -441,28 +533,42 @@ impl<R: Roster> Fabric<R> {
         }))
     }
 
-    /// Ends all actors in order and waits, at most two seconds, until they have ended.
+    /// Ends all actors; waits first, at most two seconds, until what they have stored is safe and
+    /// what waited for it is done. What comes meanwhile is refused.
+    ///
+    /// # Panics
+    /// If a holder of the fabric's locks panicked.
     pub async fn shutdown(&self) {
-        let root = self
-            .inner
-            .root
-            .lock()
-            .expect("no holder of the root panics")
-            .take();
-        if let Some(root) = root {
-            let limit = Some(ractor::concurrency::Duration::from_secs(2));
-            // Whoever does not end in time is ended with the process.
-            let _ = root
-                .stop_and_wait(Some("shut down".to_owned()), limit)
+        self.inner.closed.store(true, Ordering::SeqCst);
+        let end = self.now().mono + SHUTDOWN_MAX;
+        while self.is_writing() && self.now().mono < end {
+            self.env()
+                .sleep_until(self.now().mono + SHUTDOWN_LOOK)
                 .await;
         }
-        self.inner.revoked.store(true, Ordering::Relaxed);
+        self.inner.revoked.store(true, Ordering::SeqCst);
+        let root = self.inner.root.lock();
+        let root = root.expect("no holder of the root panics").take();
+        if let Some(root) = root {
+            // Whoever does not end in time is ended with the process.
+            let _ = root
+                .stop_and_wait(Some("shut down".to_owned()), Some(SHUTDOWN_MAX))
+                .await;
+        }
         self.inner.index.changed.notify_one();
+    }
+
+    fn is_writing(&self) -> bool {
+        self.inner.tables.iter().any(|table| {
+            let table = table.read().expect("no holder of a table panics");
+            let mut entries = table.values();
+            entries.any(|entry| entry.under_way.load(Ordering::SeqCst) > 0)
+        })
     }
 
     /// Ends everything at once, as a crash does; nothing has any effect from now on.
     pub fn kill(&self) {
-        self.inner.revoked.store(true, Ordering::Relaxed);
+        self.inner.revoked.store(true, Ordering::SeqCst);
         let root = self
             .inner
             .root
@@ -503,8 +609,13 @@ impl<R: Roster> Fabric<R> {
         }
         for id in due.passive {
             if self.find(&id).is_none() {
-                self.awaken(&id);
+                self.awaken(&id, &mut None);
             }
         }
     }
+}
+
+/// An event that could not be delivered; `Ok` if it is in an inbox after all.
+fn refused<M>(left: Option<Event<M, ()>>, why: Delivery) -> Result<(), (Event<M, ()>, Delivery)> {
+    left.map_or(Ok(()), |event| Err((event, why)))
 }

@@ -39,6 +39,11 @@ impl<M> Gate<M> {
         self.safe == self.issued
     }
 
+    /// Tells whether something may wait for this ticket: it is neither safe nor given up.
+    pub(crate) fn is_shut_by(&self, ticket: Ticket) -> bool {
+        ticket > self.safe
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.held.len() >= GATE_ACTIONS_MAX
     }

@@ -189,10 +189,11 @@ pub(crate) fn answer<R: Roster>(fabric: &Fabric<R>, from: &ActorId, token: u64, 
         }
         Lookup::Actor { id } => match fabric.find(&id) {
             Some(entry) => {
-                return entry.push_side(Side::Inspect {
-                    asker: from.clone(),
-                    token,
-                });
+                let asker = from.clone();
+                if entry.push_side(Side::Inspect { asker, token }) {
+                    return;
+                }
+                Answer::Actor(passive_view(fabric, &id).map(Box::new))
             }
             None => Answer::Actor(passive_view(fabric, &id).map(Box::new)),
         },
@@ -200,6 +201,17 @@ pub(crate) fn answer<R: Roster>(fabric: &Fabric<R>, from: &ActorId, token: u64, 
         Lookup::Node => Answer::Node(Box::new(fabric.node_view())),
     };
     fabric.deliver(from, Event::Answer { token, answer });
+}
+
+/// Answers for an actor that is passive, or gone.
+pub(crate) fn answer_passive<R: Roster>(
+    fabric: &Fabric<R>,
+    asker: &ActorId,
+    token: u64,
+    id: &ActorId,
+) {
+    let answer = Answer::Actor(passive_view(fabric, id).map(Box::new));
+    fabric.deliver(asker, Event::Answer { token, answer });
 }
 
 /// Answers for a live actor, from inside its shell.
@@ -224,7 +236,7 @@ pub(crate) fn show_live<R: Roster>(state: &State<R>, asker: &ActorId, token: u64
             .and_then(R::next_deadline)
             .map(|at| u64::try_from(at.since(now.mono).as_millis()).unwrap_or(u64::MAX)),
         gated: state.gate.len(),
-        quarantined: status.quarantined,
+        quarantined: state.fabric.quarantined(&state.entry.id),
         children: status.children,
     };
     let answer = Answer::Actor(Some(Box::new(view)));
@@ -258,7 +270,7 @@ fn passive_view<R: Roster>(fabric: &Fabric<R>, id: &ActorId) -> Option<ActorView
         snapshot: core.view(now).to_string(),
         next_deadline_ms: deadline.map(|at| at.0.saturating_sub(now.utc.0)),
         gated: 0,
-        quarantined: Vec::new(),
+        quarantined: fabric.quarantined(id),
         children: Vec::new(),
     })
 }

@@ -10,6 +10,7 @@
 //!                 store, verdicts ◀── supervisor (intensity)    committed ┘
 //! ```
 
+mod act;
 mod commit;
 mod deadline_index;
 mod entry;

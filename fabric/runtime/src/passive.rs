@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use contract::action::Store;
-use contract::core::{Event, Restored, Roster};
+use contract::core::{Event, Restored, Roster, Undelivered};
 use contract::{ActorId, Kind, Now};
 
-use crate::entry::{Entry, Side};
+use crate::entry::{Entry, Safe, Side};
 use crate::fabric::Origin;
 use crate::records::Found;
 use crate::shell::{Given, State};
@@ -22,8 +22,13 @@ impl<R: Roster> State<R> {
     /// Builds the core; false if there is nothing to build it from.
     pub(crate) fn begin(&mut self) -> bool {
         let id = self.entry.id.clone();
-        if let Some(Given { part, why }) = self.given() {
-            return self.restore(&part, why);
+        if let Some(Given { part, why }) = self.given.take() {
+            let is_restored = self.restore(&part);
+            self.is_lost = !is_restored;
+            if is_restored {
+                self.take(Event::Restored(why));
+            }
+            return is_restored;
         }
         if !id.kind().is_recorded() {
             self.core = R::create_system(&id, &self.fabric.site());
@@ -85,13 +90,21 @@ impl<R: Roster> State<R> {
         self.core.is_some()
     }
 
-    fn restore(&mut self, part: &Bytes, why: Restored) -> bool {
+    fn restore(&mut self, part: &Bytes) -> bool {
         let now = self.fabric.now();
         match R::restore(&self.entry.id, part, now) {
             Ok(core) => {
                 self.core = Some(core);
                 self.stored_at = Some(now);
-                self.take(Event::Restored(why));
+                let records = &self.fabric.inner.records;
+                let deadline = records.change(&self.entry.id, |owned| {
+                    let part = owned.header().part(&self.entry.id);
+                    part.and_then(|part| part.deadline)
+                });
+                self.entry.set_safe(Some(Safe {
+                    part: part.clone(),
+                    deadline: deadline.flatten(),
+                }));
                 true
             }
             Err(error) => {
@@ -104,7 +117,15 @@ impl<R: Roster> State<R> {
     /// Restores the own part, then starts every side of the record.
     fn adopt(&mut self, parts: &BTreeMap<ActorId, Bytes>, why: Restored) -> bool {
         let id = self.entry.id.clone();
-        let own = parts.get(&id).cloned();
+        let Some(own) = parts.get(&id).filter(|_| !self.is_ending()) else {
+            tracing::error!("a record without its owner's part");
+            self.release_sides(&BTreeMap::new());
+            return false;
+        };
+        if !self.restore(own) {
+            self.release_sides(&BTreeMap::new());
+            return false;
+        }
         let sides: BTreeMap<_, _> = parts.iter().filter(|(part, _)| **part != id).collect();
         self.entry.status().children = sides.keys().map(|side| (*side).clone()).collect();
         for (side, part) in &sides {
@@ -123,13 +144,8 @@ impl<R: Roster> State<R> {
         }
         self.entry.has_children.store(true, Ordering::SeqCst);
         self.release_sides(parts);
-        match own {
-            Some(part) => self.restore(&part, why),
-            None => {
-                tracing::error!("a record without its owner's part");
-                false
-            }
-        }
+        self.take(Event::Restored(why));
+        true
     }
 
     /// Gives back what waits for sides that the record does not have.
@@ -171,13 +187,9 @@ impl<R: Roster> State<R> {
             .filter(|entry| entry.cell().is_none() && !parts.contains_key(&entry.id))
             .collect();
         for entry in waiting {
+            let left = entry.close();
             self.fabric.delist(&entry);
-            for event in entry.close() {
-                if let Event::Message { from, message } = event {
-                    let why = contract::core::Undelivered::Absent;
-                    self.fabric.bounce(&from, entry.id.clone(), message, why);
-                }
-            }
+            self.fabric.give_back(&entry.id, left, self.leave);
         }
     }
 
@@ -186,7 +198,9 @@ impl<R: Roster> State<R> {
         // A claim renews what is there: it is written as long as the disk takes anything.
         batch.essential = true;
         let entry = Arc::clone(&self.entry);
-        let done = move |result| entry.push_side(Side::Claimed(result));
+        let done = move |result| {
+            entry.push_side(Side::Claimed(result));
+        };
         self.fabric.env().store().commit(batch, Box::new(done));
     }
 
@@ -203,6 +217,7 @@ impl<R: Roster> State<R> {
             }
             Err(fault) => {
                 tracing::error!(cause = %fault, "the claim of a record failed");
+                self.leave = Undelivered::Busy;
                 self.release_sides(&BTreeMap::new());
             }
         }
@@ -241,8 +256,8 @@ impl<R: Roster> State<R> {
             return false;
         };
         let is_quiet = now.mono >= self.quiet_since + after
-            && self.gate.is_open()
-            && !self.is_writing()
+            && self.is_idle()
+            && self.unsaved.is_none()
             && core.next_deadline().is_none_or(|at| at > now.mono);
         if !is_quiet {
             return false;
@@ -254,18 +269,7 @@ impl<R: Roster> State<R> {
             let is_stored = stored.is_some() && same.as_deref() == stored.as_deref();
             if stored.is_some() && !is_stored {
                 // What has changed since is recorded first; the next quiet moment finds it stored.
-                let part = Bytes::from(core.snapshot(now));
-                let deadline = core
-                    .next_deadline()
-                    .map(|at| now.utc.after(at.since(now.mono)));
-                let origin = Origin {
-                    id: &id,
-                    part: Some(&part),
-                    deadline,
-                    ticket: None,
-                };
-                self.fabric.store(&origin, Store::Put { gate: false });
-                self.stored_at = Some(now);
+                self.store_now(now);
                 self.quiet_since = now.mono;
                 return false;
             }
@@ -286,5 +290,22 @@ impl<R: Roster> State<R> {
         }
         self.finish();
         true
+    }
+
+    /// Records the part as it is; nobody waits.
+    pub(crate) fn store_now(&mut self, now: Now) {
+        let Some(core) = &self.core else { return };
+        let part = Bytes::from(core.snapshot(now));
+        let deadline = core
+            .next_deadline()
+            .map(|at| now.utc.after(at.since(now.mono)));
+        let origin = Origin {
+            id: &self.entry.id,
+            part: Some(&part),
+            deadline,
+            ticket: None,
+        };
+        self.fabric.store(&origin, Store::Put { gate: false });
+        self.stored_at = Some(now);
     }
 }

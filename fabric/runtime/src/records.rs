@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
-use cluster::{Commit, Epoch, Loaded, Owned, RecordError};
+use cluster::{Commit, Epoch, Owned, RecordError};
 use contract::env::Store;
 use contract::{ActorId, IdHasher, NodeInst, UtcMillis};
 
@@ -121,38 +121,22 @@ impl Records {
         });
     }
 
-    /// Goes back to what the store has, after a commit failed: written as a new version, since the
-    /// versions in between may have been seen.
-    pub(crate) fn roll_back(&self, store: &dyn Store, id: &ActorId) -> Option<Bytes> {
-        let owner = id.record_owner();
-        let loaded: Option<Loaded> = cluster::load(store, &self.ids, &owner).ok().flatten();
-        let loaded = loaded.filter(|loaded| !loaded.header.is_ended());
-        let part = loaded
-            .as_ref()
-            .and_then(|loaded| loaded.parts.get(id).cloned());
-        let deadline = loaded.and_then(|loaded| loaded.header.part(id).and_then(|at| at.deadline));
-        self.change(id, |owned| {
-            let commit = match &part {
-                Some(part) => owned.put(id, part.to_vec(), deadline).ok(),
-                None if owner != *id => owned.remove(id),
-                None => None,
-            };
-            if let Some(mut commit) = commit {
-                commit.batch.essential = true;
-                store.commit(commit.batch, Box::new(|_| {}));
-            }
-        });
-        part
-    }
-
     /// Begins a record anew over its tombstone: a user who registers again.
     pub(crate) fn begin_again(&self, id: &ActorId) {
-        let fence = self.change(id, |owned| owned.epoch());
-        self.begin(id, fence.unwrap_or(Epoch::ZERO));
+        self.change(id, |owned| {
+            *owned = Owned::begin(id, owned.epoch(), self.me, &self.ids);
+        });
     }
 
-    pub(crate) fn forget(&self, id: &ActorId) {
-        self.table().remove(id);
+    /// Forgets a record, unless another of the same ID was materialised meanwhile.
+    pub(crate) fn forget(&self, id: &ActorId, record: &Arc<Mutex<Owned>>) {
+        let mut table = self.table();
+        if table
+            .get(id)
+            .is_some_and(|known| Arc::ptr_eq(known, record))
+        {
+            table.remove(id);
+        }
     }
 
     pub(crate) fn ids(&self) -> &IdHasher {

@@ -38,9 +38,9 @@ impl<R: Roster> Ring<R> {
     }
 
     pub(crate) fn note(&mut self, now: Now, inward: bool, noted: Noted<R::Message>) {
-        // The weight of a message is that of its octets, which it shares with others.
+        // A message keeps its octets alive.
         let weight = match &noted {
-            Noted::Message(_, _) => 512,
+            Noted::Message(_, message) => 64 + R::describe(message).1,
             Noted::Other(_, text) => 64 + text.len(),
         };
         self.bytes += weight;

@@ -1,36 +1,34 @@
 //! The shell: the one ractor actor that runs any core.
 //!
-//! In: its entry's inbox. Out: actions, in order, through the gate. It catches the unwind around
-//! `handle` and waits for its supervisor's verdict; inbox, gate and children outlive the panic.
+//! In: its entry's inbox. Out: turns: what the runtime has to say first, then events (`act.rs`),
+//! then deadlines. It ends when its core is gone, its children are, and nothing is under way.
 //!
 //! ```text
 //!  starting ──▶ running ──panic──▶ suspended ──verdict──▶ running
-//!                  │ quiet                         └────▶ given up
-//!                  ├──▶ passive (record only)
-//!                  └──▶ ended
+//!     │            │ quiet                         └────▶ given up ──▶ ending ──▶ ended
+//!     ▼            ├──▶ passive (record only)                            ▲
+//!  claiming        └─────────────────── End ─────────────────────────────┘
 //! ```
 
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use contract::action::Store;
-use contract::core::{Ctx, Event, Restored, Roster, Undelivered};
-use contract::{Action, ActorId, Entropy, Now, Time, UtcMillis};
+use cluster::Owned;
+use contract::core::{Event, Restored, Roster, Undelivered};
+use contract::{ActorId, Entropy, FlowRef, Kind, Now, Time};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::entry::{Entry, Side};
-use crate::fabric::{Fabric, Origin};
+use crate::fabric::Fabric;
 use crate::gate::{Gate, Ticket};
 use crate::intensity::Intensity;
-use crate::ring::Noted;
+use crate::recover::{Suspended, Unwritten};
 
 /// Events taken before other actors get their turn.
-const EVENTS_PER_TURN: usize = 64;
-/// Deadlines fired in a row: a core that sets them into the past must not hold its thread.
-const DEADLINES_PER_TURN: usize = 64;
+pub(crate) const EVENTS_PER_TURN: usize = 64;
 
 /// What ractor carries to a shell: the inbox has the rest.
 #[derive(Debug)]
@@ -56,20 +54,14 @@ impl<R: Roster> Shell<R> {
     }
 }
 
-/// A core that has panicked.
-pub(crate) struct Suspended<M> {
-    pub(crate) event: Event<M, ()>,
-    pub(crate) until: Option<Time>,
-}
-
 pub(crate) struct State<R: Roster> {
     pub(crate) fabric: Fabric<R>,
     pub(crate) entry: Arc<Entry<R>>,
     pub(crate) core: Option<R>,
     pub(crate) gate: Gate<R::Message>,
-    given: Option<Given>,
+    pub(crate) given: Option<Given>,
     span: tracing::Span,
-    entropy: Entropy,
+    pub(crate) entropy: Entropy,
     /// What made the core, until something is stored.
     pub(crate) first: Option<R::Message>,
     /// The clocks at the last store: the same snapshot at the same clocks means no change.
@@ -82,8 +74,24 @@ pub(crate) struct State<R: Roster> {
     pub(crate) is_retry: bool,
     indexed: Option<Time>,
     pub(crate) quiet_since: Time,
-    pub(crate) ending: bool,
+    has_begun: bool,
+    is_ending: bool,
+    is_finished: bool,
+    /// Its parent is told that it was given up.
+    pub(crate) is_lost: bool,
+    /// What senders of unread messages are told.
+    pub(crate) leave: Undelivered,
     pub(crate) has_ended_record: bool,
+    /// The end of the record, until it is on disk.
+    pub(crate) unwritten: Option<Unwritten>,
+    /// When to store again what could not be stored.
+    pub(crate) unsaved: Option<Time>,
+    /// Commits that failed.
+    pub(crate) failures: Intensity,
+    /// The connection, of a flow.
+    pub(crate) flow: Option<FlowRef>,
+    /// The record it owns: another's of the same ID is not touched.
+    pub(crate) record: Option<Arc<Mutex<Owned>>>,
     children: BTreeMap<ActorId, Intensity>,
     pub(crate) myself: ActorRef<Wake>,
 }
@@ -100,6 +108,9 @@ impl<R: Roster> Actor for Shell<R> {
         myself: ActorRef<Wake>,
         (fabric, entry, given): Arguments<R>,
     ) -> Result<State<R>, ActorProcessingErr> {
+        // Before anything runs: its children find their supervisor here.
+        fabric.name(&myself, entry.id.to_string());
+        entry.set_cell(myself.clone());
         Ok(State::new(fabric, entry, given, myself))
     }
 
@@ -115,19 +126,15 @@ impl<R: Roster> Actor for Shell<R> {
         match wake {
             Wake::Run => {
                 let span = state.span.clone();
-                span.in_scope(|| state.run());
-            }
-            Wake::Unwound { id, is_second } => {
-                let now = state.fabric.now().mono;
-                let verdict = state
-                    .children
-                    .entry(id.clone())
-                    .or_default()
-                    .judge(now, is_second);
-                if let Some(child) = state.fabric.find(&id) {
-                    child.push_side(Side::Judged(verdict));
+                let turn = AssertUnwindSafe(|| span.in_scope(|| state.run()));
+                match catch_unwind(turn) {
+                    Ok(false) => {}
+                    // There is more to do, but others are waiting.
+                    Ok(true) => tokio::task::yield_now().await,
+                    Err(panic) => state.on_broken_turn(panic.as_ref()),
                 }
             }
+            Wake::Unwound { id, is_second } => state.judge(&id, is_second),
         }
         Ok(())
     }
@@ -138,7 +145,7 @@ impl<R: Roster> Actor for Shell<R> {
         event: SupervisionEvent,
         state: &mut State<R>,
     ) -> Result<(), ActorProcessingErr> {
-        crate::supervisor::on_child(&state.fabric, &event);
+        crate::supervisor::on_child(&state.fabric, &event, &mut state.children);
         Ok(())
     }
 }
@@ -177,27 +184,32 @@ impl<R: Roster> State<R> {
             is_retry: false,
             indexed: None,
             quiet_since,
-            ending: false,
+            has_begun: false,
+            is_ending: false,
+            is_finished: false,
+            is_lost: false,
+            leave: Undelivered::Absent,
             has_ended_record: false,
+            unwritten: None,
+            unsaved: None,
+            failures: Intensity::default(),
+            flow: None,
+            record: None,
             children: BTreeMap::new(),
             myself,
         }
     }
 
-    /// Takes what is there, then what is due, and says when it wants to run again.
-    fn run(&mut self) {
+    /// Takes what is there, then what is due, and says when it wants to run again. Tells whether
+    /// that is at once.
+    fn run(&mut self) -> bool {
         self.entry.unschedule();
-        let is_new = self.core.is_none() && self.suspended.is_none() && self.claiming.is_none();
-        if is_new && !self.begin() {
-            return self.finish();
+        if self.is_finished {
+            return false;
         }
-        if is_new {
-            let epoch = self
-                .fabric
-                .inner
-                .records
-                .change(&self.entry.id, |owned| owned.epoch().n);
-            self.span.record("epoch", epoch.unwrap_or(0));
+        if !self.has_begun {
+            self.has_begun = true;
+            self.start();
         }
         let mut taken = 0;
         loop {
@@ -205,8 +217,7 @@ impl<R: Roster> State<R> {
                 self.on_side(side);
             }
             self.resume_if_due();
-            let is_waiting = self.suspended.is_some() || self.gate.is_full() || self.core.is_none();
-            if is_waiting || taken >= EVENTS_PER_TURN {
+            if self.is_waiting() || taken >= EVENTS_PER_TURN {
                 break;
             }
             let Some(event) = self.entry.pop() else { break };
@@ -214,64 +225,90 @@ impl<R: Roster> State<R> {
             self.quiet_since = self.fabric.now().mono;
             self.take(event);
         }
-        self.fire();
-        self.settle(taken >= EVENTS_PER_TURN);
+        self.write_again_if_due();
+        let is_turn_over = self.fire() || taken >= EVENTS_PER_TURN;
+        self.settle();
+        if is_turn_over {
+            self.entry.schedule();
+        }
+        is_turn_over
+    }
+
+    fn start(&mut self) {
+        if !self.begin() {
+            self.core = None;
+        }
+        let records = &self.fabric.inner.records;
+        if self.entry.id.record_owner() == self.entry.id {
+            self.record = records.of(&self.entry.id);
+        }
+        let epoch = records.change(&self.entry.id, |owned| owned.epoch().n);
+        self.span.record("epoch", epoch.unwrap_or(0));
+    }
+
+    /// Tells whether the inbox stays untouched for now.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.is_ending || self.suspended.is_some() || self.gate.is_full() || self.core.is_none()
     }
 
     /// What is left to do when the inbox is empty or the turn is over.
-    fn settle(&mut self, is_turn_over: bool) {
+    fn settle(&mut self) {
         if self.claiming.is_some() {
             return;
         }
         if self.core.is_none() && self.suspended.is_none() {
-            return self.finish();
+            self.end();
         }
-        // What is under way must be on disk before anybody reads the record again.
-        let is_idle = self.suspended.is_none() && self.gate.is_open() && !self.is_writing();
-        if self.ending && is_idle && self.are_children_gone() {
+        if self.is_ending && self.is_idle() && self.are_children_gone() {
             return self.finish();
         }
         let now = self.fabric.now();
-        if self.passivate_if_quiet(now) {
+        if !self.is_ending && self.passivate_if_quiet(now) {
             return;
         }
         self.show();
         let next = self.next_wake(now);
-        self.fabric
-            .inner
-            .index
-            .set_live(&self.entry.id, self.indexed, next);
+        let index = &self.fabric.inner.index;
+        index.set_live(&self.entry.id, self.indexed, next);
         self.indexed = next;
-        if is_turn_over {
-            self.entry.schedule();
-        }
+    }
+
+    /// Tells whether nothing is under way: all it wanted to store is on disk.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.gate.is_open() && !self.is_writing() && self.unwritten.is_none()
     }
 
     fn next_wake(&self, now: Now) -> Option<Time> {
-        if let Some(suspended) = &self.suspended {
-            return suspended.until;
+        let unwritten = self.unwritten.as_ref().map(|end| end.at);
+        if self.is_ending {
+            return unwritten;
         }
-        if self.gate.is_full() {
-            return None;
-        }
-        let core = self.core.as_ref()?;
-        let may_leave = self.gate.is_open() && !self.is_writing();
-        let quiet = core.passivates_after().filter(|_| may_leave);
-        let quiet = quiet.map(|after| (self.quiet_since + after).max(now.mono));
-        core.next_deadline().into_iter().chain(quiet).min()
+        let asleep = self.suspended.as_ref().map(|suspended| suspended.until);
+        let own = match (asleep, &self.core) {
+            (Some(until), _) => until,
+            // The next commit that is safe wakes it.
+            (None, Some(core)) if !self.gate.is_full() => {
+                let quiet = core.passivates_after().filter(|_| self.is_idle());
+                let quiet = quiet.map(|after| (self.quiet_since + after).max(now.mono));
+                core.next_deadline().into_iter().chain(quiet).min()
+            }
+            (None, _) => None,
+        };
+        let unsaved = self.unsaved.filter(|_| self.core.is_some());
+        own.into_iter().chain(unwritten).chain(unsaved).min()
     }
 
     /// Writes what a listing shows.
     fn show(&self) {
-        let Some(core) = &self.core else { return };
-        let version = self
-            .fabric
-            .inner
-            .records
-            .change(&self.entry.id, |owned| owned.header().version);
+        let records = &self.fabric.inner.records;
+        let version = records.change(&self.entry.id, |owned| owned.header().version);
+        let (state, deadline) = match &self.core {
+            Some(core) => (core.state(), core.next_deadline()),
+            None => ("suspended".to_owned(), None),
+        };
         let mut status = self.entry.status();
-        status.state = core.state();
-        status.deadline = core.next_deadline();
+        status.state = state;
+        status.deadline = deadline;
         if let Some(version) = version {
             status.epoch = version.epoch.n;
             status.sequence = version.sequence;
@@ -281,36 +318,49 @@ impl<R: Roster> State<R> {
     fn on_side(&mut self, side: Side) {
         match side {
             Side::Claimed(result) => self.on_claimed(result),
-            Side::Committed {
+            Side::Committed { ticket, result } => match (ticket, result) {
+                (Some(ticket), Ok(())) => self.on_safe(ticket),
+                (None, Ok(())) => {}
+                (ticket, Err(fault)) => self.on_commit_failed(ticket, &fault),
+            },
+            Side::EndFailed {
                 ticket,
-                result: Ok(()),
-            } => {
-                self.causes.retain(|(of, _)| *of > ticket);
-                for action in self.gate.open(ticket) {
-                    self.perform(action, None, None);
-                }
-            }
-            Side::Committed {
-                result: Err(fault), ..
-            } => self.on_commit_failed(&fault),
+                batch,
+                fault,
+            } => self.on_end_failed(ticket, batch, &fault),
             Side::Judged(verdict) => self.on_verdict(verdict),
             Side::Inspect { asker, token } => crate::inspect::show_live(self, &asker, token),
             Side::End => self.end(),
         }
     }
 
-    fn end(&mut self) {
-        self.ending = true;
-        self.end_children();
+    /// A commit is safe: what waited for it is performed.
+    pub(crate) fn on_safe(&mut self, ticket: Ticket) {
+        self.causes.retain(|(of, _)| *of > ticket);
+        for action in self.gate.open(ticket) {
+            self.perform(action, None, None);
+        }
     }
 
-    fn end_children(&self) {
+    /// Takes no more events, ends the children, and ends when nothing is under way.
+    fn end(&mut self) {
+        if self.is_ending {
+            return;
+        }
+        self.is_ending = true;
+        self.entry.is_ending.store(true, Ordering::SeqCst);
+        self.suspended = None;
+        self.unsaved = None;
         let children = self.entry.status().children.clone();
         for child in children {
             if let Some(child) = self.fabric.find(&child) {
                 child.push_side(Side::End);
             }
         }
+    }
+
+    pub(crate) const fn is_ending(&self) -> bool {
+        self.is_ending
     }
 
     fn are_children_gone(&self) -> bool {
@@ -324,53 +374,43 @@ impl<R: Roster> State<R> {
         self.entry.under_way.load(Ordering::SeqCst) > 0
     }
 
-    /// Leaves: what is still in the inbox goes back to its senders.
-    pub(crate) fn finish(&mut self) {
-        let id = self.entry.id.clone();
-        self.fabric
-            .inner
-            .index
-            .set_live(&id, self.indexed.take(), None);
-        let left = self.entry.close();
-        if id.record_owner() == id && id.kind().is_recorded() {
-            let expires = self.fabric.inner.records.change(&id, |owned| {
-                owned.header().is_ended().then(|| owned.header().expires)
-            });
-            if let Some(Some(expires)) = expires {
-                self.fabric.inner.index.set_passive(&id, expires);
-            }
-            // Before the place in the table is free: a successor has a record of its own there.
-            self.fabric.inner.records.forget(&id);
-            self.end_children();
-        } else if id.kind().is_recorded() {
-            let fabric = self.fabric.clone();
-            let remove = |owned: &mut cluster::Owned| owned.remove(&id);
-            let commit = |commit: cluster::Commit| fabric.commit_lazily(commit.batch);
-            self.fabric.inner.records.commit_change(&id, remove, commit);
+    fn judge(&mut self, id: &ActorId, is_second: bool) {
+        let (fabric, now) = (&self.fabric, self.fabric.now().mono);
+        self.children.retain(|id, _| fabric.find(id).is_some());
+        let intensity = self.children.entry(id.clone()).or_default();
+        let verdict = intensity.judge(now, is_second);
+        if let Some(child) = fabric.find(id) {
+            child.push_side(Side::Judged(verdict));
         }
-        self.fabric.delist(&self.entry);
-        for event in left {
-            if let Event::Message { from, message } = event {
-                self.fabric
-                    .bounce(&from, id.clone(), message, Undelivered::Absent);
-            }
-        }
-        if let Some(parent) = self
-            .entry
-            .parent
-            .as_ref()
-            .and_then(|id| self.fabric.find(id))
-        {
-            parent.status().children.retain(|child| *child != id);
-            parent.schedule();
-        }
-        self.core = None;
-        self.ending = true;
-        self.fabric.unname(self.myself.get_id().pid());
-        self.myself.stop(None);
     }
 
-    pub(crate) fn given(&mut self) -> Option<Given> {
-        self.given.take()
+    /// Leaves: what is still in the inbox goes back to its senders.
+    pub(crate) fn finish(&mut self) {
+        let fabric = self.fabric.clone();
+        let id = self.entry.id.clone();
+        fabric.inner.index.set_live(&id, self.indexed.take(), None);
+        let left = self.entry.close();
+        if let Some(record) = self.record.take() {
+            let expires = {
+                let owned = record.lock().expect("no holder of a record panics");
+                let header = owned.header();
+                header.is_ended().then_some(header.expires)
+            };
+            if let Some(expires) = expires {
+                fabric.inner.index.set_passive(&id, expires);
+            }
+            // Before the place in the table is free: a successor has a record of its own there.
+            fabric.inner.records.forget(&id, &record);
+        } else if matches!(id.kind(), Kind::Dialog | Kind::MediaLeg) {
+            fabric.remove_part(&id);
+        }
+        fabric.delist(&self.entry);
+        fabric.give_back(&id, left, self.leave);
+        fabric.tell_parent(&self.entry, self.is_lost);
+        self.core = None;
+        self.is_ending = true;
+        self.is_finished = true;
+        fabric.unname(self.myself.get_id().pid());
+        self.myself.stop(None);
     }
 }

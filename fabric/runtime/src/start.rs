@@ -5,8 +5,10 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use contract::core::Roster;
+use contract::core::{Event, Roster, Undelivered};
 use contract::{ActorId, Kind};
 use ractor::ActorRef;
 
@@ -14,6 +16,9 @@ use crate::entry::Entry;
 use crate::fabric::{Fabric, Parts, StartError};
 use crate::shell::{Given, Shell, Wake};
 use crate::supervisor::Supervisor;
+
+/// Time over which deadlines that passed while the node was down are spread (`cluster.md` §8).
+const OVERDUE_SPREAD_MS: u64 = 5_000;
 
 impl<R: Roster> Fabric<R> {
     /// Starts the supervisors, adopts the calls that a former life of this node owned, and
@@ -74,7 +79,7 @@ impl<R: Roster> Fabric<R> {
 
     fn adopt_all(&self) -> Result<(), StartError> {
         let now = self.now();
-        let (mut calls, mut expired) = (Vec::new(), Vec::new());
+        let (mut calls, mut expired, mut overdue) = (Vec::new(), Vec::new(), Vec::new());
         let index = &self.inner.index;
         cluster::scan(self.env().store().as_ref(), &mut |header| {
             if header.is_ended() {
@@ -86,16 +91,26 @@ impl<R: Roster> Fabric<R> {
             } else if header.id.kind() == Kind::Call {
                 calls.push(header.id.clone());
             } else if let Some(deadline) = header.deadline() {
-                index.set_passive(&header.id, deadline);
+                if deadline <= now.utc {
+                    overdue.push(header.id.clone());
+                } else {
+                    index.set_passive(&header.id, deadline);
+                }
             }
             ControlFlow::Continue(())
         })
         .map_err(StartError::Records)?;
+        let count = overdue.len().max(1);
+        for (at, id) in overdue.iter().enumerate() {
+            let share = u64::try_from(at).unwrap_or(0) * OVERDUE_SPREAD_MS;
+            let share = share / u64::try_from(count).unwrap_or(1);
+            index.set_passive(id, now.utc.after(Duration::from_millis(share)));
+        }
         for header in expired {
             self.commit_lazily(cluster::forget(&header, self.inner.records.ids()));
         }
         for call in calls {
-            self.awaken(&call);
+            self.awaken(&call, &mut None);
         }
         Ok(())
     }
@@ -103,22 +118,27 @@ impl<R: Roster> Fabric<R> {
     /// Starts the core of a connection, a lane or the console; false if it runs already.
     pub fn start_system(&self, id: ActorId) -> bool {
         let entry = Entry::new(id, None);
-        if self.is_full() || self.enlist(&entry).is_err() {
+        if self.is_revoked() || self.is_full() || self.enlist(&entry).is_err() {
             return false;
         }
         self.launch(&entry, None);
         true
     }
 
-    /// Makes the entry of an actor that is not live; `None` if there can be none.
-    pub(crate) fn awaken(&self, id: &ActorId) -> Option<Arc<Entry<R>>> {
+    /// Makes the entry of an actor that is not live; `None` if there can be none. The first event is
+    /// taken into the inbox before anybody can look at it: the shell makes the core by it.
+    pub(crate) fn awaken(
+        &self,
+        id: &ActorId,
+        first: &mut Option<Event<R::Message, ()>>,
+    ) -> Option<Arc<Entry<R>>> {
         if !id.kind().is_recorded() {
             return None;
         }
         let owner = id.record_owner();
         if owner == *id {
             let entry = Entry::new(id.clone(), None);
-            return match self.enlist(&entry) {
+            return match self.enlist_with(&entry, first) {
                 Ok(()) => {
                     self.launch(&entry, None);
                     Some(entry)
@@ -127,17 +147,44 @@ impl<R: Roster> Fabric<R> {
             };
         }
         // A side of a call: the call starts its sides; a message may be there before.
-        let call = self.find(&owner);
-        if call.is_some_and(|call| call.has_children.load(std::sync::atomic::Ordering::SeqCst)) {
+        let has_begun = |fabric: &Self| {
+            let call = fabric.find(&owner);
+            call.is_some_and(|call| call.has_children.load(Ordering::SeqCst))
+        };
+        if has_begun(self) {
             return None;
         }
         let entry = Entry::new(id.clone(), Some(owner.clone()));
-        let entry = match self.enlist(&entry) {
+        let entry = match self.enlist_with(&entry, first) {
             Ok(()) => entry,
             Err(known) => known,
         };
-        self.find(&owner).or_else(|| self.awaken(&owner))?;
+        self.find(&owner)
+            .or_else(|| self.awaken(&owner, &mut None))?;
+        if has_begun(self) && entry.cell().is_none() {
+            // The call looked for those that wait before this one was there.
+            let left = entry.close();
+            self.delist(&entry);
+            self.give_back(id, left, Undelivered::Absent);
+            return None;
+        }
         Some(entry)
+    }
+
+    /// Enlists a new entry with its first event; gives the event back if somebody was faster.
+    fn enlist_with(
+        &self,
+        entry: &Arc<Entry<R>>,
+        first: &mut Option<Event<R::Message, ()>>,
+    ) -> Result<(), Arc<Entry<R>>> {
+        if let Some(event) = first.take()
+            && let Err((event, _)) = entry.push(event)
+        {
+            *first = Some(event);
+        }
+        self.enlist(entry).inspect_err(|_| {
+            *first = entry.close().events.pop_front();
+        })
     }
 
     /// Gives an entry its shell, under its parent's or its kind's supervisor.
@@ -163,16 +210,34 @@ impl<R: Roster> Fabric<R> {
         );
         match spawned {
             Ok((cell, _)) => {
-                self.name(&cell, entry.id.to_string());
                 entry.set_cell(cell.clone());
                 // It may have to begin without an event: a call of a former life.
                 let _ = cell.cast(Wake::Run);
             }
             Err(error) => {
                 tracing::error!(actor = %entry.id, %error, "an actor could not be started");
-                entry.close();
-                self.delist(entry);
+                self.abandon(entry);
             }
+        }
+    }
+
+    /// Ends an actor whose shell has died, and its children, which died with it.
+    pub(crate) fn abandon(&self, entry: &Arc<Entry<R>>) {
+        let children = entry.status().children.clone();
+        for child in children.iter().filter_map(|child| self.find(child)) {
+            self.abandon(&child);
+        }
+        let left = entry.close();
+        if let Some(record) = self.inner.records.of(&entry.id)
+            && entry.id.record_owner() == entry.id
+        {
+            self.inner.records.forget(&entry.id, &record);
+        }
+        self.delist(entry);
+        self.give_back(&entry.id, left, Undelivered::Busy);
+        self.tell_parent(entry, true);
+        if let Some(cell) = entry.cell() {
+            self.unname(cell.get_id().pid());
         }
     }
 }

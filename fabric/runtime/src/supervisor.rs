@@ -5,15 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
-use contract::ActorId;
 use contract::core::Roster;
+use contract::{ActorId, Kind};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SpawnErr, SupervisionEvent};
 
 use crate::entry::Side;
 use crate::fabric::Fabric;
-use crate::intensity::Intensity;
+use crate::intensity::{Intensity, Verdict};
 use crate::shell::Wake;
 
 pub(crate) struct Supervisor<R>(PhantomData<fn() -> R>);
@@ -90,13 +89,18 @@ impl<R: Roster> Actor for Supervisor<R> {
         event: SupervisionEvent,
         watched: &mut Watched<R>,
     ) -> Result<(), ActorProcessingErr> {
-        on_child(&watched.fabric, &event);
+        on_child(&watched.fabric, &event, &mut watched.intensities);
         Ok(())
     }
 }
 
-/// A ractor actor ended: one that ended of itself is gone already; one that died gets a new shell.
-pub(crate) fn on_child<R: Roster>(fabric: &Fabric<R>, event: &SupervisionEvent) {
+/// A ractor actor ended: one that ended of itself is gone already. One that died takes its children
+/// with it; its record stays for the next message, and a lane or console is started anew.
+pub(crate) fn on_child<R: Roster>(
+    fabric: &Fabric<R>,
+    event: &SupervisionEvent,
+    intensities: &mut BTreeMap<ActorId, Intensity>,
+) {
     let Some(cell) = event.actor_cell() else {
         return;
     };
@@ -111,9 +115,15 @@ pub(crate) fn on_child<R: Roster>(fabric: &Fabric<R>, event: &SupervisionEvent) 
     let Some(entry) = name.parse::<ActorId>().ok().and_then(|id| fabric.find(&id)) else {
         return;
     };
-    if has_died {
-        tracing::error!(actor = %entry.id, event = ?event, "a shell died and is started again");
-        let entry = Arc::clone(&entry);
-        fabric.launch(&entry, None);
+    tracing::error!(actor = %entry.id, event = ?event, "a shell died");
+    fabric.abandon(&entry);
+    let is_needed = matches!(entry.id.kind(), Kind::Lane | Kind::Console | Kind::Member);
+    let now = fabric.now().mono;
+    let verdict = intensities
+        .entry(entry.id.clone())
+        .or_default()
+        .judge(now, false);
+    if is_needed && verdict != Verdict::GiveUp {
+        fabric.start_system(entry.id.clone());
     }
 }

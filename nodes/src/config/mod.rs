@@ -115,6 +115,9 @@ pub struct Profile {
     /// `digest` or `none`.
     #[serde(default)]
     pub auth: Auth,
+    /// Algorithms of challenges, in order; empty: MD5.
+    #[serde(default)]
+    pub digest: Vec<String>,
     /// Media may come from any source in its first 5 s.
     #[serde(default)]
     pub nat: bool,

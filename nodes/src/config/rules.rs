@@ -3,6 +3,7 @@
 //! In: a typed configuration whose values are in range. Out: a [`Plan`], or a refusal. Safe by
 //! default: what would open the node to strangers by accident is refused (threats.md 12).
 
+use sip::digest::Algorithm;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -47,6 +48,8 @@ pub struct ListenerPlan {
     pub rtp_advertise: IpAddr,
     /// How requests prove who they are from.
     pub auth: Auth,
+    /// Algorithms of challenges, in order.
+    pub digest: Vec<Algorithm>,
     /// Media may come from any source in its first 5 s.
     pub nat: bool,
     /// Networks that may send here; empty: all.
@@ -289,6 +292,8 @@ impl Check<'_> {
                 .acl
                 .iter()
                 .filter_map(|network| network.parse().ok());
+            let digest = profile.digest.iter();
+            let digest = digest.filter_map(|name| algorithm(name));
             plans.push(ListenerPlan {
                 profile: profile.name.clone(),
                 protocol,
@@ -296,6 +301,7 @@ impl Check<'_> {
                 advertise,
                 rtp_advertise,
                 auth: profile.auth,
+                digest: digest.collect(),
                 nat: profile.nat,
                 acl: acl.collect(),
                 key: key.clone(),
@@ -413,4 +419,11 @@ impl Check<'_> {
             Err(_) => self.refusal("media.rtp_ports", text, "`first-last` within 1024-65535"),
         }
     }
+}
+
+/// Returns the algorithm of a name as it is written on the wire.
+pub(super) fn algorithm(name: &str) -> Option<Algorithm> {
+    [Algorithm::Md5, Algorithm::Sha256, Algorithm::Sha512_256]
+        .into_iter()
+        .find(|algorithm| algorithm.as_str() == name)
 }

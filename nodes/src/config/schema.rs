@@ -122,6 +122,12 @@ const PROFILE: &[Key] = &[
             matches!(text, "digest" | "none")
         }),
     ),
+    key(
+        "digest",
+        Kind::Texts("MD5, SHA-256 or SHA-512-256", |text| {
+            super::rules::algorithm(text).is_some()
+        }),
+    ),
     key("nat", Kind::Truth),
     key(
         "acl",

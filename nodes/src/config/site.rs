@@ -3,6 +3,7 @@
 //! In: a loaded configuration and the node's keys. Out: one `Site`; `Node::start` writes the addresses
 //! that its listeners got into it.
 
+use sip::digest::Algorithm;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,6 +66,11 @@ fn listeners(plan: &Plan) -> Vec<Listener> {
             auth: match listener.auth {
                 ConfigAuth::Digest => Auth::Digest,
                 ConfigAuth::None => Auth::None,
+            },
+            digest: if listener.digest.is_empty() {
+                vec![Algorithm::Md5]
+            } else {
+                listener.digest.clone()
             },
             nat: listener.nat,
         }

@@ -32,7 +32,7 @@ pub fn check_empty(world: &Arc<World>, rows: &[ActorRow], legs: &[SideKey]) {
     let calls: Vec<_> = rows
         .iter()
         .filter(|row| row.live && row.id.call().is_some())
-        .map(|row| row.id.to_string())
+        .map(|row| format!("{} ({})", row.id, row.state))
         .collect();
     if !calls.is_empty() {
         world.broken(

@@ -1,8 +1,11 @@
 //! I4 for W = 1: whatever the outside is told is on disk at that instant.
 //!
 //! Seen on the wire: 200 to REGISTER (each contact it grants), an INVITE we send (its branch), 18x
-//! and 2xx to an INVITE (our tag).
+//! to an INVITE (our tag), 2xx to an INVITE (every octet). A side may end, and leave its record,
+//! while a lane still repeats what it sent: what is made once and never again (a branch, a tag, a
+//! 2xx) counts as safe from the moment it was on disk.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,6 +23,8 @@ pub struct Durable {
     node: SocketAddr,
     ids: IdHasher,
     tokens: TokenMaker,
+    /// Branches, tags and 2xx that were on disk when they were first sent.
+    safe: BTreeSet<Vec<u8>>,
 }
 
 impl Durable {
@@ -37,7 +42,21 @@ impl Durable {
             node,
             ids: keys.ids(),
             tokens: keys.tokens(),
+            safe: BTreeSet::new(),
         }
+    }
+
+    /// The same for what is made once and never again: in any value that became durable.
+    fn require_once(&mut self, id: &ActorId, octets: &[u8], told: &str) {
+        if self.safe.contains(octets) {
+            return;
+        }
+        if !self.disk.has_been_durable(|value| contains(value, octets)) {
+            let text = String::from_utf8_lossy(octets);
+            let how = format!("{told} was sent, but {id} on disk never had {text:?}");
+            self.world.broken("I4", how);
+        }
+        self.safe.insert(octets.to_vec());
     }
 
     /// Requires that the durable part of an actor holds a text.
@@ -57,6 +76,12 @@ impl Durable {
         }
     }
 
+    /// Tells the reader of a trace which dialog a Call-ID belongs to.
+    fn note(&self, id: &ActorId, message: &Message) {
+        let call_id = message.call_id().unwrap_or_default();
+        self.world.note(&format!("{id} has Call-ID {call_id}"));
+    }
+
     fn check_registered(&self, message: &Message) {
         let (Ok(Contacts::List(contacts)), Ok(to)) = (message.contacts(), message.to()) else {
             return;
@@ -69,25 +94,30 @@ impl Durable {
         }
     }
 
-    fn check_invite(&self, message: &Message) {
+    fn check_invite(&mut self, message: &Message) {
         let Ok(via) = message.via() else { return };
         let branch = via.branch().unwrap_or_default().to_owned();
         if let Some(token) = self.tokens.read(TokenUse::Branch, &branch) {
-            self.require(&ActorId::Dialog(token.side), &branch, "INVITE");
+            let id = ActorId::Dialog(token.side);
+            self.note(&id, message);
+            self.require_once(&id, branch.as_bytes(), "INVITE");
         }
     }
 
-    fn check_response(&self, status: u16, message: &Message) {
+    fn check_response(&mut self, status: u16, message: &Message) {
         let Ok(to) = message.to() else { return };
         let Some(tag) = to.tag().map(str::to_owned) else {
             return;
         };
         if let Some(token) = self.tokens.read(TokenUse::Tag, &tag) {
-            self.require(
-                &ActorId::Dialog(token.side),
-                &tag,
-                &format!("{status} to INVITE"),
-            );
+            let told = format!("{status} to INVITE");
+            let id = ActorId::Dialog(token.side);
+            self.note(&id, message);
+            self.require_once(&id, tag.as_bytes(), &told);
+            // The tag is known since the first 18x.
+            if status >= 200 {
+                self.require_once(&id, message.bytes(), &told);
+            }
         }
     }
 }

@@ -4,8 +4,10 @@
 //! the checkers hold against what the node says. Written on weft-sip's reader and writer; the
 //! transaction rules are few and the phone's own, so that they cannot share a fault with ours.
 
+mod acting;
 mod call;
 mod habit;
+mod hearing;
 mod text;
 
 use std::collections::BTreeMap;
@@ -24,6 +26,8 @@ use text::{Fields, credentials};
 const T1: Duration = Duration::from_millis(500);
 /// 64·T1: when a transaction is given up.
 const GIVE_UP: Duration = Duration::from_secs(32);
+/// Time without a connection after which a call may have ended without word.
+const AWAY: Duration = Duration::from_secs(7);
 /// Time between RTP packets of a call: ten times the usual, to keep runs short.
 const PACKET_EVERY: Duration = Duration::from_millis(200);
 
@@ -50,6 +54,18 @@ pub struct Complaint {
     pub promise: &'static str,
     /// How.
     pub how: String,
+    /// Call-ID of a BYE that was answered 481: no complaint if the node had it before.
+    pub unknown_bye: Option<String>,
+}
+
+impl Complaint {
+    fn new(promise: &'static str, how: String) -> Complaint {
+        Complaint {
+            promise,
+            how,
+            unknown_bye: None,
+        }
+    }
 }
 
 /// A request on its way.
@@ -81,6 +97,8 @@ pub struct Phone {
     register_at: Time,
     /// Until when the node has promised to keep the binding.
     pub registered_until: Option<Time>,
+    /// Since when it has had no connection over which it is registered.
+    lost_at: Option<Time>,
     act_at: Time,
     next_port: u16,
     counter: u64,
@@ -114,6 +132,7 @@ impl Phone {
             register_cseq: 0,
             register_at: start,
             registered_until: None,
+            lost_at: None,
             act_at: start + Duration::from_secs(3),
             next_port: 40_000,
             counter: 0,
@@ -154,6 +173,7 @@ impl Phone {
     /// A connection was lost: what was promised over it holds no more, and it registers anew.
     pub fn lost_connection(&mut self, now: Time) {
         self.registered_until = None;
+        self.lost_at = self.lost_at.or(Some(now));
         self.register_at = now + Duration::from_millis(200 + u64::from(self.rng.below(1_000)));
     }
 
@@ -167,6 +187,12 @@ impl Phone {
             .chain(own)
             .min()
             .unwrap_or(self.register_at)
+    }
+
+    /// Tells whether the node had to give up what it wanted to tell this phone (`architecture.md`
+    /// §7: after 8 s).
+    fn was_away(&self, now: Time) -> bool {
+        self.lost_at.is_some_and(|lost| now.since(lost) > AWAY)
     }
 
     fn fields(&mut self) -> Fields<'_> {
@@ -276,15 +302,9 @@ impl Phone {
     /// Takes a SIP message of the node.
     pub fn on_sip(&mut self, now: Time, bytes: Bytes, out: &mut Vec<Out>) {
         let Ok(message) = Message::read(bytes.clone()) else {
-            let how = format!(
-                "{} got no SIP: {:?}",
-                self.user,
-                String::from_utf8_lossy(&bytes)
-            );
-            self.complaints.push(Complaint {
-                promise: "SIP",
-                how,
-            });
+            let text = String::from_utf8_lossy(&bytes);
+            let how = format!("{} got no SIP: {text:?}", self.user);
+            self.complaints.push(Complaint::new("SIP", how));
             return;
         };
         match message.status() {
@@ -339,11 +359,17 @@ impl Phone {
                         self.registered_until = Some(now + length);
                         self.register_at = now + length / 2;
                     }
-                    None => self.complaints.push(Complaint {
-                        promise: "I6",
-                        how: format!("{}: 200 without its contact", self.user),
-                    }),
+                    None => {
+                        let how = format!("{}: 200 without its contact", self.user);
+                        self.complaints.push(Complaint::new("I6", how));
+                    }
                 }
+                if self.was_away(now) {
+                    for call in self.calls.values_mut() {
+                        call.was_cut = true;
+                    }
+                }
+                self.lost_at = None;
             }
             401 => {
                 let answered = self.register_cseq.is_multiple_of(2);
@@ -386,7 +412,7 @@ impl Phone {
         match self.highest.get(call_id) {
             Some((highest, known)) if *highest == number && *known != branch => {
                 let how = format!("CSeq {number} of {call_id} is used in two transactions");
-                self.complaints.push(Complaint { promise: "I8", how });
+                self.complaints.push(Complaint::new("I8", how));
             }
             Some((highest, _)) if *highest >= number => {}
             Some(_) | None => {

@@ -78,6 +78,15 @@ pub(super) fn flow_of(peer: &str) -> FlowRef {
     datagram(DIGEST, peer)
 }
 
+/// What a registration answers to a call, or to a dialog.
+fn located(reply: &ActorId, known: &Aor, targets: Vec<Target>) -> Message {
+    if matches!(reply, ActorId::Dialog(_)) {
+        return dialog::Message::Located { targets }.into();
+    }
+    let aor = known.clone();
+    call::Message::Located { aor, targets }.into()
+}
+
 pub(super) fn aor(text: &str) -> Aor {
     text.parse().expect("an address of record")
 }
@@ -307,11 +316,7 @@ impl World {
                 {
                     Some(known) => Event::Message {
                         from: to,
-                        message: call::Message::Located {
-                            aor: known.clone(),
-                            targets: self.targets.clone(),
-                        }
-                        .into(),
+                        message: located(&reply, known, self.targets.clone()),
                     },
                     None => {
                         let message = registration::Message::Locate {

@@ -166,7 +166,7 @@ fn wanted(method: &str, kind: Credentials, place: &str) -> (Vec<u16>, Vec<&'stat
 }
 
 #[test]
-fn challenges_offer_md5_before_sha_256_with_qop_auth() {
+fn challenges_offer_the_algorithms_of_the_listener_in_order_with_qop_auth() {
     let actions = receive(&mut stage(), peer(), draft("REGISTER").text());
     let text = &sent(&actions)[0].1;
     let lines: Vec<&str> = text

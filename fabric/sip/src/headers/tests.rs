@@ -1,3 +1,5 @@
+//! What `headers` promises, by example.
+
 use crate::headers::{Contact, NameAddr};
 use crate::{CSeq, Contacts, HeaderName, Message, SyntaxError, Via, ViaTransport};
 

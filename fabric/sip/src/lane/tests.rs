@@ -1,3 +1,5 @@
+//! What `lane` promises, by example.
+
 use crate::{LaneKey, lane_key};
 
 #[test]

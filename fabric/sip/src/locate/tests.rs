@@ -1,3 +1,5 @@
+//! What `locate` promises, by example.
+
 use crate::{NameAddr, Uri, next_hop};
 
 /// URI, first route, and the hop as `transport host port secure srv`, or the status.

@@ -1,3 +1,5 @@
+//! What `message` promises, by example.
+
 use bytes::Bytes;
 use rsip::Method;
 

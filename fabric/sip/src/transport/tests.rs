@@ -1,3 +1,5 @@
+//! What `transport` promises, by example.
+
 use std::net::SocketAddr;
 
 use super::HopError;

@@ -1,3 +1,5 @@
+//! What `uri` promises, by example.
+
 use crate::{Aor, Host, NameAddr, Scheme, Uri};
 
 fn uri(text: &str) -> Uri {

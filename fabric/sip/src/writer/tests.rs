@@ -1,3 +1,5 @@
+//! What `writer` promises, by example.
+
 use crate::{HeaderName, Message, MethodOwned, WriteError, Writer, respond};
 
 const REQUEST: &str = "INVITE sip:bob@example.org SIP/2.0\r\n\

@@ -1,0 +1,13 @@
+//! Tests of the runtime: a roster of scripted cores on a world in memory whose disk answers on
+//! command, on one paused thread. Messages carry the steps that a core takes.
+
+mod deadlines;
+mod gate;
+mod inbox;
+mod inspection;
+mod kit;
+mod panics;
+mod passivation;
+mod restart;
+mod rules;
+mod world;

@@ -1,0 +1,305 @@
+//! What a simulated phone does of itself: it calls, answers, holds, hangs up, gives up, sends sound.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::Time;
+use sip::{HeaderName, Message};
+
+use super::call::{Call, CallState, Role};
+use super::text::{response, sdp};
+use super::{Complaint, Out, PACKET_EVERY, Phone, T1};
+
+impl Phone {
+    pub(super) fn draw(&mut self, percent: u32) -> bool {
+        self.rng.below(100) < percent
+    }
+
+    pub(super) fn up_to(&mut self, longest: Duration) -> Duration {
+        let millis = u32::try_from(longest.as_millis()).unwrap_or(u32::MAX);
+        Duration::from_millis(500 + u64::from(self.rng.below(millis.max(1))))
+    }
+
+    /// Perhaps starts a call.
+    pub(super) fn act(&mut self, now: Time, out: &mut Vec<Out>) {
+        let idle = self.habits.idle;
+        self.act_at = now + Duration::from_secs(1) + self.up_to(idle);
+        let is_busy = self
+            .calls
+            .values()
+            .any(|call| !matches!(call.state, CallState::Over { .. }));
+        if is_busy || !self.habits.calls || self.registered_until.is_none_or(|until| until <= now) {
+            return;
+        }
+        let is_extension = self.draw(self.habits.extensions);
+        let called = if is_extension {
+            if self.rng.below(2) == 0 {
+                "9196".to_owned()
+            } else {
+                "9197".to_owned()
+            }
+        } else {
+            (1000 + self.rng.below(12)).to_string()
+        };
+        let call_id = self.rng.call_id();
+        let port = self.free_port();
+        let mut call = Call::new(Role::Caller, now, port);
+        call.is_extension = is_extension;
+        call.local = format!("<sip:{}@weft.test>;tag=c{}", self.user, self.counter);
+        call.remote = format!("<sip:{called}@weft.test>");
+        call.target = format!("sip:{called}@weft.test");
+        call.offers = !self.draw(self.habits.delays_offer);
+        call.cseq = 1;
+        self.calls.insert(call_id.clone(), call);
+        self.invite(&call_id, now, "", out);
+    }
+
+    pub(super) fn free_port(&mut self) -> u16 {
+        self.next_port = if self.next_port > 60_000 {
+            40_000
+        } else {
+            self.next_port + 2
+        };
+        self.next_port
+    }
+
+    /// Sends the INVITE, or a re-INVITE, that the call's CSeq says.
+    pub(super) fn invite(
+        &mut self,
+        call_id: &str,
+        now: Time,
+        credentials: &str,
+        out: &mut Vec<Out>,
+    ) {
+        let Some(call) = self.calls.get(call_id).cloned() else {
+            return;
+        };
+        let direction = if call.held { "sendonly" } else { "sendrecv" };
+        let body = if call.offers {
+            sdp(self.address, call.port, call.version, direction)
+        } else {
+            String::new()
+        };
+        let fields = self.fields();
+        let more = format!("{}{credentials}", fields.contact());
+        let bytes = fields.request(
+            "INVITE",
+            &call.target,
+            &call.local,
+            &call.remote,
+            call_id,
+            call.cseq,
+            &more,
+            &body,
+        );
+        self.send_request(now, "INVITE", call_id, call.cseq, bytes, out);
+    }
+
+    pub(super) fn in_dialog(
+        &mut self,
+        call_id: &str,
+        method: &'static str,
+        credentials: &str,
+        now: Time,
+        out: &mut Vec<Out>,
+    ) {
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
+        call.cseq += 1;
+        let call = call.clone();
+        let bytes = self.fields().request(
+            method,
+            &call.target,
+            &call.local,
+            &call.remote,
+            call_id,
+            call.cseq,
+            credentials,
+            "",
+        );
+        self.send_request(now, method, call_id, call.cseq, bytes, out);
+    }
+
+    /// Gives up a call that rings.
+    fn cancel(&mut self, call_id: &str, now: Time, out: &mut Vec<Out>) {
+        let invite = self
+            .sent
+            .iter()
+            .find(|sent| sent.call_id == call_id && sent.method == "INVITE");
+        let Some(invite) = invite.and_then(|sent| Message::read(sent.bytes.clone()).ok()) else {
+            return;
+        };
+        let Ok(cseq) = invite.cseq() else { return };
+        let header = |name| invite.header(name).unwrap_or_default().to_owned();
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
+        call.state = CallState::Ending;
+        call.step_at = Some(now + Duration::from_secs(40));
+        let text = format!(
+            "CANCEL {} SIP/2.0\r\nVia: {}\r\nMax-Forwards: 70\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {call_id}\r\n\
+             CSeq: {} CANCEL\r\nContent-Length: 0\r\n\r\n",
+            call.target,
+            header(HeaderName::Via),
+            header(HeaderName::From),
+            header(HeaderName::To),
+            cseq.number
+        );
+        self.send_request(now, "CANCEL", call_id, cseq.number, Bytes::from(text), out);
+    }
+
+    /// A request was never answered.
+    pub(super) fn gave_up(&mut self, method: &'static str, call_id: &str, now: Time) {
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
+        if method == "INVITE" && call.state == CallState::Confirmed {
+            // A re-INVITE that nobody answers: the phone hangs up.
+            call.unsure(now);
+        } else if method != "CANCEL" {
+            call.over(false, now);
+        }
+    }
+
+    pub(super) fn call_on_time(&mut self, call_id: &str, now: Time, out: &mut Vec<Out>) {
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
+        if call.forget_at.is_some_and(|at| at <= now) {
+            if let Some(since) = call.missing_since {
+                let how = format!(
+                    "{} ended call {call_id}: 481 at {since}, and no BYE",
+                    self.user
+                );
+                self.complaints.push(Complaint {
+                    unknown_bye: Some(call_id.to_owned()),
+                    ..Complaint::new("I7", how)
+                });
+            }
+            self.calls.remove(call_id);
+            return;
+        }
+        if let (Some(at), Some(to)) = (call.packet_at, call.media)
+            && at <= now
+        {
+            call.packet_at = Some(now + PACKET_EVERY);
+            call.sequence = call.sequence.wrapping_add(1);
+            if !call.held {
+                let port = call.port;
+                let packet = rtp(call.sequence, u32::from(port));
+                out.push(Out::Rtp { port, to, packet });
+            }
+        } else if call.packet_at.is_some_and(|at| at <= now) {
+            call.packet_at = None;
+        }
+        if let Some((at, wait)) = call.again_at
+            && at <= now
+        {
+            // 200 is repeated until the ACK comes (RFC 3261 §13.3.1.4).
+            let wait = (wait * 2).min(Duration::from_secs(4));
+            call.again_at = Some((now + wait, wait));
+            out.extend(call.last.clone().map(Out::Sip));
+            if now.since(call.since) > Duration::from_secs(40) {
+                call.over(false, now);
+            }
+        }
+        if self
+            .calls
+            .get(call_id)
+            .is_some_and(|call| call.step_at.is_some_and(|at| at <= now))
+        {
+            self.step(call_id, now, out);
+        }
+    }
+
+    /// What a phone decides by itself in a call.
+    fn step(&mut self, call_id: &str, now: Time, out: &mut Vec<Out>) {
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
+        call.step_at = None;
+        let (role, state, held) = (call.role, call.state.clone(), call.held);
+        let unsure = call.is_unsure;
+        match (state, role) {
+            (CallState::Ringing, Role::Caller) => self.cancel(call_id, now, out),
+            (CallState::Ringing, Role::Callee) => self.answer(call_id, now, out),
+            (CallState::Confirmed, _) => {
+                let wants_hold = !held && !unsure && self.draw(self.habits.holds);
+                if held || wants_hold {
+                    let next = now + self.up_to(Duration::from_secs(4));
+                    let Some(call) = self.calls.get_mut(call_id) else {
+                        return;
+                    };
+                    call.held = wants_hold;
+                    call.is_offering = true;
+                    call.offers = true;
+                    call.version += 1;
+                    call.cseq += 1;
+                    call.step_at = Some(next);
+                    self.invite(call_id, now, "", out);
+                } else {
+                    self.in_dialog(call_id, "BYE", "", now, out);
+                    if let Some(call) = self.calls.get_mut(call_id) {
+                        call.state = CallState::Ending;
+                        call.packet_at = None;
+                    }
+                }
+            }
+            (CallState::Answered | CallState::Over { .. }, _) => {}
+            (CallState::Ending, _) => {
+                if let Some(call) = self.calls.get_mut(call_id) {
+                    call.over(false, now);
+                }
+            }
+        }
+    }
+
+    /// Answers a call that rings here, or refuses it.
+    fn answer(&mut self, call_id: &str, now: Time, out: &mut Vec<Out>) {
+        let refuses = self.draw(self.habits.refuses);
+        let fields = self.fields();
+        let contact = fields.contact();
+        let address = self.address;
+        let Some(call) = self.calls.get_mut(call_id) else {
+            return;
+        };
+        let Some(invite) = call.invite.clone() else {
+            return;
+        };
+        let tag = format!("a{}", call.port);
+        let bytes = if refuses {
+            call.over(true, now);
+            response(&invite, "486 Busy Here", &tag, "", "")
+        } else {
+            call.state = CallState::Answered;
+            call.since = now;
+            call.again_at = Some((now + T1, T1));
+            let body = sdp(address, call.port, call.version, "sendrecv");
+            response(&invite, "200 OK", &tag, &contact, &body)
+        };
+        call.last = Some(bytes.clone());
+        out.push(Out::Sip(bytes));
+    }
+
+    /// Hangs up whatever goes on.
+    pub fn hang_up(&mut self, now: Time) {
+        self.rest();
+        for call in self.calls.values_mut() {
+            call.is_unsure = true;
+            call.held = false;
+            if matches!(call.state, CallState::Confirmed | CallState::Ringing) {
+                call.step_at = Some(now);
+            }
+        }
+    }
+}
+
+fn rtp(sequence: u16, ssrc: u32) -> Bytes {
+    let mut packet = vec![0x80, 0];
+    packet.extend_from_slice(&sequence.to_be_bytes());
+    packet.extend_from_slice(&(u32::from(sequence) * 1_600).to_be_bytes());
+    packet.extend_from_slice(&ssrc.to_be_bytes());
+    packet.resize(172, 0xd5);
+    Bytes::from(packet)
+}
