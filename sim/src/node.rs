@@ -155,7 +155,8 @@ fn site(keys: &FabricKeys) -> Site {
             ring_timeout: Duration::from_secs(30),
             call_max: Duration::from_secs(3_600),
             rtp_timeout: Duration::from_secs(60),
-            rtp_hold_timeout: Duration::from_secs(300),
+            // A phone that hung up while the node was away is missed before the run ends.
+            rtp_hold_timeout: Duration::from_secs(120),
             expires_min: Duration::from_secs(30),
             expires_default: Duration::from_secs(60),
             expires_max: Duration::from_secs(600),

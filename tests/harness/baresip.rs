@@ -103,10 +103,10 @@ impl Baresip {
         fs::create_dir_all(&folder).expect("a folder");
         let here = folder.display();
         let config = format!(
-            "sip_listen {0}:5060\naudio_source ausine,{hertz}\naudio_player aufile,{here}/rx.wav\n\
+            "sip_listen {0}:5060\naudio_source aufile,{here}/tone.wav\naudio_player aufile,{here}/rx.wav\n\
              audio_alert aufile,{here}/alert.wav\nausrc_srate 8000\nauplay_srate 8000\n\
              rtp_ports 20000-21000\nmodule_path /usr/lib/baresip/modules\nmodule ctrl_tcp.so\n\
-             module g711.so\nmodule aufile.so\nmodule ausine.so\nmodule_tmp uuid.so\n\
+             module g711.so\nmodule aufile.so\nmodule_tmp uuid.so\n\
              module_tmp account.so\nmodule_app menu.so\nctrl_tcp_listen {0}:4444\n",
             space.theirs
         );
@@ -114,6 +114,7 @@ impl Baresip {
             "<sip:{user}@{server};transport=udp>;auth_user={user};auth_pass=weft-{user};answermode=auto;\
              audio_codecs=pcmu;regint=60\n"
         );
+        fs::write(folder.join("tone.wav"), sine(hertz)).expect("a file");
         fs::write(folder.join("config"), config).expect("a file");
         fs::write(folder.join("accounts"), account).expect("a file");
         fs::write(folder.join("contacts"), "").expect("a file");
@@ -196,4 +197,24 @@ impl Drop for Baresip {
             let _ = fs::remove_dir_all(&self.folder);
         }
     }
+}
+
+/// A WAV file of 30 s of a sine at -10 dB of full scale: 8 kHz, 16 bit, one channel.
+fn sine(hertz: u32) -> Vec<u8> {
+    let count = 8_000 * 30_u32;
+    let mut file = Vec::new();
+    file.extend_from_slice(b"RIFF");
+    file.extend_from_slice(&(36 + count * 2).to_le_bytes());
+    file.extend_from_slice(b"WAVEfmt \x10\0\0\0\x01\0\x01\0");
+    file.extend_from_slice(&8_000_u32.to_le_bytes());
+    file.extend_from_slice(&16_000_u32.to_le_bytes());
+    file.extend_from_slice(&[2, 0, 16, 0]);
+    file.extend_from_slice(b"data");
+    file.extend_from_slice(&(count * 2).to_le_bytes());
+    for at in 0..count {
+        let turn = 2.0 * std::f64::consts::PI * f64::from(hertz) * f64::from(at) / 8_000.0;
+        let sample = (turn.sin() * 10_000.0) as i16;
+        file.extend_from_slice(&sample.to_le_bytes());
+    }
+    file
 }

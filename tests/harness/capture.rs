@@ -100,13 +100,14 @@ pub fn tone(octets: &[u8]) -> (f64, f64) {
     let count = samples.len() as f64;
     let mut best = (0.0, 0.0);
     for hertz in 200..3_400 {
+        // Goertzel's recurrence: one multiplication a sample.
         let turn = 2.0 * PI * f64::from(hertz) / 8_000.0;
-        let (mut real, mut imaginary) = (0.0, 0.0);
-        for (at, sample) in samples.iter().enumerate() {
-            real += sample * (turn * at as f64).cos();
-            imaginary += sample * (turn * at as f64).sin();
+        let (factor, mut one, mut two) = (2.0 * turn.cos(), 0.0, 0.0);
+        for sample in &samples {
+            (one, two) = (sample + factor * one - two, one);
         }
-        let amplitude = 2.0 * (real * real + imaginary * imaginary).sqrt() / count;
+        let power = one * one + two * two - factor * one * two;
+        let amplitude = 2.0 * power.max(0.0).sqrt() / count;
         if amplitude > best.1 {
             best = (f64::from(hertz), amplitude);
         }

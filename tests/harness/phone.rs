@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
@@ -98,6 +99,8 @@ impl Message {
     }
 }
 
+static NEXT: AtomicU32 = AtomicU32::new(1);
+
 /// One phone.
 #[derive(Debug)]
 pub struct Phone {
@@ -106,7 +109,6 @@ pub struct Phone {
     /// Account.
     pub user: String,
     password: String,
-    next: u32,
     waiting: VecDeque<Message>,
     /// Requests that came, as (Call-ID, CSeq, method): to see that no CSeq is used twice.
     pub seen: Vec<(String, u32, String)>,
@@ -149,7 +151,6 @@ impl Phone {
             server,
             user: user.to_owned(),
             password: format!("weft-{user}"),
-            next: 1,
             waiting: VecDeque::new(),
             seen: Vec::new(),
         }
@@ -165,12 +166,12 @@ impl Phone {
     }
 
     fn unique(&mut self, what: &str) -> String {
-        self.next += 1;
+        // Ports are used again by later phones: the number is of all phones of the process.
+        let next = NEXT.fetch_add(1, Ordering::Relaxed);
         format!(
-            "{what}{}x{}x{}",
+            "{what}{}x{}x{next}",
             self.address().port(),
-            std::process::id(),
-            self.next
+            std::process::id()
         )
     }
 

@@ -60,7 +60,13 @@ impl Dialog {
         };
         match source {
             Source::Same => {}
-            Source::Proven => self.rebind(inbound.flow, ctx),
+            Source::Proven => {
+                // A peer that hangs up wants nothing of what waits for it.
+                if Self::is_method(&inbound.request, Method::Bye) {
+                    self.data.parked.clear();
+                }
+                self.rebind(inbound.flow, ctx);
+            }
             Source::Unproven | Source::Stranger if is_ack => {
                 return ctx.ignore("an ACK of another source");
             }

@@ -343,3 +343,53 @@ fn what_comes_again_before_it_is_safe_waits_behind_the_gate() {
     stage.tell(accepted());
     assert_eq!(shape(&stage.tell(accepted())), ["lane"]);
 }
+
+/// Over a connection that the dialog does not know, without credentials.
+fn bye_of_the_peer(stage: &Stage<Dialog>) -> Inbound {
+    let known = stage.core.data.dialog.clone().expect("a dialog");
+    let request = read(format!(
+        "BYE sip:x@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/TCP {PEER};branch=z9hG4bK9\r\n\
+         From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: 9 BYE\r\nContent-Length: 0\r\n\r\n",
+        known.remote, known.local, known.call_id
+    ));
+    let key = sip::transaction::Key::of_request(&request).expect("a key");
+    Inbound {
+        transaction: TransactionRef { lane: 3, key },
+        flow: stream(9),
+        request,
+        identity: None,
+    }
+}
+
+#[test]
+fn a_peer_that_comes_back_to_hang_up_hears_nothing_of_what_waited() {
+    let mut stage = after_a_restart();
+    let sdp = Some(Bytes::from_static(b"v=0\r\n"));
+    let retries = false;
+    let actions = stage.tell(Message::Offer { sdp, retries });
+    assert_eq!((requests(&actions), locates(&actions)), (Vec::new(), 1));
+    let mut bye = bye_of_the_peer(&stage);
+    let asked = stage.tell(Message::Request(bye.clone()));
+    assert!(told(&asked).iter().any(|(_, message)| matches!(
+        message,
+        crate::Message::Lane(lane::Message::Challenge { .. })
+    )));
+    bye.identity = "1001@example.org".parse().ok();
+    let actions = stage.tell(Message::Request(bye));
+    assert_eq!(requests(&actions), Vec::new());
+    assert_eq!(crate::script::statuses(&actions), [200]);
+    assert_eq!(stage.core.state(), "ended");
+}
+
+#[test]
+fn a_request_over_another_connection_is_asked_who_sends_it() {
+    let mut stage = after_a_restart();
+    stage.core.data.is_flow_gone = false;
+    let bye = bye_of_the_peer(&stage);
+    let actions = stage.tell(Message::Request(bye));
+    assert!(told(&actions).iter().any(|(_, message)| matches!(
+        message,
+        crate::Message::Lane(lane::Message::Challenge { .. })
+    )));
+    assert_eq!(stage.core.state(), "confirmed");
+}

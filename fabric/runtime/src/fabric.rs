@@ -18,14 +18,10 @@ use contract::{
 use ractor::ActorRef;
 
 use crate::deadline_index::DeadlineIndex;
-use crate::entry::{Delivery, Entry, Left, Side};
+use crate::entry::{Delivery, Entry, Side};
 use crate::gate::Ticket;
 use crate::records::Records;
 use crate::shell::Wake;
-
-/// How long an orderly end waits for the disk, and how often it looks.
-const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
-const SHUTDOWN_LOOK: Duration = Duration::from_millis(5);
 
 /// Performs the actions of cores: `nodes/src/perform.rs`.
 pub trait Performer<R: Roster>: Send + Sync + 'static {
@@ -90,7 +86,7 @@ pub(crate) struct Inner<R: Roster> {
     pub(crate) site: RwLock<Arc<R::Site>>,
     pub(crate) records: Records,
     pub(crate) index: DeadlineIndex,
-    tables: Vec<Table<R>>,
+    pub(crate) tables: Vec<Table<R>>,
     counts: Vec<AtomicUsize>,
     pub(crate) supervisors: Mutex<BTreeMap<Kind, ActorRef<Wake>>>,
     pub(crate) root: Mutex<Option<ActorRef<Wake>>>,
@@ -103,9 +99,9 @@ pub(crate) struct Inner<R: Roster> {
     pub(crate) started: Now,
     starts: AtomicUsize,
     /// Nothing comes in from outside any more.
-    closed: AtomicBool,
+    pub(crate) closed: AtomicBool,
     /// Nothing has an effect any more.
-    revoked: AtomicBool,
+    pub(crate) revoked: AtomicBool,
     handle: tokio::runtime::Handle,
 }
 
@@ -420,54 +416,6 @@ impl<R: Roster> Fabric<R> {
         entry.push_side(Side::End);
     }
 
-    /// Gives back what was in an inbox.
-    pub(crate) fn give_back(&self, id: &ActorId, left: Left<R>, why: Undelivered) {
-        for event in left.events {
-            if let Event::Message { from, message } = event {
-                self.bounce(&from, id.clone(), message, why);
-            }
-        }
-        for side in left.side {
-            if let Side::Inspect { asker, token } = side {
-                crate::inspect::answer_passive(self, &asker, token, id);
-            }
-        }
-    }
-
-    /// Tells the parent that a child is gone, and whether it was given up.
-    pub(crate) fn tell_parent(&self, entry: &Entry<R>, is_lost: bool) {
-        let Some(parent) = entry.parent.as_ref().and_then(|id| self.find(id)) else {
-            return;
-        };
-        parent.status().children.retain(|child| *child != entry.id);
-        let id = entry.id.clone();
-        if is_lost && parent.push(Event::ChildLost { id }).is_err() {
-            tracing::debug!(actor = %entry.id, "nobody is left to be told of its loss");
-        }
-        parent.schedule();
-    }
-
-    /// A side has ended: its part leaves the record.
-    pub(crate) fn remove_part(&self, id: &ActorId) {
-        let remove = |owned: &mut cluster::Owned| owned.remove(id);
-        let owner = self.find(&id.record_owner());
-        let disk = self.env().store();
-        self.inner.records.commit_change(id, remove, |commit| {
-            let Some(owner) = owner else {
-                return self.commit_lazily(commit.batch);
-            };
-            // The owner stays until it is on disk.
-            owner.under_way.fetch_add(1, Ordering::SeqCst);
-            let done = move |result: Result<(), contract::StoreFault>| {
-                if let Err(error) = &result {
-                    tracing::warn!(actor = %owner.id, %error, "a part could not be removed");
-                }
-                owner.written(None, Ok(()));
-            };
-            disk.commit(commit.batch, Box::new(done));
-        });
-    }
-
     /// Keeps an event that was set aside, for the console.
     pub(crate) fn quarantine(&self, id: &ActorId, text: String) {
         let lock = self.inner.quarantine.lock();
@@ -531,54 +479,6 @@ impl<R: Roster> Fabric<R> {
                 room.await;
             }
         }))
-    }
-
-    /// Ends all actors; waits first, at most two seconds, until what they have stored is safe and
-    /// what waited for it is done. What comes meanwhile is refused.
-    ///
-    /// # Panics
-    /// If a holder of the fabric's locks panicked.
-    pub async fn shutdown(&self) {
-        self.inner.closed.store(true, Ordering::SeqCst);
-        let end = self.now().mono + SHUTDOWN_MAX;
-        while self.is_writing() && self.now().mono < end {
-            self.env()
-                .sleep_until(self.now().mono + SHUTDOWN_LOOK)
-                .await;
-        }
-        self.inner.revoked.store(true, Ordering::SeqCst);
-        let root = self.inner.root.lock();
-        let root = root.expect("no holder of the root panics").take();
-        if let Some(root) = root {
-            // Whoever does not end in time is ended with the process.
-            let _ = root
-                .stop_and_wait(Some("shut down".to_owned()), Some(SHUTDOWN_MAX))
-                .await;
-        }
-        self.inner.index.changed.notify_one();
-    }
-
-    fn is_writing(&self) -> bool {
-        self.inner.tables.iter().any(|table| {
-            let table = table.read().expect("no holder of a table panics");
-            let mut entries = table.values();
-            entries.any(|entry| entry.under_way.load(Ordering::SeqCst) > 0)
-        })
-    }
-
-    /// Ends everything at once, as a crash does; nothing has any effect from now on.
-    pub fn kill(&self) {
-        self.inner.revoked.store(true, Ordering::SeqCst);
-        let root = self
-            .inner
-            .root
-            .lock()
-            .expect("no holder of the root panics")
-            .take();
-        if let Some(root) = root {
-            root.kill();
-        }
-        self.inner.index.changed.notify_one();
     }
 
     /// Drives the deadlines until the fabric ends.

@@ -161,7 +161,7 @@ impl<R: Roster> Fabric<R> {
                 add(&entry);
             }
         }
-        lines.sort_by(|one, other| one.mono.cmp(&other.mono));
+        lines.sort_by_key(|line| line.mono);
         lines
     }
 }

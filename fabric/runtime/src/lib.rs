@@ -18,6 +18,7 @@ mod fabric;
 mod gate;
 mod inspect;
 mod intensity;
+mod leave;
 mod passive;
 mod records;
 mod recover;

@@ -256,8 +256,7 @@ impl<R: Roster> State<R> {
             return false;
         };
         let is_quiet = now.mono >= self.quiet_since + after
-            && self.is_idle()
-            && self.unsaved.is_none()
+            && self.may_leave()
             && core.next_deadline().is_none_or(|at| at > now.mono);
         if !is_quiet {
             return false;

@@ -278,6 +278,11 @@ impl<R: Roster> State<R> {
         self.gate.is_open() && !self.is_writing() && self.unwritten.is_none()
     }
 
+    /// Tells whether its record has all there is; else it is woken when that changes.
+    pub(crate) fn may_leave(&self) -> bool {
+        self.is_idle() && self.unsaved.is_none()
+    }
+
     fn next_wake(&self, now: Now) -> Option<Time> {
         let unwritten = self.unwritten.as_ref().map(|end| end.at);
         if self.is_ending {
@@ -288,7 +293,7 @@ impl<R: Roster> State<R> {
             (Some(until), _) => until,
             // The next commit that is safe wakes it.
             (None, Some(core)) if !self.gate.is_full() => {
-                let quiet = core.passivates_after().filter(|_| self.is_idle());
+                let quiet = core.passivates_after().filter(|_| self.may_leave());
                 let quiet = quiet.map(|after| (self.quiet_since + after).max(now.mono));
                 core.next_deadline().into_iter().chain(quiet).min()
             }

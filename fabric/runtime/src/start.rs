@@ -220,24 +220,4 @@ impl<R: Roster> Fabric<R> {
             }
         }
     }
-
-    /// Ends an actor whose shell has died, and its children, which died with it.
-    pub(crate) fn abandon(&self, entry: &Arc<Entry<R>>) {
-        let children = entry.status().children.clone();
-        for child in children.iter().filter_map(|child| self.find(child)) {
-            self.abandon(&child);
-        }
-        let left = entry.close();
-        if let Some(record) = self.inner.records.of(&entry.id)
-            && entry.id.record_owner() == entry.id
-        {
-            self.inner.records.forget(&entry.id, &record);
-        }
-        self.delist(entry);
-        self.give_back(&entry.id, left, Undelivered::Busy);
-        self.tell_parent(entry, true);
-        if let Some(cell) = entry.cell() {
-            self.unname(cell.get_id().pid());
-        }
-    }
 }

@@ -121,6 +121,10 @@ impl Places {
         match command {
             MediaCommand::Open { beside, .. } => {
                 let beside = beside.and_then(|other| self.worker_of.get(&other).copied());
+                // After a restart legs open in any order: the first one decides for its call.
+                let (first, last) = (leg.call().side(1), leg.call().side(u8::MAX));
+                let kin = self.worker_of.range(first..=last).next();
+                let beside = beside.or(kin.map(|(_, worker)| *worker));
                 let idlest = self.legs.iter().enumerate().min_by_key(|(_, legs)| **legs);
                 let worker = beside.or(idlest.map(|(number, _)| number))?;
                 if let Some(former) = self.worker_of.insert(leg, worker) {

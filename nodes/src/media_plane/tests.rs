@@ -192,3 +192,25 @@ fn a_recorded_port_is_bound_again() {
     plane.command(open(side(1), Some(21_050)));
     assert_eq!(opened(&told, side(1)).map(|local| local.port()), Ok(21_050));
 }
+
+#[test]
+fn legs_of_one_call_share_a_worker_in_whatever_order_they_open() {
+    let (plane, told) = plane(21_060, 21_099);
+    for call in 1..=4 {
+        let call = CallKey::from_bits(call << 32);
+        for side in [call.side(2), call.side(1)] {
+            plane.command(MediaCommand::Open {
+                leg: side,
+                address: LOOPBACK,
+                port: None,
+                beside: (side.number() == 2).then(|| call.side(1)),
+            });
+            opened(&told, side).expect("a port");
+        }
+        let places = plane.places();
+        assert_eq!(
+            places.worker_of.get(&call.side(1)),
+            places.worker_of.get(&call.side(2))
+        );
+    }
+}

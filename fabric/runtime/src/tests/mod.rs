@@ -10,4 +10,5 @@ mod panics;
 mod passivation;
 mod restart;
 mod rules;
+mod threads;
 mod world;

@@ -15,10 +15,7 @@ async fn a_core_comes_back_from_its_last_part_and_tries_the_event_once_more() {
     node.log();
     node.bomb(1);
     assert_eq!(
-        node.give(
-            &reg("a"),
-            act([Step::Add(2), Step::Bomb, PUT, Step::Out(1)])
-        ),
+        node.give(&reg("a"), act([Step::Add(2), Step::Bomb, Step::Out(1)])),
         Delivery::Accepted
     );
     assert_eq!(

@@ -1,0 +1,118 @@
+//! Many threads at once: nothing is lost, nothing is stuck.
+
+use std::time::Duration;
+
+use contract::Kind;
+
+use super::kit::{PUT, Step, act, call, dialog, reg};
+use super::world::Node;
+use crate::Delivery;
+
+const THREADS: u64 = 4;
+const ROUNDS: u64 = 2_000;
+
+/// Waits until the log has so many lines that count, and counts them.
+async fn count(node: &Node, wanted: usize, counts: impl Fn(&str) -> bool) -> usize {
+    let found = || {
+        let log = node.site.log.lock().unwrap();
+        log.iter().filter(|line| counts(line)).count()
+    };
+    let all = async {
+        while found() < wanted {
+            tokio::task::yield_now().await;
+        }
+    };
+    // Too few: the assertion of the test tells how many.
+    let _ = tokio::time::timeout(Duration::from_secs(5), all).await;
+    if found() < wanted { eprintln!("DEBUG wanted {wanted} found {} rows {:?} tree {:?}", found(), node.fabric.rows(None), node.fabric.tree().len());
+      for id in [call(), dialog(1)] { if let Some(e) = node.fabric.find(&id) { eprintln!("{id} cell {} ending {:?} children {:?} len {}", e.cell().is_some(), e.is_ending, e.status().children, e.len()); } } 
+      let log = node.site.log.lock().unwrap(); let mut m = std::collections::BTreeMap::new(); for l in log.iter() { *m.entry(l.split(' ').take(2).collect::<Vec<_>>().join(" ")).or_insert(0)+=1; } eprintln!("{m:?}"); }
+    found()
+}
+
+fn from_threads(work: impl Fn(u64) -> usize + Sync) -> usize {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = (0..THREADS)
+            .map(|thread| scope.spawn(move || work(thread)))
+            .collect();
+        threads.into_iter().map(|one| one.join().unwrap()).sum()
+    })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn every_accepted_event_is_handled() {
+    let node = Node::new().await;
+    let accepted = from_threads(|thread| {
+        let give = |round: u64| {
+            let id = reg(&format!("r{}", (thread + round) % 5));
+            node.give(&id, act([Step::Add(1), PUT, Step::Out(round)]))
+        };
+        (0..ROUNDS)
+            .filter(|round| give(*round) == Delivery::Accepted)
+            .count()
+    });
+    assert!(accepted > 100);
+    assert_eq!(
+        count(&node, accepted, |line| line.contains(" out ")).await,
+        accepted
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn an_actor_that_ends_and_begins_all_the_time_loses_nothing() {
+    let node = Node::new().await;
+    let accepted = from_threads(|_| {
+        let give = |round: u64| node.give(&call(), act([Step::Out(round), Step::Stop(call())]));
+        (0..ROUNDS)
+            .filter(|round| give(*round) == Delivery::Accepted)
+            .count()
+    });
+    assert!(accepted > 100);
+    // Handled, or given back to the lane.
+    let counts = |line: &str| line.contains(" out ") || line.ends_with("from call");
+    assert_eq!(count(&node, accepted, counts).await, accepted);
+    gone(&node, Kind::Call).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn sides_come_and_go_with_their_call() {
+    let node = Node::new().await;
+    let accepted = from_threads(|thread| {
+        let give = |round: u64| {
+            let spawn = Step::Spawn(dialog(1), Box::new(act([Step::Deadline(1)])));
+            match (thread + round) % 3 {
+                0 => node.give(&call(), act([spawn, Step::Out(round)])),
+                1 => node.give(&call(), act([Step::Out(round), Step::Stop(call())])),
+                _ => node.give(&dialog(1), act([Step::Out(round)])),
+            }
+        };
+        (0..ROUNDS)
+            .filter(|round| give(*round) == Delivery::Accepted)
+            .count()
+    });
+    assert!(accepted > 100);
+    // Handled, or given back to the lane; deadlines of sides come on top.
+    let counts = |line: &str| line.contains(" out ") || line.starts_with("lane0");
+    assert!(count(&node, accepted, counts).await >= accepted);
+    while node.give(&call(), act([Step::Stop(call())])) != Delivery::Accepted {
+        tokio::task::yield_now().await;
+    }
+    gone(&node, Kind::Call).await;
+    gone(&node, Kind::Dialog).await;
+}
+
+/// Waits until no actor of a kind is left.
+async fn gone(node: &Node, kind: Kind) {
+    let gone = async {
+        while node.fabric.live(kind) > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let end = tokio::time::timeout(Duration::from_secs(10), gone).await;
+    assert!(
+        end.is_ok(),
+        "{} of {kind:?} are left",
+        node.fabric.live(kind)
+    );
+}
