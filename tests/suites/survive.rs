@@ -234,6 +234,13 @@ fn a_call_that_rang_during_the_kill_can_still_be_cancelled() {
     node.kill();
     node.start_again();
     node.wait_ready();
+    // The INVITE comes once more, and a phone repeats its last provisional response
+    // (RFC 3261 §17.2.1): from then on it may be cancelled (§9.1).
+    let again = bob
+        .ringing(Duration::from_secs(10))
+        .expect("the INVITE once more");
+    assert_eq!(again.header("Via"), invite.header("Via"));
+    bob.respond(&again, "180 Ringing", None);
     alice.cancel(&calling);
     let ended = alice
         .progress(&calling, 300, Duration::from_secs(10))

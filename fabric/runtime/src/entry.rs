@@ -93,6 +93,8 @@ pub(crate) struct Entry<R: Roster> {
     pub(crate) under_way: AtomicU32,
     /// The children of its record are in the table.
     pub(crate) has_children: AtomicBool,
+    /// Somebody starts it or gives it back: a side that waits for its call is neither yet.
+    is_claimed: AtomicBool,
     /// It takes no more events and starts no more children.
     pub(crate) is_ending: AtomicBool,
     pub(crate) room: Notify,
@@ -126,9 +128,15 @@ impl<R: Roster> Entry<R> {
             restarts: AtomicU32::new(0),
             under_way: AtomicU32::new(0),
             has_children: AtomicBool::new(false),
+            is_claimed: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
             room: Notify::new(),
         })
+    }
+
+    /// Takes the right to start it or to give it back; one caller gets it.
+    pub(crate) fn claim(&self) -> bool {
+        !self.is_claimed.swap(true, Ordering::SeqCst)
     }
 
     fn inbox(&self) -> MutexGuard<'_, Inbox<R>> {

@@ -394,17 +394,19 @@ impl<R: Roster> Fabric<R> {
         if self.is_full() {
             return self.bounce(parent, id, first, Undelivered::Busy);
         }
-        let entry = Entry::new(id.clone(), Some(parent.clone()));
-        if self.enlist(&entry).is_err() {
-            return self.tell(parent, id, first);
+        let mut entry = Entry::new(id.clone(), Some(parent.clone()));
+        entry.claim();
+        if let Err(known) = self.enlist(&entry) {
+            if !known.claim() {
+                return self.tell(parent, id, first);
+            }
+            // A message for it was faster.
+            entry = known;
         }
-        let event = Event::Message {
+        entry.push_front(Event::Message {
             from: parent.clone(),
             message: first,
-        };
-        if entry.push(event).is_err() {
-            tracing::error!(actor = %id, "a new inbox refused its first event");
-        }
+        });
         father.status().children.push(id);
         self.launch(&entry, None);
     }

@@ -80,6 +80,30 @@ impl<R: Roster> Fabric<R> {
         }
     }
 
+    /// Gives back what waits for sides that their call does not have.
+    pub(crate) fn release_sides(&self, call: &ActorId, why: Undelivered) {
+        let ActorId::Call(call) = call else {
+            return;
+        };
+        let (first, last) = (call.side(1), call.side(u8::MAX));
+        let ranges = [
+            ActorId::Dialog(first)..=ActorId::Dialog(last),
+            ActorId::MediaLeg(first)..=ActorId::MediaLeg(last),
+        ];
+        for range in ranges {
+            let waiting: Vec<_> = {
+                let table = self.table(range.start().kind()).read();
+                let table = table.expect("no holder of a table panics");
+                table.range(range).map(|(_, entry)| entry.clone()).collect()
+            };
+            for entry in waiting.into_iter().filter(|entry| entry.claim()) {
+                let left = entry.close();
+                self.delist(&entry);
+                self.give_back(&entry.id, left, why);
+            }
+        }
+    }
+
     /// Tells the parent that a child is gone, and whether it was given up.
     pub(crate) fn tell_parent(&self, entry: &Entry<R>, is_lost: bool) {
         let Some(parent) = entry.parent.as_ref().and_then(|id| self.find(id)) else {

@@ -50,9 +50,8 @@ impl<R: Roster> State<R> {
                 if created {
                     self.fabric.inner.records.begin(&id, fence);
                     self.entry.has_children.store(true, Ordering::SeqCst);
-                } else {
-                    self.release_sides(&BTreeMap::new());
                 }
+                self.fabric.release_sides(&self.entry.id, self.leave);
                 created
             }
             Ok(Found::Record {
@@ -75,7 +74,7 @@ impl<R: Roster> State<R> {
             }
             Err(error) => {
                 tracing::error!(%error, "a record cannot be read");
-                self.release_sides(&BTreeMap::new());
+                self.fabric.release_sides(&self.entry.id, self.leave);
                 false
             }
         }
@@ -119,21 +118,17 @@ impl<R: Roster> State<R> {
         let id = self.entry.id.clone();
         let Some(own) = parts.get(&id).filter(|_| !self.is_ending()) else {
             tracing::error!("a record without its owner's part");
-            self.release_sides(&BTreeMap::new());
+            self.fabric.release_sides(&self.entry.id, self.leave);
             return false;
         };
         if !self.restore(own) {
-            self.release_sides(&BTreeMap::new());
+            self.fabric.release_sides(&self.entry.id, self.leave);
             return false;
         }
         let sides: BTreeMap<_, _> = parts.iter().filter(|(part, _)| **part != id).collect();
         self.entry.status().children = sides.keys().map(|side| (*side).clone()).collect();
         for (side, part) in &sides {
-            let entry = Entry::new((*side).clone(), Some(id.clone()));
-            let entry = match self.fabric.enlist(&entry) {
-                Ok(()) => entry,
-                Err(waiting) => waiting,
-            };
+            let entry = self.place_of_side(side);
             self.fabric.launch(
                 &entry,
                 Some(Given {
@@ -143,54 +138,23 @@ impl<R: Roster> State<R> {
             );
         }
         self.entry.has_children.store(true, Ordering::SeqCst);
-        self.release_sides(parts);
+        self.fabric.release_sides(&id, self.leave);
         self.take(Event::Restored(why));
         true
     }
 
-    /// Gives back what waits for sides that the record does not have.
-    fn release_sides(&self, parts: &BTreeMap<ActorId, Bytes>) {
-        let Some(call) = self.entry.id.call() else {
-            return;
-        };
-        let waiting: Vec<Arc<Entry<R>>> = [Kind::Dialog, Kind::MediaLeg]
-            .into_iter()
-            .flat_map(|kind| {
-                let table = self
-                    .fabric
-                    .table(kind)
-                    .read()
-                    .expect("no holder of a table panics");
-                let of_call = |id: &ActorId| id.call() == Some(call);
-                let (from, to) = match kind {
-                    Kind::Dialog => (
-                        ActorId::Dialog(call.side(1)),
-                        ActorId::Dialog(call.side(255)),
-                    ),
-                    Kind::Registration
-                    | Kind::Call
-                    | Kind::MediaLeg
-                    | Kind::Gateway
-                    | Kind::Flow
-                    | Kind::Lane
-                    | Kind::Console
-                    | Kind::Member => (
-                        ActorId::MediaLeg(call.side(1)),
-                        ActorId::MediaLeg(call.side(255)),
-                    ),
-                };
-                let sides = table.range(from..=to).filter(|(id, _)| of_call(id));
-                sides
-                    .map(|(_, entry)| Arc::clone(entry))
-                    .collect::<Vec<_>>()
-            })
-            .filter(|entry| entry.cell().is_none() && !parts.contains_key(&entry.id))
-            .collect();
-        for entry in waiting {
-            let left = entry.close();
-            self.fabric.delist(&entry);
-            self.fabric.give_back(&entry.id, left, self.leave);
+    /// Returns the entry of a side: the one that waits for it already, or a new one.
+    fn place_of_side(&self, side: &ActorId) -> Arc<Entry<R>> {
+        let entry = Entry::new(side.clone(), Some(self.entry.id.clone()));
+        entry.claim();
+        while let Err(waiting) = self.fabric.enlist(&entry) {
+            if waiting.claim() {
+                return waiting;
+            }
+            // Somebody gives it back right now.
+            self.fabric.delist(&waiting);
         }
+        entry
     }
 
     /// The claim of a new epoch must be safe before any effect (`cluster.md` §7).
@@ -218,7 +182,7 @@ impl<R: Roster> State<R> {
             Err(fault) => {
                 tracing::error!(cause = %fault, "the claim of a record failed");
                 self.leave = Undelivered::Busy;
-                self.release_sides(&BTreeMap::new());
+                self.fabric.release_sides(&self.entry.id, self.leave);
             }
         }
     }

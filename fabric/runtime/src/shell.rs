@@ -410,6 +410,10 @@ impl<R: Roster> State<R> {
             fabric.remove_part(&id);
         }
         fabric.delist(&self.entry);
+        if fabric.find(&id).is_none() {
+            // Whoever came too late; a successor looks itself.
+            fabric.release_sides(&id, self.leave);
+        }
         fabric.give_back(&id, left, self.leave);
         fabric.tell_parent(&self.entry, self.is_lost);
         self.core = None;

@@ -161,12 +161,9 @@ impl<R: Roster> Fabric<R> {
         };
         self.find(&owner)
             .or_else(|| self.awaken(&owner, &mut None))?;
-        if has_begun(self) && entry.cell().is_none() {
-            // The call looked for those that wait before this one was there.
-            let left = entry.close();
-            self.delist(&entry);
-            self.give_back(id, left, Undelivered::Absent);
-            return None;
+        if has_begun(self) {
+            // The call looked for those that wait, maybe before this one was there.
+            self.release_sides(&owner, Undelivered::Absent);
         }
         Some(entry)
     }

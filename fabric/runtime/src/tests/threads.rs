@@ -24,9 +24,32 @@ async fn count(node: &Node, wanted: usize, counts: impl Fn(&str) -> bool) -> usi
     };
     // Too few: the assertion of the test tells how many.
     let _ = tokio::time::timeout(Duration::from_secs(5), all).await;
-    if found() < wanted { eprintln!("DEBUG wanted {wanted} found {} rows {:?} tree {:?}", found(), node.fabric.rows(None), node.fabric.tree().len());
-      for id in [call(), dialog(1)] { if let Some(e) = node.fabric.find(&id) { eprintln!("{id} cell {} ending {:?} children {:?} len {}", e.cell().is_some(), e.is_ending, e.status().children, e.len()); } } 
-      let log = node.site.log.lock().unwrap(); let mut m = std::collections::BTreeMap::new(); for l in log.iter() { *m.entry(l.split(' ').take(2).collect::<Vec<_>>().join(" ")).or_insert(0)+=1; } eprintln!("{m:?}"); }
+    if found() < wanted {
+        eprintln!(
+            "DEBUG wanted {wanted} found {} rows {:?} tree {:?}",
+            found(),
+            node.fabric.rows(None),
+            node.fabric.tree().len()
+        );
+        for id in [call(), dialog(1)] {
+            if let Some(e) = node.fabric.find(&id) {
+                eprintln!(
+                    "{id} cell {} ending {:?} children {:?} len {}",
+                    e.cell().is_some(),
+                    e.is_ending,
+                    e.status().children,
+                    e.len()
+                );
+            }
+        }
+        let log = node.site.log.lock().unwrap();
+        let mut m = std::collections::BTreeMap::new();
+        for l in log.iter() {
+            *m.entry(l.split(' ').take(2).collect::<Vec<_>>().join(" "))
+                .or_insert(0) += 1;
+        }
+        eprintln!("{m:?}");
+    }
     found()
 }
 
