@@ -134,7 +134,7 @@ impl Roster for AnyCore {
 
     fn create_system(id: &ActorId, site: &Site) -> Option<Self> {
         match id {
-            ActorId::Flow(..) => Some(AnyCore::Flow(Box::new(flow::Flow::new()))),
+            ActorId::Flow(..) => Some(AnyCore::Flow(Box::default())),
             ActorId::Lane(_, number) => {
                 Some(AnyCore::Lane(Box::new(lane::Lane::new(*number, site))))
             }

@@ -44,6 +44,9 @@ impl<S: Subscriber> Layer<S> for Errors {
             // The word before `=` is the next field's name.
             let says = says.rsplit_once(' ').map_or(says, |(says, _)| says);
             self.world.count(&format!("said: {says}"));
+            if says.contains("is set aside") {
+                self.world.state().set_aside.push(text.0);
+            }
         }
     }
 }

@@ -242,8 +242,13 @@ fn print_failure(arguments: &Arguments, plan: &Plan, outcome: &Outcome) {
     } else {
         numbers.join(",")
     };
+    let planted = if cfg!(feature = "planted") {
+        " --features planted"
+    } else {
+        ""
+    };
     println!(
-        "repeat: cargo run --release -p sim -- --seed {} --minutes {} --faults {} --phones {} --keep {keep}",
+        "repeat: cargo run --release -p sim{planted} -- --seed {} --minutes {} --faults {} --phones {} --keep {keep}",
         plan.seed, arguments.minutes, arguments.faults, plan.phones
     );
 }

@@ -63,6 +63,10 @@ pub struct State {
     /// How often a living node has received a BYE, by Call-ID: a phone whose BYE is unknown when it
     /// comes again was heard the first time.
     pub byes: BTreeMap<String, u32>,
+    /// The call that a Call-ID belongs to: its UUID without the side's number.
+    pub calls: BTreeMap<String, String>,
+    /// Events that killed twice and were set aside, in the node's words.
+    pub set_aside: Vec<String>,
     /// The first broken promise.
     pub broken: Option<Broken>,
 }
@@ -111,6 +115,8 @@ impl World {
             hosts: BTreeMap::new(),
             counts: BTreeMap::new(),
             byes: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            set_aside: Vec::new(),
             broken: None,
         };
         Arc::new(World {

@@ -97,6 +97,9 @@ impl BindError {
     }
 }
 
+/// Shown each key and value of a scan until it says to stop.
+pub type Visit<'a> = &'a mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>;
+
 /// Records on disk. Reads may block a little; writes never do.
 pub trait Store: Send + Sync + 'static {
     /// Reads the value of a key. A damaged value is treated as missing and counted (`Rot`).
@@ -108,11 +111,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// If the store is poisoned.
-    fn scan(
-        &self,
-        prefix: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StoreFault>;
+    fn scan(&self, prefix: &[u8], visit: Visit<'_>) -> Result<(), StoreFault>;
     /// Writes a batch, whole or not at all, in the order of calls; `done` is called, in the same
     /// order, once it is on stable storage, or has failed.
     fn commit(&self, batch: Batch, done: Box<dyn FnOnce(Result<(), StoreFault>) + Send>);

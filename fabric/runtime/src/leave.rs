@@ -104,12 +104,20 @@ impl<R: Roster> Fabric<R> {
         }
     }
 
+    /// Takes an actor from its parent's list and from the table. In this order: once the place is
+    /// free, the parent may start another child of that ID.
+    pub(crate) fn take_out(&self, entry: &Arc<Entry<R>>) {
+        if let Some(parent) = entry.parent.as_ref().and_then(|id| self.find(id)) {
+            parent.status().children.retain(|child| *child != entry.id);
+        }
+        self.delist(entry);
+    }
+
     /// Tells the parent that a child is gone, and whether it was given up.
     pub(crate) fn tell_parent(&self, entry: &Entry<R>, is_lost: bool) {
         let Some(parent) = entry.parent.as_ref().and_then(|id| self.find(id)) else {
             return;
         };
-        parent.status().children.retain(|child| *child != entry.id);
         let id = entry.id.clone();
         if is_lost && parent.push(Event::ChildLost { id }).is_err() {
             tracing::debug!(actor = %entry.id, "nobody is left to be told of its loss");
@@ -150,7 +158,7 @@ impl<R: Roster> Fabric<R> {
         {
             self.inner.records.forget(&entry.id, &record);
         }
-        self.delist(entry);
+        self.take_out(entry);
         self.give_back(&entry.id, left, Undelivered::Busy);
         self.tell_parent(entry, true);
         if let Some(cell) = entry.cell() {

@@ -409,7 +409,7 @@ impl<R: Roster> State<R> {
         } else if matches!(id.kind(), Kind::Dialog | Kind::MediaLeg) {
             fabric.remove_part(&id);
         }
-        fabric.delist(&self.entry);
+        fabric.take_out(&self.entry);
         if fabric.find(&id).is_none() {
             // Whoever came too late; a successor looks itself.
             fabric.release_sides(&id, self.leave);

@@ -76,9 +76,14 @@ impl Durable {
         }
     }
 
-    /// Tells the reader of a trace which dialog a Call-ID belongs to.
+    /// Tells other checkers, and the reader of a trace, which call a Call-ID belongs to.
     fn note(&self, id: &ActorId, message: &Message) {
         let call_id = message.call_id().unwrap_or_default();
+        if let Some(call) = id.call().map(|call| call.to_string()) {
+            let without_side = call[..call.len() - 2].to_owned();
+            let mut state = self.world.state();
+            state.calls.insert(call_id.to_owned(), without_side);
+        }
         self.world.note(&format!("{id} has Call-ID {call_id}"));
     }
 

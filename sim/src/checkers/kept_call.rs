@@ -10,17 +10,29 @@ use crate::world::World;
 const SETTLE: Duration = Duration::from_secs(10);
 
 /// Passes on what a phone complains about. A BYE that came twice was heard the first time: only
-/// its answer was lost (with a crash, or with an event that was set aside).
+/// its answer was lost (with a crash, or with an event that was set aside). And if an event of the
+/// very call was set aside, our BYE may have been that event.
 pub fn complaints(world: &Arc<World>, phone: &mut Phone) {
     for complaint in phone.complaints() {
-        let call_id = complaint.unknown_bye.as_ref();
-        let copies = call_id.and_then(|call_id| world.state().byes.get(call_id).copied());
-        if copies.is_some_and(|copies| copies > 1) {
-            world.count("BYEs heard, whose answer was lost");
-        } else {
-            world.broken(complaint.promise, complaint.how);
+        let excuse = complaint
+            .unknown_bye
+            .as_ref()
+            .and_then(|call_id| excuse(world, call_id));
+        match excuse {
+            Some(excuse) => world.count(excuse),
+            None => world.broken(complaint.promise, complaint.how),
         }
     }
+}
+
+fn excuse(world: &World, call_id: &str) -> Option<&'static str> {
+    let state = world.state();
+    if state.byes.get(call_id).is_some_and(|copies| *copies > 1) {
+        return Some("BYEs heard, whose answer was lost");
+    }
+    let call = state.calls.get(call_id)?;
+    let is_hit = state.set_aside.iter().any(|event| event.contains(call));
+    is_hit.then_some("calls that lost an event that was set aside")
 }
 
 /// At settle: every call of a phone that expects sound has heard some within the last second.

@@ -9,7 +9,7 @@ use super::world::Node;
 use crate::Delivery;
 
 const THREADS: u64 = 4;
-const ROUNDS: u64 = 2_000;
+const ROUNDS: u64 = 1_000;
 
 /// Waits until the log has so many lines that count, and counts them.
 async fn count(node: &Node, wanted: usize, counts: impl Fn(&str) -> bool) -> usize {
@@ -23,33 +23,7 @@ async fn count(node: &Node, wanted: usize, counts: impl Fn(&str) -> bool) -> usi
         }
     };
     // Too few: the assertion of the test tells how many.
-    let _ = tokio::time::timeout(Duration::from_secs(5), all).await;
-    if found() < wanted {
-        eprintln!(
-            "DEBUG wanted {wanted} found {} rows {:?} tree {:?}",
-            found(),
-            node.fabric.rows(None),
-            node.fabric.tree().len()
-        );
-        for id in [call(), dialog(1)] {
-            if let Some(e) = node.fabric.find(&id) {
-                eprintln!(
-                    "{id} cell {} ending {:?} children {:?} len {}",
-                    e.cell().is_some(),
-                    e.is_ending,
-                    e.status().children,
-                    e.len()
-                );
-            }
-        }
-        let log = node.site.log.lock().unwrap();
-        let mut m = std::collections::BTreeMap::new();
-        for l in log.iter() {
-            *m.entry(l.split(' ').take(2).collect::<Vec<_>>().join(" "))
-                .or_insert(0) += 1;
-        }
-        eprintln!("{m:?}");
-    }
+    let _ = tokio::time::timeout(Duration::from_secs(10), all).await;
     found()
 }
 
@@ -63,6 +37,16 @@ fn from_threads(work: impl Fn(u64) -> usize + Sync) -> usize {
     })
 }
 
+/// Gives until all are accepted.
+fn accept(give: impl Fn(u64) -> Delivery) -> usize {
+    for round in 0..ROUNDS {
+        while give(round) != Delivery::Accepted {
+            std::thread::yield_now();
+        }
+    }
+    usize::try_from(ROUNDS).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn every_accepted_event_is_handled() {
     let node = Node::new().await;
@@ -71,11 +55,8 @@ async fn every_accepted_event_is_handled() {
             let id = reg(&format!("r{}", (thread + round) % 5));
             node.give(&id, act([Step::Add(1), PUT, Step::Out(round)]))
         };
-        (0..ROUNDS)
-            .filter(|round| give(*round) == Delivery::Accepted)
-            .count()
+        accept(give)
     });
-    assert!(accepted > 100);
     assert_eq!(
         count(&node, accepted, |line| line.contains(" out ")).await,
         accepted
@@ -87,11 +68,8 @@ async fn an_actor_that_ends_and_begins_all_the_time_loses_nothing() {
     let node = Node::new().await;
     let accepted = from_threads(|_| {
         let give = |round: u64| node.give(&call(), act([Step::Out(round), Step::Stop(call())]));
-        (0..ROUNDS)
-            .filter(|round| give(*round) == Delivery::Accepted)
-            .count()
+        accept(give)
     });
-    assert!(accepted > 100);
     // Handled, or given back to the lane.
     let counts = |line: &str| line.contains(" out ") || line.ends_with("from call");
     assert_eq!(count(&node, accepted, counts).await, accepted);
@@ -110,11 +88,8 @@ async fn sides_come_and_go_with_their_call() {
                 _ => node.give(&dialog(1), act([Step::Out(round)])),
             }
         };
-        (0..ROUNDS)
-            .filter(|round| give(*round) == Delivery::Accepted)
-            .count()
+        accept(give)
     });
-    assert!(accepted > 100);
     // Handled, or given back to the lane; deadlines of sides come on top.
     let counts = |line: &str| line.contains(" out ") || line.starts_with("lane0");
     assert!(count(&node, accepted, counts).await >= accepted);

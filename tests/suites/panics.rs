@@ -1,0 +1,315 @@
+//! A panic in mid-call, on real sockets: the actor comes back from its part, the call goes on, and
+//! nobody else is touched. The node is the real one; its roster is wrapped to panic on order.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the test is the process around the node"
+)]
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use actors::site::{Account, Auth, Credential, Domain, Limits, Listener, Route, Step};
+use actors::{AnyCore, Message, Site};
+use contract::core::{Ctx, Event, RestoreError, Roster};
+use contract::{ActorId, FabricKeys, Kind, NodeId, NodeInst, Now, Secret, Time};
+use weft::doors::Tickets;
+use weft::env_os::{Clock, OsEnv, OsParts};
+use weft::media_plane::MediaWorkers;
+use weft::node::{Node, NodeParts};
+use weft::store_sled::{SledStore, StoreConfig};
+use weft_tests::media::Pump;
+use weft_tests::node::free_port;
+use weft_tests::phone::{Dialog, Phone};
+use weft_tests::wait;
+
+static ORDERED: Mutex<Option<Kind>> = Mutex::new(None);
+
+struct Saboteur {
+    kind: Kind,
+    inner: AnyCore,
+}
+
+fn is_ordered(kind: Kind) -> bool {
+    let mut ordered = ORDERED.lock().expect("no holder panics");
+    let is_due = *ordered == Some(kind);
+    if is_due {
+        *ordered = None;
+    }
+    is_due
+}
+
+impl Roster for Saboteur {
+    type Message = Message;
+    type Site = Site;
+
+    fn create(id: &ActorId, first: &Message, site: &Site) -> Option<Self> {
+        let kind = id.kind();
+        AnyCore::create(id, first, site).map(|inner| Saboteur { kind, inner })
+    }
+
+    fn create_system(id: &ActorId, site: &Site) -> Option<Self> {
+        let kind = id.kind();
+        AnyCore::create_system(id, site).map(|inner| Saboteur { kind, inner })
+    }
+
+    fn restore(id: &ActorId, bytes: &[u8], now: Now) -> Result<Self, RestoreError> {
+        let kind = id.kind();
+        AnyCore::restore(id, bytes, now).map(|inner| Saboteur { kind, inner })
+    }
+
+    fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {
+        let is_message = matches!(event, Event::Message { .. } | Event::Datagram { .. });
+        self.inner.handle(event, ctx);
+        assert!(
+            !is_message || !is_ordered(self.kind),
+            "ordered by the suite"
+        );
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        self.inner.next_deadline()
+    }
+
+    fn snapshot(&self, now: Now) -> Vec<u8> {
+        self.inner.snapshot(now)
+    }
+
+    fn view(&self, now: Now) -> serde_json::Value {
+        self.inner.view(now)
+    }
+
+    fn state(&self) -> String {
+        self.inner.state()
+    }
+
+    fn passivates_after(&self) -> Option<Duration> {
+        self.inner.passivates_after()
+    }
+
+    fn describe(message: &Message) -> (String, usize) {
+        AnyCore::describe(message)
+    }
+
+    fn is_new_work(message: &Message) -> bool {
+        AnyCore::is_new_work(message)
+    }
+}
+
+fn site(local: SocketAddr, keys: &FabricKeys) -> Site {
+    let account = |number: u32| {
+        let password = Secret::new(format!("weft-{number}"));
+        let account = Account {
+            display: None,
+            credential: Credential::Password(password),
+            max_contacts: 5,
+        };
+        (number.to_string(), account)
+    };
+    let route = Route {
+        name: "users".to_owned(),
+        profile: None,
+        destination: regex::Regex::new(r"^(10[01]\d)$").expect("a pattern"),
+        steps: vec![Step::Bridge {
+            target: "user/$1".to_owned(),
+        }],
+        bypass: false,
+    };
+    Site {
+        node: NodeId(1),
+        name: "panics".to_owned(),
+        product: "Weft".to_owned(),
+        ids: keys.ids(),
+        tokens: keys.tokens(),
+        nonce_key: Secret::new("panics"),
+        lanes: 2,
+        listeners: vec![Listener {
+            profile: "internal".into(),
+            transport: rsip::Transport::Udp,
+            local,
+            advertise: local,
+            rtp_local: local.ip(),
+            rtp_advertise: local.ip(),
+            auth: Auth::Digest,
+            digest: vec![sip::digest::Algorithm::Md5],
+            nat: false,
+        }],
+        domains: vec![Domain {
+            name: "weft.test".to_owned(),
+            users: (1000..1020).map(account).collect(),
+            routes: vec![route],
+            calls_max: 0,
+        }],
+        limits: Limits {
+            calls_max: 100,
+            ring_timeout: Duration::from_secs(30),
+            call_max: Duration::ZERO,
+            rtp_timeout: Duration::from_secs(60),
+            rtp_hold_timeout: Duration::from_secs(300),
+            expires_min: Duration::from_secs(60),
+            expires_default: Duration::from_secs(3_600),
+            expires_max: Duration::from_secs(7_200),
+            codecs: vec!["pcmu".to_owned()],
+        },
+    }
+}
+
+async fn start(folder: &std::path::Path, local: SocketAddr) -> Arc<Node<Saboteur>> {
+    let clock = Clock::start();
+    let seconds = clock.now().utc.0 / 1_000;
+    let (store, opened) = SledStore::open(StoreConfig::new(folder), seconds).expect("a store");
+    let first = 22_000 + (local.port() % 40) * 40;
+    let mono: weft::media_plane::Clock = Arc::new(move || clock.now().mono);
+    let media = MediaWorkers::start(2, first..=first + 39, &mono).expect("workers");
+    let keys = FabricKeys::new([9; 32]);
+    let handle = tokio::runtime::Handle::current();
+    let env = OsEnv::new(OsParts {
+        clock,
+        handle,
+        store,
+        media,
+    });
+    let parts = NodeParts {
+        env: Arc::new(env),
+        site: site(local, &keys),
+        acl: Vec::new(),
+        me: NodeInst {
+            node: NodeId(1),
+            boot: opened.boot,
+        },
+        version: "test".to_owned(),
+        tickets: Arc::new(Tickets::default()),
+    };
+    Node::start(parts).await.expect("a node")
+}
+
+struct Pair {
+    alice: Phone,
+    bob: Phone,
+    alice_side: Dialog,
+    bob_side: Dialog,
+    sockets: (usize, usize),
+    ports: (u16, u16),
+}
+
+fn connect(server: SocketAddr, pump: &Pump, caller: &str, called: &str) -> Pair {
+    let (mut alice, mut bob) = (Phone::new(server, caller), Phone::new(server, called));
+    assert_eq!(bob.register(600).status(), 200);
+    let ((a, a_port), (b, b_port)) = (pump.add(), pump.add());
+    let calling = alice.call(called, a_port);
+    let invite = bob.ringing(Duration::from_secs(10)).expect("an INVITE");
+    let bob_side = bob.answer(&invite, b_port);
+    let answer = alice
+        .progress(&calling, 200, Duration::from_secs(10))
+        .expect("200");
+    let alice_side = alice.established(&calling, &answer);
+    pump.aim(a, Some(alice_side.media));
+    pump.aim(b, Some(bob_side.media));
+    let (sockets, ports) = ((a, b), (a_port, b_port));
+    Pair {
+        alice,
+        bob,
+        alice_side,
+        bob_side,
+        sockets,
+        ports,
+    }
+}
+
+fn reinvite(pair: &mut Pair) {
+    let Pair {
+        alice,
+        bob,
+        alice_side,
+        bob_side,
+        ports,
+        ..
+    } = pair;
+    std::thread::scope(|scope| {
+        let served =
+            scope.spawn(|| bob.serve(bob_side, "INVITE", Some(ports.1), Duration::from_secs(10)));
+        let answer = alice
+            .reinvite(alice_side, ports.0, "sendrecv")
+            .expect("an answer");
+        assert_eq!(answer.status(), 200, "{answer:?}");
+        assert!(
+            served.join().expect("bob").is_some(),
+            "no re-INVITE at the callee"
+        );
+    });
+}
+
+fn hears(pump: &Pump, pair: &Pair) {
+    for number in [pair.sockets.0, pair.sockets.1] {
+        let before = pump.heard(number).packets;
+        wait::until("sound", Duration::from_secs(10), || {
+            (pump.heard(number).packets > before + 5).then_some(())
+        });
+    }
+}
+
+fn restarts(node: &Node<Saboteur>) -> BTreeMap<String, u32> {
+    let rows = node.fabric().rows(None);
+    rows.into_iter()
+        .map(|row| (row.id.to_string(), row.restarts))
+        .collect()
+}
+
+#[test]
+fn a_panic_in_mid_call_harms_nobody() {
+    let folder = std::env::temp_dir().join(format!("weft-panics-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("a runtime");
+    let node = runtime.block_on(start(&folder, server));
+    let pump = Pump::new();
+    let mut struck = connect(server, &pump, "1000", "1001");
+    let mut other = connect(server, &pump, "1002", "1003");
+    let other_call: Vec<_> = restarts(&node).into_keys().collect();
+    assert!(
+        other_call
+            .iter()
+            .filter(|id| id.starts_with("call:"))
+            .count()
+            == 2
+    );
+    for kind in [Kind::Dialog, Kind::MediaLeg, Kind::Call, Kind::Lane] {
+        let before = restarts(&node);
+        *ORDERED.lock().expect("no holder panics") = Some(kind);
+        reinvite(&mut struck);
+        assert!(!is_ordered(kind), "no {kind:?} was given an event");
+        hears(&pump, &struck);
+        hears(&pump, &other);
+        let after = restarts(&node);
+        let restarted: Vec<_> = after
+            .iter()
+            .filter(|(id, n)| before.get(*id) != Some(*n))
+            .collect();
+        assert_eq!(restarted.len(), 1, "one actor restarts: {restarted:?}");
+        assert!(restarted[0].0.starts_with(kind.word()), "{restarted:?}");
+    }
+    *ORDERED.lock().expect("no holder panics") = Some(Kind::Registration);
+    assert_eq!(Phone::new(server, "1004").register(600).status(), 200);
+    assert!(
+        !is_ordered(Kind::Registration),
+        "a registration was given an event"
+    );
+    reinvite(&mut other);
+    for pair in [&mut struck, &mut other] {
+        assert_eq!(pair.alice.bye(&mut pair.alice_side), 200);
+        let told = pair
+            .bob
+            .serve(&pair.bob_side, "BYE", None, Duration::from_secs(10));
+        assert!(told.is_some(), "the far side is told");
+    }
+    wait::until("calls to end", Duration::from_secs(10), || {
+        (node.fabric().live(Kind::Call) == 0).then_some(())
+    });
+    runtime.block_on(node.drain(Duration::from_secs(1)));
+    let _ = std::fs::remove_dir_all(&folder);
+}
