@@ -140,15 +140,10 @@ impl Phone {
             }
             CallState::Ending => {
                 // The CANCEL came too late: the call is ended as one that was answered.
-                call.state = CallState::Confirmed;
                 call.since = now;
-                call.step_at = Some(now);
                 call.held = true;
+                call.step_at = Some(now + Duration::from_secs(40));
                 self.in_dialog(call_id, "BYE", "", now, out);
-                if let Some(call) = self.calls.get_mut(call_id) {
-                    call.state = CallState::Ending;
-                    call.step_at = Some(now + Duration::from_secs(40));
-                }
             }
             CallState::Confirmed => {
                 call.agreed = now;
