@@ -159,7 +159,10 @@ fn lost_and_repeated_messages_change_nothing() {
         .run()
         .must_succeed();
     callee.wait().must_succeed();
-    no_calls_left(&node);
+    // The answer to the last BYE may be among what was dropped: then 64·T1 pass.
+    wait::until("calls to end", Duration::from_secs(45), || {
+        node.actors("call").is_empty().then_some(())
+    });
 }
 
 #[test]

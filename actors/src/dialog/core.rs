@@ -366,25 +366,6 @@ impl Dialog {
         );
     }
 
-    /// The same for 100 Trying, which needs no record.
-    pub(super) fn respond_at_once(
-        &mut self,
-        transaction: TransactionRef,
-        flow: FlowRef,
-        response: Bytes,
-        ctx: &DialogCtx<'_>,
-    ) {
-        let to = ActorId::Lane(ctx.site().node, transaction.lane);
-        self.out.urgent(
-            to,
-            lane::Message::Respond {
-                transaction,
-                flow,
-                response,
-            },
-        );
-    }
-
     fn on_message(&mut self, message: Message, ctx: &mut DialogCtx<'_>) {
         match message {
             Message::Request(inbound) => self.on_request(inbound, ctx),

@@ -243,12 +243,6 @@ impl Dialog {
         if is_busy || self.data.unacknowledged.is_some() || self.data.state != State::Confirmed {
             return self.answer(&inbound, 491, ctx, |_| {});
         }
-        if !is_update {
-            let trying = sip::respond(&inbound.request, 100, None);
-            if let Some(bytes) = super::core::written(trying) {
-                self.respond_at_once(inbound.transaction.clone(), inbound.flow, bytes, ctx);
-            }
-        }
         self.data.incoming = Some(Incoming {
             transaction: inbound.transaction,
             request: WireMessage(inbound.request),

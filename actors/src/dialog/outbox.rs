@@ -5,7 +5,7 @@
 //! go on at once, and nothing reaches a peer before it is safe: a repetition of what waits behind
 //! the gate waits behind it too.
 
-use contract::{Action, ActorId, Ctx};
+use contract::{ActorId, Ctx};
 
 use sip::Aor;
 
@@ -23,7 +23,6 @@ enum Save {
 /// What one event leads to.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    urgent: Vec<(ActorId, lane::Message)>,
     call: Vec<call::Message>,
     lane: Vec<(ActorId, lane::Message)>,
     locate: Option<ActorId>,
@@ -31,11 +30,6 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// Tells a lane what needs no record.
-    pub(super) fn urgent(&mut self, to: ActorId, message: lane::Message) {
-        self.urgent.push((to, message));
-    }
-
     /// Tells a lane.
     pub(super) fn lane(&mut self, to: ActorId, message: lane::Message) {
         self.lane.push((to, message));
@@ -63,13 +57,6 @@ impl Outbox {
 
     /// Performs it all.
     pub(super) fn flush(&mut self, call: &ActorId, ctx: &mut Ctx<'_, Message, Site>) {
-        for (to, message) in self.urgent.drain(..) {
-            ctx.act(Action::Tell {
-                to,
-                message: message.into(),
-                urgent: true,
-            });
-        }
         let is_gated = self.save == Save::Gated && !self.lane.is_empty();
         if self.save != Save::No && !(is_gated && self.call.is_empty()) {
             ctx.store();

@@ -18,7 +18,7 @@ use crate::{Inbound, call};
 const RETRY_AFTER_S: u32 = 5;
 
 impl Dialog {
-    /// Takes the caller's INVITE: 100 at once.
+    /// Takes the caller's INVITE; its lane has answered 100.
     pub(super) fn serve(&mut self, inbound: Inbound, ctx: &mut DialogCtx<'_>) {
         if self.data.invite.is_some() {
             return self.on_retransmitted(inbound, ctx);
@@ -34,17 +34,9 @@ impl Dialog {
             return self.enter(State::Ended, ctx);
         };
         self.data.dialog = Some(dialog);
-        self.trying(&inbound, ctx);
         self.data.transaction = Some(inbound.transaction);
         self.data.invite = Some(WireMessage(inbound.request));
         self.out.save();
-    }
-
-    fn trying(&mut self, inbound: &Inbound, ctx: &DialogCtx<'_>) {
-        let response = sip::respond(&inbound.request, 100, None);
-        if let Some(bytes) = written(response) {
-            self.respond_at_once(inbound.transaction.clone(), inbound.flow, bytes, ctx);
-        }
     }
 
     /// The INVITE came again: its transaction was lost, so ours answers on the new one.
@@ -60,11 +52,8 @@ impl Dialog {
             accepted.transaction = inbound.transaction.clone();
         }
         self.out.save();
-        match self.data.response.clone() {
-            Some(response) => {
-                self.respond(inbound.transaction, inbound.flow, response.0, ctx);
-            }
-            None => self.trying(&inbound, ctx),
+        if let Some(response) = self.data.response.clone() {
+            self.respond(inbound.transaction, inbound.flow, response.0, ctx);
         }
     }
 

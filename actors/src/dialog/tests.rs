@@ -82,9 +82,9 @@ fn shape(actions: &Actions) -> Vec<&'static str> {
 }
 
 #[test]
-fn trying_waits_for_nothing() {
+fn an_invite_is_recorded_and_100_is_left_to_the_lane() {
     let (_, actions) = on_stage(1, Message::Serve(inbound("")));
-    assert_eq!(shape(&actions), ["urgent", "store"]);
+    assert_eq!(shape(&actions), ["store"]);
 }
 
 #[test]
