@@ -8,6 +8,7 @@
 pub mod call;
 pub mod console;
 pub mod dialog;
+pub mod door_session;
 pub mod flow;
 pub mod lane;
 pub mod media_leg;

@@ -1,11 +1,11 @@
 //! The one message type of all actors, and the values that several kinds share.
 
-use contract::FlowRef;
+use contract::{ActorId, Door, FlowRef};
 use serde::{Deserialize, Serialize};
 use sip::Aor;
 use sip::uri::Uri;
 
-use crate::{call, console, dialog, flow, lane, media_leg, registration};
+use crate::{call, console, dialog, door_session, flow, lane, media_leg, registration};
 
 /// What any actor may be told. One variant a kind; the kind's folder has the vocabulary.
 #[derive(Clone, Debug)]
@@ -20,6 +20,8 @@ pub enum Message {
     MediaLeg(media_leg::Message),
     /// For `flow:…`.
     Flow(flow::Message),
+    /// For `door_session:…`.
+    DoorSession(door_session::Message),
     /// For `lane:…`.
     Lane(lane::Message),
     /// For `console:…`.
@@ -42,6 +44,7 @@ wrap!(
     Dialog: dialog,
     MediaLeg: media_leg,
     Flow: flow,
+    DoorSession: door_session,
     Lane: lane,
     Console: console
 );
@@ -85,4 +88,31 @@ pub struct Target {
     pub q: u16,
     /// The connection is gone and the phone has not come back yet.
     pub unreachable: bool,
+}
+
+impl Target {
+    /// Returns what is spoken with it.
+    #[must_use]
+    pub const fn door(&self) -> Door {
+        self.flow.door()
+    }
+}
+
+/// Returns whom to tell, and what, to be told of the end of a connection; `None` for datagrams.
+pub(crate) fn watch(flow: FlowRef, watcher: ActorId) -> Option<(ActorId, Message)> {
+    let actor = flow.actor()?;
+    let message = match flow.door() {
+        Door::Sip => flow::Message::Watch { watcher, flow }.into(),
+        Door::Json => door_session::Message::Watch { watcher, flow }.into(),
+    };
+    Some((actor, message))
+}
+
+/// Returns what a watcher is told of the end of a connection.
+pub(crate) fn gone(watcher: &ActorId, flow: FlowRef) -> Message {
+    if matches!(watcher, ActorId::Dialog(_)) {
+        dialog::Message::FlowGone { flow }.into()
+    } else {
+        registration::Message::FlowGone { flow }.into()
+    }
 }

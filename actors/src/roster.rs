@@ -10,7 +10,9 @@ use contract::core::{Core, Ctx, Event, RestoreError, Roster};
 use contract::{ActorId, Now, Time, codec};
 use serde::{Deserialize, Serialize};
 
-use crate::{Message, Site, call, console, dialog, flow, lane, media_leg, registration};
+use crate::{
+    Message, Site, call, console, dialog, door_session, flow, lane, media_leg, registration,
+};
 
 /// A core of any kind.
 #[derive(Debug)]
@@ -19,12 +21,16 @@ pub enum AnyCore {
     Registration(Box<registration::Registration>),
     /// One call.
     Call(Box<call::Call>),
-    /// One side's signalling.
+    /// One side's signalling, in SIP.
     Dialog(Box<dialog::Dialog>),
+    /// One side's signalling, in JSON.
+    JsonDialog(Box<dialog::json::JsonDialog>),
     /// One side's media.
     MediaLeg(Box<media_leg::MediaLeg>),
-    /// One connection.
+    /// One connection that carries SIP.
     Flow(Box<flow::Flow>),
+    /// One connection that carries JSON.
+    DoorSession(Box<door_session::DoorSession>),
     /// One transaction shard.
     Lane(Box<lane::Lane>),
     /// The inspector.
@@ -38,6 +44,7 @@ enum Stored {
     CallV1(call::Snapshot),
     DialogV1(dialog::Snapshot),
     MediaLegV1(media_leg::Snapshot),
+    JsonDialogV1(dialog::json::Snapshot),
 }
 
 macro_rules! with_core {
@@ -46,8 +53,10 @@ macro_rules! with_core {
             AnyCore::Registration($core) => $body,
             AnyCore::Call($core) => $body,
             AnyCore::Dialog($core) => $body,
+            AnyCore::JsonDialog($core) => $body,
             AnyCore::MediaLeg($core) => $body,
             AnyCore::Flow($core) => $body,
+            AnyCore::DoorSession($core) => $body,
             AnyCore::Lane($core) => $body,
             AnyCore::Console($core) => $body,
         }
@@ -121,8 +130,12 @@ impl Roster for AnyCore {
                 call::Call::create(*key, message, site).map(|core| AnyCore::Call(Box::new(core)))
             }
             (ActorId::Dialog(side), Message::Dialog(message)) => {
-                dialog::Dialog::create(*side, message, site)
-                    .map(|core| AnyCore::Dialog(Box::new(core)))
+                let json = dialog::json::JsonDialog::create(*side, message, site);
+                json.map(|core| AnyCore::JsonDialog(Box::new(core)))
+                    .or_else(|| {
+                        dialog::Dialog::create(*side, message, site)
+                            .map(|core| AnyCore::Dialog(Box::new(core)))
+                    })
             }
             (ActorId::MediaLeg(side), Message::MediaLeg(message)) => {
                 media_leg::MediaLeg::create(*side, message, site)
@@ -135,6 +148,7 @@ impl Roster for AnyCore {
     fn create_system(id: &ActorId, site: &Site) -> Option<Self> {
         match id {
             ActorId::Flow(..) => Some(AnyCore::Flow(Box::default())),
+            ActorId::DoorSession(..) => Some(AnyCore::DoorSession(Box::default())),
             ActorId::Lane(_, number) => {
                 Some(AnyCore::Lane(Box::new(lane::Lane::new(*number, site))))
             }
@@ -162,6 +176,8 @@ impl Roster for AnyCore {
             Stored::DialogV1(snapshot) => {
                 dialog::Dialog::restore(snapshot, now).map(|core| AnyCore::Dialog(Box::new(core)))
             }
+            Stored::JsonDialogV1(snapshot) => dialog::json::JsonDialog::restore(snapshot, now)
+                .map(|core| AnyCore::JsonDialog(Box::new(core))),
             Stored::MediaLegV1(snapshot) => media_leg::MediaLeg::restore(snapshot, now)
                 .map(|core| AnyCore::MediaLeg(Box::new(core))),
         }
@@ -172,8 +188,10 @@ impl Roster for AnyCore {
             AnyCore::Registration(core) => drive(core.as_mut(), event, ctx, own!(Registration)),
             AnyCore::Call(core) => drive(core.as_mut(), event, ctx, own!(Call)),
             AnyCore::Dialog(core) => drive(core.as_mut(), event, ctx, own!(Dialog)),
+            AnyCore::JsonDialog(core) => drive(core.as_mut(), event, ctx, own!(Dialog)),
             AnyCore::MediaLeg(core) => drive(core.as_mut(), event, ctx, own!(MediaLeg)),
             AnyCore::Flow(core) => drive(core.as_mut(), event, ctx, own!(Flow)),
+            AnyCore::DoorSession(core) => drive(core.as_mut(), event, ctx, own!(DoorSession)),
             AnyCore::Lane(core) => drive(core.as_mut(), event, ctx, own!(Lane)),
             AnyCore::Console(core) => drive(core.as_mut(), event, ctx, own!(Console)),
         }
@@ -188,8 +206,11 @@ impl Roster for AnyCore {
             AnyCore::Registration(core) => Stored::RegistrationV1(core.snapshot(now)),
             AnyCore::Call(core) => Stored::CallV1(core.snapshot(now)),
             AnyCore::Dialog(core) => Stored::DialogV1(core.snapshot(now)),
+            AnyCore::JsonDialog(core) => Stored::JsonDialogV1(core.snapshot(now)),
             AnyCore::MediaLeg(core) => Stored::MediaLegV1(core.snapshot(now)),
-            AnyCore::Flow(_) | AnyCore::Lane(_) | AnyCore::Console(_) => return Vec::new(),
+            AnyCore::Flow(_) | AnyCore::DoorSession(_) | AnyCore::Lane(_) | AnyCore::Console(_) => {
+                return Vec::new();
+            }
         };
         codec::encode(&stored).expect("parts are bounded well below the codec's limit")
     }
@@ -207,8 +228,10 @@ impl Roster for AnyCore {
             AnyCore::Registration(core) => core.passivates_after(),
             AnyCore::Call(_)
             | AnyCore::Dialog(_)
+            | AnyCore::JsonDialog(_)
             | AnyCore::MediaLeg(_)
             | AnyCore::Flow(_)
+            | AnyCore::DoorSession(_)
             | AnyCore::Lane(_)
             | AnyCore::Console(_) => None,
         }
@@ -221,6 +244,7 @@ impl Roster for AnyCore {
             Message::Dialog(message) => message.describe(),
             Message::MediaLeg(message) => message.describe(),
             Message::Flow(message) => message.describe(),
+            Message::DoorSession(message) => message.describe(),
             Message::Lane(message) => message.describe(),
             Message::Console(message) => message.describe(),
         }
@@ -229,8 +253,10 @@ impl Roster for AnyCore {
     fn is_new_work(message: &Message) -> bool {
         matches!(
             message,
-            Message::Call(call::Message::Invite(_))
-                | Message::Registration(registration::Message::Register(_))
+            Message::Call(call::Message::Invite(_) | call::Message::Dial(_))
+                | Message::Registration(
+                    registration::Message::Register(_) | registration::Message::Bind { .. }
+                )
         )
     }
 }

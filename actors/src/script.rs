@@ -163,6 +163,7 @@ pub(crate) fn stream(number: u64) -> FlowRef {
         number,
         listener: STREAM,
         remote,
+        door: contract::Door::Sip,
     }
 }
 
@@ -186,6 +187,8 @@ fn account(credential: Credential) -> Account {
         display: None,
         credential,
         max_contacts: 2,
+        media: crate::site::MediaPolicy::Auto,
+        codecs: None,
     }
 }
 
@@ -217,6 +220,7 @@ pub(crate) fn site() -> Site {
         calls_max: 0,
     };
     Site {
+        media_fingerprint: format!("sha-256 {}", ["AB"; 32].join(":")),
         node: NodeId(1),
         name: "a".to_owned(),
         product: "Weft".to_owned(),

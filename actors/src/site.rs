@@ -27,6 +27,8 @@ pub struct Site {
     pub tokens: TokenMaker,
     /// Key of digest nonces.
     pub nonce_key: Secret,
+    /// Hash of the media certificate, as SDP writes it: `sha-256 AB:CD…` (RFC 8122).
+    pub media_fingerprint: String,
     /// Number of lanes.
     pub lanes: u16,
     /// Listeners; a `ListenerId` is the index.
@@ -136,6 +138,24 @@ pub struct Account {
     pub credential: Credential,
     /// Bindings at a time.
     pub max_contacts: usize,
+    /// How its media is protected.
+    pub media: MediaPolicy,
+    /// Codecs offered to it, by preference; `None`: `Limits::codecs`.
+    pub codecs: Option<Vec<String>>,
+}
+
+/// How the media of an account's phones is protected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MediaPolicy {
+    /// As the phone offers, or as its transport suggests: browsers speak WebRTC.
+    #[default]
+    Auto,
+    /// Plain RTP.
+    Rtp,
+    /// SRTP with keys in SDP (RFC 4568).
+    Sdes,
+    /// SRTP with keys of DTLS, and ICE.
+    Webrtc,
 }
 
 /// What a digest is checked against.

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use contract::env::{BindError, Env, MediaPlane, NetSink, Store, Work};
-use contract::{FlowRef, ListenerId, Now, Time, UtcMillis};
+use contract::{CloseCode, FlowRef, ListenerId, Now, StreamKind, Time, UtcMillis};
 use tokio::runtime::Handle;
 
-use crate::net::Network;
+use crate::net::{Network, Streams};
 
 /// Longest wait for the addresses of a host name.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
@@ -125,12 +125,24 @@ impl OsEnv {
     /// Puts it together; draws the seed of this life.
     #[must_use]
     pub fn new(parts: OsParts) -> Self {
-        let network = Arc::new(Network::new(parts.handle.clone()));
+        let network = Arc::new(Network::new(parts.handle.clone(), Streams::default()));
         OsEnv {
             parts,
             network,
             seed: random(),
         }
+    }
+
+    /// Adds certificates and the rules of WebSockets; before anything is bound.
+    #[must_use]
+    pub(crate) fn with_streams(mut self, streams: Streams) -> Self {
+        self.network = Arc::new(Network::new(self.parts.handle.clone(), streams));
+        self
+    }
+
+    /// Returns the sockets: the HTTP door shares them.
+    pub(crate) fn network(&self) -> Arc<Network> {
+        Arc::clone(&self.network)
     }
 }
 
@@ -165,9 +177,10 @@ impl Env for OsEnv {
         &self,
         listener: ListenerId,
         local: SocketAddr,
+        kind: StreamKind,
         sink: Arc<dyn NetSink>,
     ) -> Result<SocketAddr, BindError> {
-        self.network.bind_stream(listener, local, sink)
+        self.network.bind_stream(listener, local, kind, sink)
     }
 
     fn connect(&self, flow: FlowRef, sink: Arc<dyn NetSink>) {
@@ -178,8 +191,8 @@ impl Env for OsEnv {
         self.network.send(flow, bytes);
     }
 
-    fn close(&self, flow: &FlowRef, why: &'static str) {
-        self.network.close(flow, why);
+    fn close(&self, flow: &FlowRef, code: CloseCode, why: &'static str) {
+        self.network.close(flow, code, why);
     }
 
     fn resolve(&self, name: String, done: Box<dyn FnOnce(Result<Vec<IpAddr>, String>) + Send>) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use actors::console::Request;
 use actors::{Message, Site, console};
 use contract::env::{BindError, Env, NetSink, Work};
-use contract::{ActorId, Event, FaultClass, Kind, ListenerId, NodeInst, Roster, Space};
+use contract::{ActorId, Event, FaultClass, Kind, ListenerId, NodeInst, Roster, Space, StreamKind};
 use runtime::{Delivery, Fabric, Parts, StartError};
 use tokio::sync::Notify;
 
@@ -277,7 +277,15 @@ where
         let got = if listener.transport == rsip::Transport::Udp {
             env.bind_datagram(id, listener.local, sink)
         } else {
-            env.bind_stream(id, listener.local, sink)
+            let kind = match listener.transport {
+                rsip::Transport::Tls | rsip::Transport::TlsSctp => StreamKind::Tls,
+                rsip::Transport::Ws => StreamKind::Ws,
+                rsip::Transport::Wss => StreamKind::Wss,
+                rsip::Transport::Tcp | rsip::Transport::Udp | rsip::Transport::Sctp => {
+                    StreamKind::Tcp
+                }
+            };
+            env.bind_stream(id, listener.local, kind, sink)
         };
         let got = got.map_err(|source| NodeError::Bind {
             listener: id,

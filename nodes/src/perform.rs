@@ -42,7 +42,7 @@ where
             Action::Media(command) => self.media.command(command),
             Action::Emit(emitted) => telemetry::emit(origin.id, emitted),
             Action::Connect { flow } => self.connect(fabric, flow),
-            Action::Close { flow, why } => self.env.close(&flow, why),
+            Action::Close { flow, code, why } => self.env.close(&flow, code, why),
             Action::Http {
                 ticket,
                 status,

@@ -5,32 +5,35 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actors::AnyCore;
-use contract::env::{Env, MediaPlane, Store};
-use contract::{FabricKeys, NodeInst};
+use contract::env::{MediaPlane, Store};
+use contract::{CloseCode, FabricKeys, ListenerId, NodeInst};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::banner::banner;
 use crate::cli::{EXIT_DONE, EXIT_FAILED, Failure, LogForm, RunArgs, sources};
 use crate::config::{
     self, ConfigError, Interfaces, Loaded, LogFormat, SiteKeys, administrator_token, cluster_key,
     to_site,
 };
-use crate::doors::{self, HttpParts, Tickets};
+use crate::doors::{self, HttpListener, HttpParts, Tickets};
 use crate::env_os::{Clock, OsEnv, OsParts, pause, random};
 use crate::log;
-use crate::media_plane::MediaWorkers;
+use crate::media_plane::certificate::MediaCertificate;
+use crate::media_plane::{MediaSettings, MediaWorkers};
+use crate::net::tls::{self, CertificateError, Certificates};
+use crate::net::{Streams, WebRules};
 use crate::node::{Node, NodeError, NodeParts};
 use crate::store_sled::{SledStore, StoreConfig};
 
-/// Longest wait for calls to end when the node is told to; with the ends of tasks it stays under
-/// the 5 s of `interfaces.md` §1.
-const DRAIN_PATIENCE: Duration = Duration::from_secs(4);
+/// Longest wait for calls to end when the node is told to; with the ends of connections and tasks it
+/// stays under the 5 s of `interfaces.md` §1.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
 /// Lanes of one node; a lane is a core's work.
 const LANES_MAX: usize = 64;
 
@@ -52,7 +55,7 @@ pub fn run(arguments: &RunArgs) -> Result<u8, Failure> {
         .enable_all()
         .build()
         .map_err(Failure::run)?;
-    let ground = Ground::prepare(&loaded, clock, processors)?;
+    let ground = Ground::prepare(&loaded, clock, processors, &runtime)?;
     let code = runtime.block_on(live(&loaded, &ground, &runtime, clock, metrics))?;
     // Tasks of connections end with the runtime; the store writes what is queued when it is dropped.
     runtime.shutdown_timeout(Duration::from_millis(500));
@@ -79,12 +82,19 @@ struct Ground {
     media: Arc<MediaWorkers>,
     keys: FabricKeys,
     token: contract::Secret,
+    certificates: Option<Arc<Certificates>>,
+    media_fingerprint: String,
     me: NodeInst,
     lanes: u16,
 }
 
 impl Ground {
-    fn prepare(loaded: &Loaded, clock: Clock, processors: usize) -> Result<Ground, Failure> {
+    fn prepare(
+        loaded: &Loaded,
+        clock: Clock,
+        processors: usize,
+        runtime: &Runtime,
+    ) -> Result<Ground, Failure> {
         let plan = &loaded.plan;
         let unix_seconds = clock.now().utc.0 / 1_000;
         let (store, opened) = SledStore::open(StoreConfig::new(&plan.data), unix_seconds)
@@ -98,14 +108,25 @@ impl Ground {
         }
         let keys = cluster_key(&plan.secret_file, &random).map_err(Failure::input)?;
         let token = administrator_token(&plan.data, &random).map_err(Failure::input)?;
+        let certificates = certificates(loaded)?;
         let workers = match loaded.config.media.workers {
             0 => processors,
             count => usize::from(count),
         };
         let ports = plan.rtp_ports.first..=plan.rtp_ports.last;
         let mono: crate::media_plane::Clock = Arc::new(move || clock.now().mono);
-        let media = MediaWorkers::start(workers, ports, &mono)
-            .map_err(|error| Failure::run(chain(&error)))?;
+        let certificate = MediaCertificate::open(&plan.data)
+            .map_err(|error| refusal(loaded, "node.data", &plan.data.display(), &chain(&error)))?;
+        let media_fingerprint = certificate.fingerprint().to_owned();
+        let media = MediaWorkers::start(&MediaSettings {
+            workers,
+            ports,
+            webrtc_port: plan.webrtc_port,
+            clock: mono,
+            runtime: runtime.handle().clone(),
+            certificate,
+        })
+        .map_err(|error| Failure::run(chain(&error)))?;
         let lanes = u16::try_from(processors.clamp(1, LANES_MAX)).unwrap_or(1);
         let me = NodeInst {
             node: plan.node,
@@ -116,10 +137,52 @@ impl Ground {
             media,
             keys,
             token,
+            certificates,
+            media_fingerprint,
             me,
             lanes,
         })
     }
+}
+
+/// Opens the certificate if a listener needs one, with what this node is called in it.
+fn certificates(loaded: &Loaded) -> Result<Option<Arc<Certificates>>, Failure> {
+    let plan = &loaded.plan;
+    if !plan
+        .listeners
+        .iter()
+        .any(|listener| listener.protocol.is_tls())
+    {
+        return Ok(None);
+    }
+    let mut names = host_names(loaded);
+    names.push("localhost".to_owned());
+    for listener in &plan.listeners {
+        let addresses = [listener.local.ip(), listener.advertise.0];
+        let addresses = addresses.iter().filter(|ip| !ip.is_unspecified());
+        names.extend(addresses.map(ToString::to_string));
+    }
+    Certificates::open(&plan.tls, &names)
+        .map(Some)
+        .map_err(|error| bad_certificate(loaded, &error))
+}
+
+/// Reads the files that the configuration names, as a start would.
+///
+/// # Errors
+/// The key, the file, and what is wrong with it.
+pub(crate) fn check_files(loaded: &Loaded) -> Result<(), Failure> {
+    let tls = &loaded.plan.tls;
+    if !tls.is_self_made {
+        tls::read(&tls.certificate, &tls.key).map_err(|error| bad_certificate(loaded, &error))?;
+    }
+    tls::connector(tls.authorities.as_deref())
+        .map(drop)
+        .map_err(|error| bad_certificate(loaded, &error))
+}
+
+fn bad_certificate(loaded: &Loaded, error: &CertificateError) -> Failure {
+    refusal(loaded, error.key, &error.file.display(), &error.why)
 }
 
 /// Returns an error with everything under it.
@@ -154,8 +217,9 @@ async fn live(
     let mut terminated = signal(SignalKind::terminate()).map_err(Failure::run)?;
     let mut interrupted = signal(SignalKind::interrupt()).map_err(Failure::run)?;
     let tickets = Arc::new(Tickets::default());
-    let parts = node_parts(loaded, ground, runtime, clock, Arc::clone(&tickets));
     let http = listen(loaded)?;
+    let env = environment(loaded, ground, runtime, clock, &http)?;
+    let parts = node_parts(loaded, ground, Arc::clone(&env), Arc::clone(&tickets));
     let node = Node::<AnyCore>::start(parts)
         .await
         .map_err(|error| start_failure(loaded, &error))?;
@@ -163,12 +227,10 @@ async fn live(
         .with_metrics(metrics)
         .with_names(host_names(loaded), loaded.config.http.origins.clone());
     let doors = Arc::new(doors);
-    let mut addresses = Vec::new();
-    for listener in http {
-        addresses.extend(listener.local_addr());
+    for listener in equipped(loaded, ground, &env, http) {
         doors::serve(runtime.handle(), listener, Arc::clone(&doors));
     }
-    let banner = banner(loaded, &node, ground.me, &addresses);
+    let banner = banner(loaded, node.listeners(), ground.me);
     let _ = std::io::stdout().write_all(banner.as_bytes());
     tracing::info!(instance = %ground.me, "node is up");
     let code = tokio::select! {
@@ -180,8 +242,11 @@ async fn live(
     tracing::info!(code, "node drains");
     tokio::select! {
         biased;
-        () = node.drain(DRAIN_PATIENCE) => {}
-        () = pause(DRAIN_PATIENCE + Duration::from_millis(500)) => {
+        () = node.drain(DRAIN_PATIENCE) => {
+            let network = env.network();
+            network.dismiss(CloseCode::Restart, "the node restarts").await;
+        }
+        () = pause(DRAIN_PATIENCE + Duration::from_millis(1_500)) => {
             tracing::warn!("actors did not end in time");
         }
         // Told twice: now.
@@ -191,25 +256,77 @@ async fn live(
     Ok(code)
 }
 
-fn node_parts(
+/// Makes the world outside, with the sockets of the HTTP listeners known to it.
+fn environment(
     loaded: &Loaded,
     ground: &Ground,
     runtime: &Runtime,
     clock: Clock,
-    tickets: Arc<Tickets>,
-) -> NodeParts {
+    http: &[HttpListener],
+) -> Result<Arc<OsEnv>, Failure> {
+    let plan = &loaded.plan;
     let store: Arc<dyn Store> = ground.store.clone();
     let media: Arc<dyn MediaPlane> = ground.media.clone();
-    let handle = runtime.handle().clone();
-    let env: Arc<dyn Env> = Arc::new(OsEnv::new(OsParts {
+    let bound: Result<Vec<_>, _> = http.iter().map(HttpListener::local_addr).collect();
+    let bound = bound.map_err(Failure::run)?;
+    let connector = tls::connector(plan.tls.authorities.as_deref())
+        .map_err(|error| bad_certificate(loaded, &error))?;
+    let streams = Streams {
+        rules: WebRules {
+            hosts: host_names(loaded),
+            origins: loaded.config.http.origins.clone(),
+            page_ports: bound.iter().map(std::net::SocketAddr::port).collect(),
+            trusted_proxies: plan.trusted_proxies.clone(),
+            require_sip_subprotocol: loaded.config.http.require_sip_subprotocol,
+        },
+        acceptor: ground.certificates.as_ref().map(Certificates::acceptor),
+        connector: Some(connector),
+    };
+    let env = OsEnv::new(OsParts {
         clock,
-        handle,
+        handle: runtime.handle().clone(),
         store,
         media,
-    }));
+    })
+    .with_streams(streams);
+    for (http, bound) in plan.http.iter().zip(bound) {
+        env.network().lend(listener_id(http.listener), bound);
+    }
+    Ok(Arc::new(env))
+}
+
+fn listener_id(place: usize) -> ListenerId {
+    ListenerId(u16::try_from(place).unwrap_or(u16::MAX))
+}
+
+/// Gives the HTTP listeners their certificate and their WebSockets.
+fn equipped(
+    loaded: &Loaded,
+    ground: &Ground,
+    env: &OsEnv,
+    http: Vec<HttpListener>,
+) -> Vec<HttpListener> {
+    let plans = loaded.plan.http.iter();
+    let listeners = http.into_iter().zip(plans).map(|(listener, plan)| {
+        let listener = listener.with_web_sockets(env.network(), listener_id(plan.listener));
+        match &ground.certificates {
+            Some(certificates) if plan.is_tls => listener.with_tls(certificates.acceptor()),
+            Some(_) | None => listener,
+        }
+    });
+    listeners.collect()
+}
+
+fn node_parts(
+    loaded: &Loaded,
+    ground: &Ground,
+    env: Arc<OsEnv>,
+    tickets: Arc<Tickets>,
+) -> NodeParts {
     let with = SiteKeys {
         keys: &ground.keys,
         lanes: ground.lanes,
+        media_fingerprint: &ground.media_fingerprint,
     };
     NodeParts {
         env,
@@ -226,10 +343,10 @@ fn node_parts(
     }
 }
 
-fn listen(loaded: &Loaded) -> Result<Vec<tokio::net::TcpListener>, Failure> {
-    let bound = loaded.plan.http.iter().map(|(address, _)| {
-        doors::listen(*address)
-            .map_err(|error| refusal(loaded, "http.listen", address, &error.to_string()))
+fn listen(loaded: &Loaded) -> Result<Vec<HttpListener>, Failure> {
+    let bound = loaded.plan.http.iter().map(|http| {
+        doors::listen(http.local)
+            .map_err(|error| refusal(loaded, http.key, &http.local, &error.to_string()))
     });
     bound.collect()
 }
@@ -245,76 +362,18 @@ fn start_failure(loaded: &Loaded, error: &NodeError) -> Failure {
     }
 }
 
-/// Names under which the API may be asked: the node's, and those the operator gave.
+/// Names of this node: its own, those of its domains, and those the operator gave.
 fn host_names(loaded: &Loaded) -> Vec<String> {
-    let mut hosts = loaded.config.http.hosts.clone();
-    hosts.push(loaded.config.node.name.clone());
+    let config = &loaded.config;
+    let mut hosts = config.http.hosts.clone();
+    hosts.push(config.node.name.clone());
+    hosts.extend(config.domain.iter().map(|domain| domain.name.clone()));
     hosts
-}
-
-/// Where to look, and one line to try each (`interfaces.md` §1).
-fn banner(loaded: &Loaded, node: &Node<AnyCore>, me: NodeInst, http: &[SocketAddr]) -> String {
-    let mut text = format!(
-        "Weft {} - node {} ({me})\n",
-        env!("CARGO_PKG_VERSION"),
-        loaded.config.node.name
-    );
-    let mut line = |label: &str, value: &str| {
-        let _ = writeln!(text, "  {label:<10}{value}");
-    };
-    let urls: Vec<String> = http
-        .iter()
-        .map(|address| format!("http://{address}"))
-        .collect();
-    for url in &urls {
-        line(
-            "API",
-            &format!("{url}/api/v1/nodes  /metrics  /healthz  /readyz"),
-        );
-    }
-    let sip = loaded.plan.listeners.iter().zip(node.listeners());
-    let sip: Vec<String> = sip
-        .map(|(plan, bound)| format!("{} {bound}", plan.protocol.word()))
-        .collect();
-    line("SIP", &sip.join(", "));
-    line("RTP", &format!("udp {}", loaded.config.media.rtp_ports));
-    line(
-        "Data",
-        &format!("{} (admin.token is there)", loaded.plan.data.display()),
-    );
-    let demo = loaded
-        .plan
-        .passwords
-        .iter()
-        .zip(&loaded.config.user)
-        .find(|(password, user)| {
-            let known = format!("weft-{}", user.name);
-            password
-                .as_ref()
-                .is_some_and(|password| password.expose() == known)
-        });
-    if demo.is_some() {
-        let domain = loaded
-            .config
-            .domain
-            .first()
-            .map_or("", |domain| domain.name.as_str());
-        let shown = "1000 ... 1019, password weft-1000 ... weft-1019, domain";
-        line("Accounts", &format!("{shown} {domain} (demo)"));
-        line("Call", "9196 echo, 9197 tone, 1000 ... 1019 each other");
-    }
-    if let Some(url) = urls.first() {
-        line(
-            "Try",
-            &format!("curl {url}/api/v1/actors?kind=registration"),
-        );
-        line("", &format!("weft nodes --url {url}"));
-        line("", &format!("weft actors --url {url}"));
-    }
-    line("End", "Ctrl-C");
-    text
 }
 
 #[cfg(test)]
 #[path = "run_tests.rs"]
-mod tests;
+pub(crate) mod tests;
+#[cfg(test)]
+#[path = "run_web_tests.rs"]
+mod web_tests;

@@ -6,25 +6,25 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::AnyCore;
 use actors::console::{Page, Request};
-use contract::Kind;
+use actors::{AnyCore, Message, Site};
+use contract::{Kind, Roster};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::{Ground, banner, listen, node_parts, start_failure};
+use super::{Ground, banner, environment, equipped, listen, node_parts, start_failure};
 use crate::cli::{EXIT_INPUT, Failure};
-use crate::config::{Interfaces, Loaded, Sources, load};
-use crate::doors::{ConsoleDoor, Tickets};
-use crate::env_os::Clock;
+use crate::config::{HttpPlan, Interfaces, Loaded, Sources, load};
+use crate::doors::{ConsoleDoor, HttpParts, Tickets, serve};
+use crate::env_os::{Clock, pause};
 use crate::node::Node;
 
-const WAIT: Duration = Duration::from_secs(10);
+pub(crate) const WAIT: Duration = Duration::from_secs(10);
 
-struct Folder(PathBuf);
+pub(crate) struct Folder(pub(crate) PathBuf);
 
 impl Folder {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("weft-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).expect("a folder");
@@ -39,11 +39,15 @@ impl Drop for Folder {
 }
 
 fn loaded(folder: &Path, extra: &str) -> Loaded {
+    loaded_with(folder, extra, &[])
+}
+
+pub(crate) fn loaded_with(folder: &Path, extra: &str, sets: &[&str]) -> Loaded {
     let text = format!(
-        "[node]\nname = \"t-7\"\ndata = {:?}\n[http]\nlisten = []\n\
+        "[node]\nname = \"t-7\"\ndata = {:?}\n[http]\nlisten = []\ntls = []\n\
          [media]\nworkers = 1\nrtp_ports = \"39000-39099\"\n\
          [[profile]]\nname = \"internal\"\nudp = [\"127.0.0.1:0\"]\ntcp = [\"127.0.0.1:0\"]\n\
-         auth = \"none\"\n\
+         tls = []\nws = []\nwss = []\nauth = \"none\"\n\
          [[profile]]\nname = \"walled\"\nudp = [\"127.0.0.1:0\"]\ntcp = [\"127.0.0.1:0\"]\n\
          auth = \"none\"\nacl = [\"192.0.2.0/24\"]\n\
          [[domain]]\nname = \"weft.test\"\n[[user]]\nname = \"1000\"\npassword = \"p\"\n{extra}",
@@ -54,32 +58,50 @@ fn loaded(folder: &Path, extra: &str) -> Loaded {
     let sources = Sources {
         files: vec![file],
         demo: false,
-        sets: Vec::new(),
+        sets: sets.iter().map(|set| (*set).to_owned()).collect(),
     };
     load(&sources, &Interfaces::read()).expect("loads")
 }
 
-struct Running {
-    node: Arc<Node<AnyCore>>,
+pub(crate) struct Running<R: Roster = AnyCore> {
+    pub(crate) node: Arc<Node<R>>,
     tickets: Arc<Tickets>,
     ground: Ground,
-    runtime: Runtime,
-    loaded: Loaded,
+    pub(crate) runtime: Runtime,
+    pub(crate) loaded: Loaded,
 }
 
-fn start(loaded: Loaded) -> Result<Running, Failure> {
+pub(crate) fn start(loaded: Loaded) -> Result<Running, Failure> {
+    start_as(loaded)
+}
+
+/// Starts a node of other cores.
+pub(crate) fn start_as<R>(loaded: Loaded) -> Result<Running<R>, Failure>
+where
+    R: Roster<Message = Message, Site = Site>,
+{
     let clock = Clock::start();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .expect("runtime");
-    let ground = Ground::prepare(&loaded, clock, 2)?;
+    let ground = Ground::prepare(&loaded, clock, 2, &runtime)?;
     let tickets = Arc::new(Tickets::default());
-    let parts = node_parts(&loaded, &ground, &runtime, clock, tickets.clone());
+    let inside = runtime.enter();
+    let http = listen(&loaded)?;
+    drop(inside);
+    let env = environment(&loaded, &ground, &runtime, clock, &http)?;
+    let parts = node_parts(&loaded, &ground, Arc::clone(&env), tickets.clone());
     let node = runtime
-        .block_on(Node::<AnyCore>::start(parts))
+        .block_on(Node::<R>::start(parts))
         .map_err(|error| start_failure(&loaded, &error))?;
+    let doors = HttpParts::new(node.clone(), tickets.clone(), ground.token.clone());
+    let doors = Arc::new(doors);
+    for listener in equipped(&loaded, &ground, &env, http) {
+        serve(runtime.handle(), listener, Arc::clone(&doors));
+    }
+    drop(env);
     Ok(Running {
         node,
         tickets,
@@ -89,8 +111,11 @@ fn start(loaded: Loaded) -> Result<Running, Failure> {
     })
 }
 
-impl Running {
-    fn ask(&self, request: Request) -> Value {
+impl<R> Running<R>
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    pub(crate) fn ask(&self, request: Request) -> Value {
         let mut ticket = self.tickets.open().expect("a ticket");
         assert!(self.node.ask(ticket.number, request));
         let reply = self
@@ -100,7 +125,22 @@ impl Running {
         serde_json::from_slice(&reply.body).expect("JSON")
     }
 
-    fn stop(self) {
+    /// Waits for a state, and not for ever.
+    pub(crate) fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        for _ in 0..1_000 {
+            if is_so() {
+                return;
+            }
+            self.runtime.block_on(pause(WAIT / 1_000));
+        }
+        panic!("not in time: {what}");
+    }
+
+    pub(crate) fn ground_boot(&self) -> u64 {
+        self.ground.me.boot.0
+    }
+
+    pub(crate) fn stop(self) {
         self.runtime
             .block_on(self.node.drain(Duration::from_secs(1)));
         drop(self.node);
@@ -189,7 +229,7 @@ fn a_node_registers_over_udp_and_tcp_answers_its_console_and_remembers() {
         dn: "1000".to_owned(),
     });
     assert_eq!(user["bindings"].as_array().map(Vec::len), Some(2), "{user}");
-    let shown = banner(&running.loaded, &running.node, running.ground.me, &[]);
+    let shown = banner(&running.loaded, running.node.listeners(), running.ground.me);
     assert!(
         shown.contains(&format!("udp {udp}")) && !shown.contains("demo"),
         "{shown}"
@@ -236,9 +276,14 @@ fn a_node_that_cannot_start_names_file_key_and_value() {
     let busy = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
     let address = busy.local_addr().expect("bound");
     let mut with_http = loaded(&folder.0, "");
-    with_http.plan.http = vec![(address, "weft.toml".to_owned())];
+    with_http.plan.http = vec![HttpPlan {
+        local: address,
+        is_tls: true,
+        listener: 0,
+        key: "http.tls",
+    }];
     let runtime = Runtime::new().expect("runtime");
     let _inside = runtime.enter();
     let failure = listen(&with_http).expect_err("the port is in use");
-    assert!(failure.text.contains("http.listen"), "{}", failure.text);
+    assert!(failure.text.contains("http.tls"), "{}", failure.text);
 }

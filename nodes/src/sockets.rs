@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use actors::{Message, Site, lane};
 use bytes::Bytes;
 use contract::env::{Env, MediaSink, NetSink, Work};
-use contract::{ActorId, Event, FlowRef, ListenerId, MediaEvent};
+use contract::{ActorId, CloseCode, Door, Event, FlowRef, ListenerId, MediaEvent};
 use contract::{NodeId, NodeInst, Roster, SideKey};
 use runtime::{Delivery, Fabric};
 
@@ -50,7 +50,7 @@ where
 {
     pub(crate) fn new(me: NodeInst, acl: Vec<Vec<Network>>) -> Self {
         // A stored `FlowRef` must never mean a connection of a later life.
-        let first = me.boot.0.saturating_mul(NUMBERS_PER_LIFE) + 1;
+        let first = me.boot.0.saturating_mul(NUMBERS_PER_LIFE).saturating_add(1);
         Sockets {
             node: me.node,
             acl,
@@ -152,7 +152,11 @@ where
         }
     }
 
-    fn accepted(&self, listener: ListenerId, remote: SocketAddr) -> Option<FlowRef> {
+    fn lets_in(&self, listener: ListenerId, remote: SocketAddr) -> bool {
+        self.may_send(listener, remote)
+    }
+
+    fn accepted(&self, listener: ListenerId, remote: SocketAddr, door: Door) -> Option<FlowRef> {
         let fabric = self.live()?.fabric;
         if !self.may_send(listener, remote) {
             metrics::counter!("weft_acl_dropped_total").increment(1);
@@ -164,8 +168,9 @@ where
             number,
             listener,
             remote,
+            door,
         };
-        let actor = ActorId::Flow(self.node, number);
+        let actor = flow.actor()?;
         if !fabric.start_system(actor.clone()) {
             return None;
         }
@@ -181,7 +186,10 @@ where
         };
         match live.fabric.deliver(&actor, Event::Opened { flow }) {
             Delivery::Accepted => {}
-            Delivery::Busy | Delivery::Absent => live.env.close(&flow, "its actor is gone"),
+            Delivery::Busy | Delivery::Absent => {
+                let why = "its actor is gone";
+                live.env.close(&flow, CloseCode::Internal, why);
+            }
         }
     }
 
@@ -191,7 +199,7 @@ where
             Delivery::Accepted => fabric.room(&actor),
             // The reader waits for room at half of the inbox: past it, octets would be missing.
             Delivery::Busy | Delivery::Absent => {
-                env.close(flow, "its actor takes nothing");
+                env.close(flow, CloseCode::TryLater, "its actor takes nothing");
                 None
             }
         }
@@ -220,3 +228,7 @@ where
         }
     }
 }
+
+#[cfg(test)]
+#[path = "sockets_tests.rs"]
+mod tests;

@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::env::{Env, Store};
 use contract::{
-    BindError, Entropy, FlowRef, ListenerId, MediaPlane, NetSink, NodeId, Now, Time, Work,
+    BindError, CloseCode, Entropy, FlowRef, ListenerId, MediaPlane, NetSink, NodeId, Now,
+    StreamKind, Time, Work,
 };
 
 use crate::media::SimMedia;
@@ -185,6 +186,7 @@ impl Env for SimEnv {
         &self,
         listener: ListenerId,
         local: SocketAddr,
+        _kind: StreamKind,
         sink: Arc<dyn NetSink>,
     ) -> Result<SocketAddr, BindError> {
         crate::stream::listen(&self.world, local, listener, sink, &self.alive);
@@ -222,7 +224,7 @@ impl Env for SimEnv {
         }
     }
 
-    fn close(&self, flow: &FlowRef, _why: &'static str) {
+    fn close(&self, flow: &FlowRef, _code: CloseCode, _why: &'static str) {
         if let Some(wire) = self.world.wires().find(flow) {
             wire.close(&self.world, Far::Node);
         }

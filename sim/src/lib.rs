@@ -14,6 +14,7 @@
 pub mod checkers;
 pub mod env;
 pub mod handset;
+pub mod handshake;
 pub mod ledger;
 pub mod log;
 pub mod media;
@@ -26,6 +27,7 @@ pub mod shrink;
 pub mod store;
 pub mod stream;
 pub mod trace;
+pub mod web;
 pub mod world;
 
 #[cfg(test)]

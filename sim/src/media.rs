@@ -11,11 +11,22 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::env::{MediaPlane, MediaSink};
-use contract::{MediaCommand, MediaEvent, SideKey, Time};
-use media::relay::{RelayTable, Verdict};
+use contract::{LegSocket, LegTransport, MediaCommand, MediaEvent, SideKey, Time, WebrtcConfig};
+use media::relay::{RelayTable, SRTP_TAIL_BYTES, Verdict};
+use media::sdp::fingerprint_digest;
 
+use weft::media_plane::srtp::LibraryMaker;
+
+use crate::handshake::is_handshake;
+use crate::web::{WebEnd, WebOutput};
 use crate::world::{Endpoint, World};
 
+/// Hash of the certificate that simulated handshakes show.
+pub const FINGERPRINT: &str = "sha-256 \
+    51:1D:51:1D:51:1D:51:1D:51:1D:51:1D:51:1D:51:1D:51:1D:51:1D:51:1D:51:1D:51:1D:51:1D:51:1D:51:1D";
+
+/// The WebRTC port.
+const SHARED_PORT: u16 = 16_300;
 const PORT_FIRST: u16 = 16_384;
 const PORT_LAST: u16 = 17_383;
 
@@ -31,6 +42,8 @@ pub struct SimMedia {
 struct Inside {
     table: RelayTable,
     legs: BTreeMap<SideKey, SocketAddr>,
+    /// Legs on the shared port, with their paths and handshakes.
+    web: BTreeMap<SideKey, Option<WebEnd>>,
     next: u16,
     tick: Option<Time>,
 }
@@ -46,8 +59,9 @@ impl SimMedia {
     #[must_use]
     pub fn new(world: &Arc<World>, alive: &Arc<AtomicBool>) -> Arc<SimMedia> {
         let inside = Inside {
-            table: RelayTable::new(),
+            table: RelayTable::new(Arc::new(LibraryMaker)),
             legs: BTreeMap::new(),
+            web: BTreeMap::new(),
             next: PORT_FIRST,
             tick: None,
         };
@@ -78,10 +92,140 @@ impl SimMedia {
 
     /// Ends the plane as a crash does.
     pub fn crash(&self) {
-        let legs = std::mem::take(&mut self.inside().legs);
-        for local in legs.into_values() {
+        let (legs, web) = {
+            let mut inside = self.inside();
+            let web = std::mem::take(&mut inside.web);
+            (std::mem::take(&mut inside.legs), web)
+        };
+        for (leg, local) in legs {
             self.world.detach(local);
-            self.world.detach(above(local));
+            if !web.contains_key(&leg) {
+                self.world.detach(above(local));
+            }
+        }
+    }
+
+    /// Gives a leg its place on the shared port of an address, which is bound for the first one.
+    fn share(&self, leg: SideKey, address: IpAddr) -> MediaEvent {
+        let local = SocketAddr::new(address, SHARED_PORT);
+        let mut inside = self.inside();
+        if inside.legs.contains_key(&leg) {
+            return MediaEvent::Opened { rtp: local };
+        }
+        if let Err(error) = inside.table.open(leg) {
+            return MediaEvent::Failed {
+                why: error.to_string(),
+            };
+        }
+        let is_first = !inside.legs.values().any(|known| *known == local);
+        inside.legs.insert(leg, local);
+        inside.web.insert(leg, None);
+        drop(inside);
+        if is_first {
+            let shared = Shared { plane: self.me() };
+            self.world.attach(local, Arc::new(shared));
+        }
+        MediaEvent::Opened { rtp: local }
+    }
+
+    /// Sets up or changes the path of a leg on the shared port.
+    fn configure_web(&self, leg: SideKey, config: &WebrtcConfig) {
+        let now = self.world.now().mono;
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&config.ice.seed.to_le_bytes());
+        seed[8..12].copy_from_slice(&config.association.to_le_bytes());
+        let mut inside = self.inside();
+        match inside.web.get_mut(&leg) {
+            Some(Some(end)) => end.configure(config, now),
+            Some(place) => {
+                *place = Some(WebEnd::new(config, certificate(FINGERPRINT), seed, now));
+            }
+            None => {}
+        }
+        drop(inside);
+        self.settle_web();
+    }
+
+    /// Carries out what paths and handshakes want.
+    fn settle_web(&self) {
+        let mut sends = Vec::new();
+        let mut tells = Vec::new();
+        {
+            let mut inside = self.inside();
+            let Inside {
+                table, legs, web, ..
+            } = &mut *inside;
+            for (leg, end) in web.iter_mut() {
+                let (Some(end), Some(local)) = (end.as_mut(), legs.get(leg)) else {
+                    continue;
+                };
+                while let Some(output) = end.poll() {
+                    match output {
+                        WebOutput::Send { to, octets } => {
+                            sends.push((*local, to, Bytes::from(octets)));
+                        }
+                        WebOutput::Selected { remote } => {
+                            let by_agent = false;
+                            tells.push((*leg, MediaEvent::PathSelected { remote, by_agent }));
+                        }
+                        WebOutput::Lost => tells.push((*leg, MediaEvent::PathLost)),
+                        WebOutput::Keyed { keys, association } => {
+                            tells.push((*leg, MediaEvent::Keyed { keys, association }));
+                        }
+                        WebOutput::Refused => tells.push((
+                            *leg,
+                            MediaEvent::Unkeyed {
+                                why: "another certificate, or a new handshake".to_owned(),
+                            },
+                        )),
+                    }
+                }
+                table.set_target(*leg, end.target());
+            }
+        }
+        for (from, to, octets) in sends {
+            self.world.send(from, to, octets);
+        }
+        for (leg, event) in tells {
+            self.tell(leg, event);
+        }
+    }
+
+    /// Takes a datagram of the shared port: whose it is says the user fragment of a check, or the
+    /// address that passed one (`architecture.md` §5).
+    fn shared(&self, local: SocketAddr, from: SocketAddr, bytes: &Bytes) {
+        let now = self.world.now().mono;
+        let found = {
+            let mut inside = self.inside();
+            let Inside { legs, web, .. } = &mut *inside;
+            let is_stun = media::stun::is_stun(bytes);
+            let fragment = media::stun::username(bytes).map(|(ours, _)| ours.to_owned());
+            let mut here = web.iter_mut().filter_map(|(leg, end)| {
+                let is_here = legs.get(leg) == Some(&local);
+                end.as_mut().filter(|_| is_here).map(|end| (*leg, end))
+            });
+            if is_stun && fragment.is_none() {
+                // A response: who asked knows it by its transaction.
+                here.for_each(|(_, end)| end.datagram(from, bytes, now));
+                None
+            } else {
+                let found = here.find(|(_, end)| match &fragment {
+                    Some(fragment) => end.ufrag() == fragment,
+                    None => end.accepts(from),
+                });
+                match found {
+                    Some((_, end)) if is_stun || is_handshake(bytes) => {
+                        end.datagram(from, bytes, now);
+                        None
+                    }
+                    Some((leg, _)) => Some(leg),
+                    None => None,
+                }
+            }
+        };
+        match found {
+            Some(leg) => self.packet(leg, false, from, bytes),
+            None => self.after(),
         }
     }
 
@@ -143,13 +287,18 @@ impl SimMedia {
     }
 
     fn close(&self, leg: SideKey) {
-        let (local, counters) = {
+        let (local, is_web, is_last, counters) = {
             let mut inside = self.inside();
-            (inside.legs.remove(&leg), inside.table.close(leg))
+            let local = inside.legs.remove(&leg);
+            let is_web = inside.web.remove(&leg).is_some();
+            let is_last = !inside.legs.values().any(|other| Some(*other) == local);
+            (local, is_web, is_last, inside.table.close(leg))
         };
-        if let Some(local) = local {
+        if let Some(local) = local.filter(|_| is_last) {
             self.world.detach(local);
-            self.world.detach(above(local));
+            if !is_web {
+                self.world.detach(above(local));
+            }
         }
         if let Some(counters) = counters {
             self.tell(leg, MediaEvent::Counted(counters));
@@ -172,10 +321,15 @@ impl SimMedia {
     }
 
     fn after(&self) {
+        self.settle_web();
         let (events, next) = {
             let mut inside = self.inside();
             let events: Vec<_> = std::iter::from_fn(|| inside.table.poll_event()).collect();
-            let due = inside.table.next_deadline();
+            let ends = inside.web.values().flatten();
+            let due = ends
+                .filter_map(WebEnd::next_due)
+                .chain(inside.table.next_deadline())
+                .min();
             let sooner = due.filter(|due| inside.tick.is_none_or(|tick| *due < tick));
             if sooner.is_some() {
                 inside.tick = sooner;
@@ -204,7 +358,14 @@ impl SimMedia {
                 return;
             }
             inside.tick = None;
-            let Inside { table, legs, .. } = &mut *inside;
+            let Inside {
+                table, legs, web, ..
+            } = &mut *inside;
+            for end in web.values_mut().flatten() {
+                if end.next_due().is_some_and(|due| due <= now) {
+                    end.on_time(now);
+                }
+            }
             table.on_tick(now, &mut |leg, to, packet| {
                 if let Some(local) = legs.get(&leg) {
                     out.push((*local, to, Bytes::copy_from_slice(packet)));
@@ -219,27 +380,34 @@ impl SimMedia {
 
     fn packet(&self, leg: SideKey, is_rtcp: bool, from: SocketAddr, bytes: &Bytes) {
         let now = self.world.now().mono;
+        let length = bytes.len();
         let mut packet = bytes.to_vec();
+        packet.resize(length + SRTP_TAIL_BYTES, 0);
         let out = {
             let mut inside = self.inside();
             let verdict = if is_rtcp {
-                inside.table.on_rtcp(leg, from, now, &mut packet)
+                inside.table.on_rtcp(leg, from, now, &mut packet, length)
             } else {
-                inside.table.on_packet(leg, from, now, &mut packet)
+                inside.table.on_packet(leg, from, now, &mut packet, length)
             };
-            let (leg, to, length) = match verdict {
-                Verdict::Forward { to_leg, to, length } => (to_leg, to, length),
-                Verdict::Reflect { to, length } => (leg, to, length),
-                Verdict::Drop(_) => (leg, from, 0),
+            let (leg, to, length, is_rtcp) = match verdict {
+                Verdict::Forward {
+                    to_leg,
+                    to,
+                    length,
+                    is_rtcp,
+                } => (to_leg, to, length, is_rtcp),
+                Verdict::Reflect { to, length } => (leg, to, length, false),
+                Verdict::Drop(_) => (leg, from, 0, false),
             };
             packet.truncate(length);
             inside
                 .legs
                 .get(&leg)
                 .filter(|_| length > 0)
-                .map(|local| (*local, to))
+                .map(|local| (*local, to, is_rtcp))
         };
-        if let Some((local, to)) = out {
+        if let Some((local, to, is_rtcp)) = out {
             let local = if is_rtcp { above(local) } else { local };
             self.world.send(local, to, Bytes::from(packet));
         }
@@ -265,6 +433,26 @@ impl Endpoint for Port {
     }
 }
 
+struct Shared {
+    plane: Arc<SimMedia>,
+}
+
+impl Endpoint for Shared {
+    fn datagram(&self, _world: &Arc<World>, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
+        if self.plane.alive.load(Ordering::Relaxed) {
+            self.plane.shared(to, from, &bytes);
+        }
+    }
+}
+
+/// Returns the digest of a fingerprint as SDP writes it.
+fn certificate(fingerprint: &str) -> Vec<u8> {
+    let digest = fingerprint
+        .split_once(' ')
+        .map_or(fingerprint, |(_, hex)| hex);
+    fingerprint_digest(digest).unwrap_or_default()
+}
+
 impl MediaPlane for SimMedia {
     fn attach(&self, sink: Arc<dyn MediaSink>) {
         // A second sink is a bug of the node; the first one stays and the checkers see nothing move.
@@ -281,8 +469,12 @@ impl MediaPlane for SimMedia {
                 address,
                 port,
                 beside: _,
+                socket,
             } => {
-                let event = self.open(leg, address, port);
+                let event = match socket {
+                    LegSocket::Own => self.open(leg, address, port),
+                    LegSocket::Shared => self.share(leg, address),
+                };
                 self.tell(leg, event);
             }
             MediaCommand::Configure { leg, config } => {
@@ -291,9 +483,20 @@ impl MediaPlane for SimMedia {
                 if configured.is_err() {
                     self.world.count("media legs configured while closed");
                 }
+                if let LegTransport::Webrtc(web) = &config.transport {
+                    self.configure_web(leg, web);
+                }
             }
-            MediaCommand::Reserved { leg, sequence_end } => {
-                self.inside().table.reserved(leg, sequence_end);
+            MediaCommand::Reserved { leg, block } => {
+                self.inside().table.reserved(leg, block);
+            }
+            MediaCommand::Digits {
+                leg,
+                digits,
+                duration,
+            } => {
+                let now = self.world.now().mono;
+                self.inside().table.digits(leg, &digits, duration, now);
             }
             MediaCommand::Close { leg } => self.close(leg),
         }

@@ -144,6 +144,7 @@ fn site(keys: &FabricKeys) -> Site {
         ids: keys.ids(),
         tokens: keys.tokens(),
         nonce_key: Secret::new(hex),
+        media_fingerprint: crate::media::FINGERPRINT.to_owned(),
         lanes: LANES,
         listeners: vec![
             listener(rsip::Transport::Udp),
@@ -171,6 +172,8 @@ fn domain() -> Domain {
             display: None,
             credential: Credential::Password(Secret::new(format!("weft-{number}"))),
             max_contacts: 5,
+            media: actors::site::MediaPolicy::Auto,
+            codecs: None,
         };
         (number.to_string(), account)
     };

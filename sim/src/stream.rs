@@ -114,7 +114,7 @@ pub fn connect(
             Arc::clone(&found.alive),
         )
     };
-    let flow = sink.accepted(listener, from)?;
+    let flow = sink.accepted(listener, from, contract::Door::Sip)?;
     let inside = Inside {
         open: true,
         flow: Some(flow),

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use crate::wait;
+use crate::wait::PATIENCE;
+use crate::{signal, wait};
 
 /// A namespace joined to this one by a veth pair; it goes when dropped.
 #[derive(Debug)]
@@ -36,13 +37,22 @@ impl Namespace {
     /// If this process may not make namespaces.
     #[must_use]
     pub fn new(number: u8) -> Namespace {
-        let name = format!("weft{}n{number}", std::process::id());
-        let interface = format!("wf{}x{number}", std::process::id() % 100_000);
+        // Numbers of processes come again, and one that was killed leaves its namespace behind.
+        let begin = u8::try_from(std::process::id() % 200).unwrap_or(0);
+        let subnet = (begin..250).chain(0..begin).find(|subnet| {
+            let name = format!("weft{subnet}n{number}");
+            Command::new("ip")
+                .args(["netns", "add", &name])
+                .stderr(Stdio::null())
+                .status()
+                .is_ok_and(|status| status.success())
+        });
+        let subnet = subnet.expect("this process may make namespaces");
+        let name = format!("weft{subnet}n{number}");
+        let interface = format!("wf{subnet}x{number}");
         let peer = format!("{interface}p");
-        let subnet = u8::try_from(std::process::id() % 200).unwrap_or(0);
         let ours = Ipv4Addr::new(10, 77, subnet, number.wrapping_mul(4).wrapping_add(1));
         let theirs = Ipv4Addr::new(10, 77, subnet, number.wrapping_mul(4).wrapping_add(2));
-        ip(&["netns", "add", &name]);
         let namespace = Namespace {
             name: name.clone(),
             interface: interface.clone(),
@@ -81,6 +91,79 @@ impl Drop for Namespace {
     }
 }
 
+/// How a phone is to be set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    /// User of the account.
+    pub user: &'a str,
+    /// `udp`, `tcp` or `tls`.
+    pub transport: &'a str,
+    /// Protection of media: baresip's `mediaenc`; empty for none.
+    pub protection: &'a str,
+    /// Finding of paths: baresip's `medianat`; empty for none.
+    pub path: &'a str,
+    /// Sends back what it hears; otherwise a sine of 440 Hz.
+    pub loops: bool,
+    /// Certificate that its TLS trusts.
+    pub trusts: Option<&'a str>,
+}
+
+impl<'a> Setup<'a> {
+    /// Returns a phone over UDP that protects nothing and sends a sine.
+    #[must_use]
+    pub const fn plain(user: &'a str) -> Self {
+        Setup {
+            user,
+            transport: "udp",
+            protection: "",
+            path: "",
+            loops: false,
+            trusts: None,
+        }
+    }
+
+    fn account(&self, server: SocketAddr) -> String {
+        let user = self.user;
+        let mut text = format!(
+            "<sip:{user}@{server};transport={}>;auth_user={user};auth_pass=weft-{user};\
+             answermode=auto;audio_codecs=pcmu;regint=60",
+            self.transport
+        );
+        for (name, value) in [("mediaenc", self.protection), ("medianat", self.path)] {
+            if !value.is_empty() {
+                text.push_str(&format!(";{name}={value}"));
+            }
+        }
+        text.push('\n');
+        text
+    }
+
+    fn config(&self, space: &Namespace, here: &str) -> String {
+        let (source, player) = if self.loops {
+            ("aubridge,loop".to_owned(), "aubridge,loop".to_owned())
+        } else {
+            (
+                format!("aufile,{here}/tone.wav"),
+                // A bridge whose other end nobody takes: this version's aufile cannot play.
+                "aubridge,ear".to_owned(),
+            )
+        };
+        let trusts = self
+            .trusts
+            .map_or_else(String::new, |file| format!("sip_cafile {file}\n"));
+        format!(
+            "sip_listen {0}:5060\n{trusts}audio_source {source}\naudio_player {player}\n\
+             audio_alert aufile,{here}/alert.wav\nausrc_srate 8000\nauplay_srate 8000\n\
+             rtp_ports 20000-21000\nrtcp_mux yes\nmodule_path /usr/lib/baresip/modules\n\
+             module ctrl_tcp.so\nmodule g711.so\nmodule aufile.so\nmodule aubridge.so\n\
+             module srtp.so\nmodule dtls_srtp.so\nmodule ice.so\nmodule stun.so\n\
+             module_tmp uuid.so\nmodule_tmp account.so\nmodule_app menu.so\n\
+             ctrl_tcp_listen {0}:4444\n",
+            space.theirs
+        )
+    }
+}
+
 /// A running baresip.
 #[derive(Debug)]
 pub struct Baresip {
@@ -98,22 +181,20 @@ impl Baresip {
     /// If it does not register.
     #[must_use]
     pub fn start(space: &Namespace, user: &str, server: SocketAddr, hertz: u32) -> Baresip {
-        let folder = std::env::temp_dir().join(format!("weft-{}-{user}", space.name));
+        Baresip::with(space, &Setup::plain(user), server, hertz)
+    }
+
+    /// The same with a setup of one's own.
+    ///
+    /// # Panics
+    /// If it does not register.
+    #[must_use]
+    pub fn with(space: &Namespace, setup: &Setup<'_>, server: SocketAddr, hertz: u32) -> Baresip {
+        let folder = std::env::temp_dir().join(format!("weft-{}-{}", space.name, setup.user));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder");
-        let here = folder.display();
-        let config = format!(
-            "sip_listen {0}:5060\naudio_source aufile,{here}/tone.wav\naudio_player aufile,{here}/rx.wav\n\
-             audio_alert aufile,{here}/alert.wav\nausrc_srate 8000\nauplay_srate 8000\n\
-             rtp_ports 20000-21000\nmodule_path /usr/lib/baresip/modules\nmodule ctrl_tcp.so\n\
-             module g711.so\nmodule aufile.so\nmodule_tmp uuid.so\n\
-             module_tmp account.so\nmodule_app menu.so\nctrl_tcp_listen {0}:4444\n",
-            space.theirs
-        );
-        let account = format!(
-            "<sip:{user}@{server};transport=udp>;auth_user={user};auth_pass=weft-{user};answermode=auto;\
-             audio_codecs=pcmu;regint=60\n"
-        );
+        let here = folder.display().to_string();
+        let (config, account) = (setup.config(space, &here), setup.account(server));
         fs::write(folder.join("tone.wav"), sine(hertz)).expect("a file");
         fs::write(folder.join("config"), config).expect("a file");
         fs::write(folder.join("accounts"), account).expect("a file");
@@ -128,7 +209,7 @@ impl Baresip {
             .spawn()
             .expect("baresip is installed by tests/run");
         let address = SocketAddr::from((space.theirs, 4444));
-        let control = wait::until("baresip's control port", Duration::from_secs(20), || {
+        let control = wait::until("baresip's control port", PATIENCE, || {
             TcpStream::connect_timeout(&address, Duration::from_millis(500)).ok()
         });
         control
@@ -140,7 +221,7 @@ impl Baresip {
             control,
             heard: String::new(),
         };
-        wait::until("baresip to register", Duration::from_secs(20), || {
+        wait::until("baresip to register", PATIENCE, || {
             (phone.has_said("REGISTER_OK") || phone.log().contains("200 OK")).then_some(())
         });
         phone
@@ -189,9 +270,7 @@ impl Baresip {
 
 impl Drop for Baresip {
     fn drop(&mut self) {
-        let _ = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status();
+        signal(&self.child, "TERM");
         let _ = self.child.wait();
         if !std::thread::panicking() {
             let _ = fs::remove_dir_all(&self.folder);

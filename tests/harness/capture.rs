@@ -3,9 +3,12 @@
 use std::f64::consts::PI;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::wait;
+use crate::wait::PATIENCE;
+use crate::{signal, wait};
+
+static CAPTURES: AtomicU32 = AtomicU32::new(0);
 
 /// A running capture.
 #[derive(Debug)]
@@ -14,68 +17,124 @@ pub struct Capture {
     file: PathBuf,
 }
 
+/// One RTP packet of a capture.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    /// UDP port it came from.
+    pub from: u16,
+    /// UDP port it went to.
+    pub to: u16,
+    /// Sequence number.
+    pub sequence: u16,
+    /// Payload.
+    pub payload: Vec<u8>,
+}
+
 impl Capture {
-    /// Captures UDP from `source` on an interface; returns when tshark has begun.
+    /// Captures what a filter of libpcap lets through on an interface; returns when tshark has
+    /// begun.
     ///
     /// # Panics
     /// If tshark does not begin.
     #[must_use]
-    pub fn start(interface: &str, source: &str) -> Capture {
-        let file = std::env::temp_dir().join(format!("weft-{interface}.pcap"));
+    pub fn start(interface: &str, filter: &str) -> Capture {
+        let number = CAPTURES.fetch_add(1, Ordering::Relaxed);
+        let name = format!("weft-{}-{interface}-{number}.pcap", std::process::id());
+        let file = std::env::temp_dir().join(name);
         let _ = std::fs::remove_file(&file);
         let child = Command::new("tshark")
-            .args([
-                "-q",
-                "-i",
-                interface,
-                "-f",
-                &format!("udp and src host {source}"),
-                "-w",
-            ])
+            .args(["-q", "-i", interface, "-f", filter, "-w"])
             .arg(&file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("tshark is installed by tests/run");
-        wait::until("tshark to begin", Duration::from_secs(20), || {
+        wait::until("tshark to begin", PATIENCE, || {
             std::fs::metadata(&file).ok().filter(|data| data.len() > 0)
         });
         Capture { child, file }
     }
 
-    /// Ends the capture and returns the G.711 µ-law octets of RTP to a port, in order of arrival.
+    /// Waits until so many octets are captured, headers included.
+    pub fn wait_for(&self, octets: u64) {
+        wait::until("packets to be captured", PATIENCE, || {
+            let data = std::fs::metadata(&self.file).ok()?;
+            (data.len() >= octets).then_some(())
+        });
+    }
+
+    /// Ends the capture and returns its RTP packets, in order of arrival.
     ///
     /// # Panics
     /// If tshark cannot read what it wrote.
     #[must_use]
-    pub fn payload(mut self) -> Vec<u8> {
-        let _ = Command::new("kill")
-            .args(["-INT", &self.child.id().to_string()])
-            .status();
+    pub fn packets(mut self) -> Vec<Packet> {
+        signal(&self.child, "INT");
         let _ = self.child.wait();
-        let output = Command::new("tshark")
-            .arg("-r")
-            .arg(&self.file)
-            .args(["-Y", "rtp", "-o", "rtp.heuristic_rtp:TRUE"])
-            .args([
-                "--enable-heuristic",
-                "rtp_udp",
-                "-T",
-                "fields",
-                "-e",
-                "rtp.payload",
-            ])
-            .output()
-            .expect("tshark runs");
-        let text = String::from_utf8_lossy(&output.stdout).replace([':', '\n', '\r'], "");
-        let _ = std::fs::remove_file(&self.file);
-        let digits: Vec<_> = text.bytes().collect();
-        digits
-            .chunks_exact(2)
-            .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-            .collect()
+        let mut reader = Command::new("tshark");
+        reader.arg("-r").arg(&self.file);
+        reader.args(["-Y", "rtp", "-o", "rtp.heuristic_rtp:TRUE"]);
+        reader.args(["--enable-heuristic", "rtp_udp", "-T", "fields"]);
+        for field in ["udp.srcport", "udp.dstport", "rtp.seq", "rtp.payload"] {
+            reader.args(["-e", field]);
+        }
+        let output = reader.output().expect("tshark runs");
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines().filter_map(packet).collect()
     }
+
+    /// Ends the capture and returns the G.711 µ-law octets of its RTP, in order of arrival.
+    ///
+    /// # Panics
+    /// If tshark cannot read what it wrote.
+    #[must_use]
+    pub fn payload(self) -> Vec<u8> {
+        let packets = self.packets();
+        packets.into_iter().flat_map(|one| one.payload).collect()
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+/// Reads a line of tshark's fields.
+fn packet(line: &str) -> Option<Packet> {
+    let mut fields = line.trim_end().split('\t');
+    let (from, to) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    let sequence = fields.next()?.parse().ok()?;
+    let digits = fields.next()?.replace(':', "").into_bytes();
+    let payload = digits
+        .chunks_exact(2)
+        .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    Some(Packet {
+        from,
+        to,
+        sequence,
+        payload,
+    })
+}
+
+/// Encodes 16-bit samples as µ-law (ITU-T G.711): a sine of `hertz` at `amplitude`, 8,000 a second.
+#[must_use]
+pub fn sine(hertz: f64, amplitude: f64, count: u32) -> Vec<u8> {
+    let at = |number: u32| amplitude * (2.0 * PI * hertz * f64::from(number) / 8_000.0).sin();
+    // The code whose decoded sample is nearest: no second copy of the coder's rules.
+    let codes: Vec<_> = (0..=255_u8).map(|code| (sample(code), code)).collect();
+    let nearest = |wanted: f64| {
+        let distance = |code: &&(f64, u8)| (code.0 - wanted).abs();
+        let best = codes
+            .iter()
+            .min_by(|one, other| distance(one).total_cmp(&distance(other)));
+        best.map_or(0xff, |code| code.1)
+    };
+    (0..count).map(|number| nearest(at(number))).collect()
 }
 
 /// Decodes one µ-law octet (ITU-T G.711) to a 16-bit sample.

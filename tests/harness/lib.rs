@@ -14,11 +14,15 @@ pub mod capture;
 pub mod http;
 pub mod media;
 pub mod node;
+pub mod pair;
 pub mod phone;
+pub mod ports;
 pub mod sipp;
 pub mod wait;
+pub mod wire;
 
 use std::path::PathBuf;
+use std::process::{Child, Command};
 
 /// Returns the workspace's root.
 #[must_use]
@@ -33,4 +37,22 @@ pub fn root() -> PathBuf {
 #[must_use]
 pub fn is_left_out(peer: &str) -> bool {
     std::env::var("WEFT_WITHOUT").is_ok_and(|names| names.split_whitespace().any(|n| n == peer))
+}
+
+/// Tells whether one of the peers was left out on the command line (`tests/run --without NAME`),
+/// and says so.
+#[must_use]
+pub fn lacks(peers: &[&str]) -> bool {
+    let lacking = peers.iter().find(|peer| is_left_out(peer));
+    if let Some(peer) = lacking {
+        println!("left out: {peer}");
+    }
+    lacking.is_some()
+}
+
+/// Sends a signal, by its name, to a process of the suite's. The shell's own `kill` does it: the
+/// program of that name is not on every machine.
+pub fn signal(child: &Child, name: &str) {
+    let command = format!("kill -{name} {}", child.id());
+    let _ = Command::new("sh").args(["-c", &command]).status();
 }

@@ -2,11 +2,13 @@
 //! packets that came.
 
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crate::capture::sine;
 
 /// What one socket has seen.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +25,8 @@ pub struct Heard {
     pub ssrc: u32,
     /// Sequence numbers that came, in order of arrival, the last 200.
     pub sequence: Vec<u16>,
+    /// Payloads that came, in order of arrival, the last second of G.711.
+    pub payload: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -31,6 +35,8 @@ struct Socket {
     to: Option<SocketAddr>,
     sequence: u16,
     ssrc: u32,
+    /// A second of what it sends; silence if empty.
+    sound: Vec<u8>,
     heard: Heard,
 }
 
@@ -73,13 +79,22 @@ impl Pump {
         }
     }
 
-    /// Adds a socket and returns its number and its port.
+    /// Adds a socket on the loopback of IPv4 and returns its number and its port.
     ///
     /// # Panics
     /// If no socket can be had.
     #[must_use]
     pub fn add(&self) -> (usize, u16) {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        self.add_at(Ipv4Addr::LOCALHOST.into())
+    }
+
+    /// Adds a socket on an address and returns its number and its port.
+    ///
+    /// # Panics
+    /// If no socket can be had.
+    #[must_use]
+    pub fn add_at(&self, ip: IpAddr) -> (usize, u16) {
+        let socket = UdpSocket::bind((ip, 0)).expect("a socket");
         socket
             .set_nonblocking(true)
             .expect("a socket that does not block");
@@ -91,6 +106,7 @@ impl Pump {
             to: None,
             sequence: 1,
             ssrc,
+            sound: Vec::new(),
             heard: Heard::default(),
         });
         (sockets.len() - 1, port)
@@ -99,6 +115,16 @@ impl Pump {
     /// Sets where a socket sends, or stops it.
     pub fn aim(&self, number: usize, to: Option<SocketAddr>) {
         lock(&self.sockets)[number].to = to;
+    }
+
+    /// Lets a socket send a sine in µ-law from now on.
+    pub fn play(&self, number: usize, hertz: f64) {
+        lock(&self.sockets)[number].sound = sine(hertz, 10_000.0, 8_000);
+    }
+
+    /// Forgets the sound that a socket has heard.
+    pub fn forget_sound(&self, number: usize) {
+        lock(&self.sockets)[number].heard.payload.clear();
     }
 
     /// Returns what a socket has heard.
@@ -135,7 +161,12 @@ fn step(sockets: &mut [Socket], is_due: bool) {
             packet.extend_from_slice(&socket.sequence.to_be_bytes());
             packet.extend_from_slice(&(u32::from(socket.sequence) * 160).to_be_bytes());
             packet.extend_from_slice(&socket.ssrc.to_be_bytes());
-            packet.resize(172, 0xd5);
+            if socket.sound.is_empty() {
+                packet.resize(172, 0xd5);
+            } else {
+                let at = usize::from(socket.sequence) % 50 * 160;
+                packet.extend_from_slice(&socket.sound[at..at + 160]);
+            }
             socket.sequence = socket.sequence.wrapping_add(1);
             // Nobody may be listening while the node is down.
             let _ = socket.socket.send_to(&packet, to);
@@ -143,7 +174,7 @@ fn step(sockets: &mut [Socket], is_due: bool) {
         let mut packet = [0; 2048];
         loop {
             match socket.socket.recv_from(&mut packet) {
-                Ok((count, from)) if count >= 12 => note(&mut socket.heard, &packet, from),
+                Ok((count, from)) if count >= 12 => note(&mut socket.heard, &packet[..count], from),
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionRefused => {}
                 Err(_) => break,
@@ -167,4 +198,7 @@ fn note(heard: &mut Heard, packet: &[u8], from: SocketAddr) {
     if heard.sequence.len() > 200 {
         heard.sequence.remove(0);
     }
+    heard.payload.extend_from_slice(&packet[12..]);
+    let surplus = heard.payload.len().saturating_sub(8_000);
+    heard.payload.drain(..surplus);
 }

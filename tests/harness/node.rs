@@ -2,15 +2,15 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 
-use crate::{http, root, wait};
+use crate::ports::{RTP_PORTS, RtpRange, free_port};
+use crate::{http, root, signal, wait};
 
 /// A running node; it is killed when dropped.
 #[derive(Debug)]
@@ -22,28 +22,11 @@ pub struct Node {
     pub sip: SocketAddr,
     /// HTTP listener.
     pub http: SocketAddr,
-    /// First RTP port.
-    pub rtp_first: u16,
+    /// Its RTP ports.
+    pub rtp: RtpRange,
 }
 
 static FOLDERS: AtomicU32 = AtomicU32::new(0);
-static RTP: AtomicU16 = AtomicU16::new(0);
-
-/// RTP ports a node of the suites gets.
-pub const RTP_PORTS: u16 = 400;
-
-/// Returns a port that is free for UDP and TCP on the loopback.
-#[must_use]
-pub fn free_port() -> u16 {
-    wait::until("a free port", Duration::from_secs(10), || {
-        let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-        let port = tcp.local_addr().ok()?.port();
-        UdpSocket::bind((Ipv4Addr::LOCALHOST, port))
-            .ok()
-            .map(|_| port)
-    })
-}
-
 /// Returns the `weft` program under test, building it if the caller names none.
 ///
 /// # Panics
@@ -97,12 +80,9 @@ impl Node {
         fs::create_dir_all(&folder).expect("a temporary folder");
         let sip = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        // Suites run as processes side by side: the range depends on the process, too.
-        let slot = RTP.fetch_add(1, Ordering::Relaxed);
-        let spread = u16::try_from(std::process::id() % 20).unwrap_or(0) * 2 * RTP_PORTS;
-        let rtp_first = 16_400 + (spread + slot * RTP_PORTS) % 16_000;
+        let rtp = RtpRange::take();
         let data = data.map_or_else(|| folder.join("data"), Path::to_path_buf);
-        let config = config(&data, sip, http, rtp_first, extra);
+        let config = config(&data, sip, http, rtp.first, extra);
         fs::write(folder.join("weft.toml"), config).expect("a configuration file");
         let child = spawn(&folder);
         let node = Node {
@@ -110,7 +90,7 @@ impl Node {
             folder,
             sip,
             http,
-            rtp_first,
+            rtp,
         };
         node.wait_ready();
         node
@@ -121,7 +101,7 @@ impl Node {
         let log = self.folder.join("log");
         wait::until(
             &format!("readiness, see {}", log.display()),
-            Duration::from_secs(20),
+            wait::PATIENCE,
             || http::ask(self.http, "GET", "/readyz", &[]).filter(|answer| answer.status == 200),
         );
     }
@@ -139,8 +119,7 @@ impl Node {
 
     /// Ends the process politely and returns its exit code.
     pub fn stop(&mut self) -> Option<i32> {
-        let pid = self.child.id().to_string();
-        let _ = Command::new("kill").args(["-TERM", &pid]).status();
+        signal(&self.child, "TERM");
         self.child.wait().ok().and_then(|status| status.code())
     }
 
@@ -176,6 +155,41 @@ impl Node {
     pub fn token(&self) -> String {
         let path = self.folder.join("data/admin.token");
         fs::read_to_string(path).expect("a token").trim().to_owned()
+    }
+
+    /// Returns the records of calls that have ended, one line of the log each.
+    #[must_use]
+    pub fn call_records(&self) -> Vec<Value> {
+        let log = self.log();
+        let lines = log.lines().filter(|line| line.contains("\"weft::cdr\""));
+        lines
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// Waits until no call is left.
+    ///
+    /// # Panics
+    /// If one does not end.
+    pub fn no_calls_left(&self) {
+        wait::until("calls to end", wait::PATIENCE, || {
+            self.actors("call").is_empty().then_some(())
+        });
+    }
+
+    /// No actor restarted and no error was logged.
+    ///
+    /// # Panics
+    /// If one was.
+    pub fn must_be_unharmed(&self) {
+        let answer = self.get("/api/v1/actors?limit=1000");
+        for row in answer["items"].as_array().expect("rows") {
+            assert_eq!(row["restarts"], 0, "{row}");
+        }
+        let log = self.log();
+        let is_error = |line: &&str| line.contains("\"ERROR\"");
+        let errors: Vec<_> = log.lines().filter(is_error).collect();
+        assert!(errors.is_empty(), "{errors:#?}");
     }
 
     /// Returns what the node has logged so far, over all its starts.
@@ -227,9 +241,10 @@ fn spawn(folder: &Path) -> Child {
 fn config(data: &Path, sip: SocketAddr, http: SocketAddr, rtp_first: u16, extra: &str) -> String {
     let mut text = format!(
         "[node]\nname = \"t\"\ndata = \"{}\"\n\
-         [http]\nlisten = [\"{http}\"]\n\
-         [media]\nrtp_ports = \"{rtp_first}-{}\"\n\
-         [[profile]]\nname = \"internal\"\nudp = [\"{sip}\"]\ntcp = [\"{sip}\"]\nauth = \"digest\"\n\
+         [http]\nlisten = [\"{http}\"]\ntls = []\n\
+         [media]\nrtp_ports = \"{rtp_first}-{}\"\nwebrtc_port = 0\n\
+         [[profile]]\nname = \"internal\"\nudp = [\"{sip}\"]\ntcp = [\"{sip}\"]\n\
+         tls = []\nws = []\nwss = []\nauth = \"digest\"\n\
          [[domain]]\nname = \"weft.test\"\n",
         data.display(),
         rtp_first + RTP_PORTS - 1

@@ -2,13 +2,16 @@
 //! dialog rules, so that the two cannot be wrong together. UDP only; the suite drives it step by
 //! step from one thread.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use md5::{Digest, Md5};
+
+use crate::wait::PATIENCE;
+use crate::wire::Wire;
 
 /// A request or response.
 #[derive(Clone, Debug, Default)]
@@ -92,6 +95,14 @@ impl Message {
         line.split(' ').nth(1)?.parse().ok()
     }
 
+    /// Returns the branch of the first Via.
+    #[must_use]
+    pub fn branch(&self) -> &str {
+        let via = self.header("Via").unwrap_or_default();
+        let branch = via.split("branch=").nth(1).unwrap_or_default();
+        branch.split([';', ',', ' ']).next().unwrap_or_default()
+    }
+
     fn tag(&self, name: &str) -> Option<String> {
         let value = self.header(name)?;
         let tag = value.split(";tag=").nth(1)?;
@@ -110,8 +121,27 @@ pub struct Phone {
     pub user: String,
     password: String,
     waiting: VecDeque<Message>,
-    /// Requests that came, as (Call-ID, CSeq, method): to see that no CSeq is used twice.
-    pub seen: Vec<(String, u32, String)>,
+    /// What the node takes for the phone's address.
+    advertised: SocketAddr,
+    /// ACKs sent, by Call-ID and CSeq: a final response that comes again gets its ACK again.
+    acknowledged: BTreeMap<(String, u32), String>,
+    /// Responses sent, by branch and method, if the phone repeats them by itself.
+    answered: Option<BTreeMap<(String, String), String>>,
+    /// Requests that came, repetitions too.
+    pub seen: Vec<Seen>,
+}
+
+/// A request that came to a phone.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// Call-ID.
+    pub call_id: String,
+    /// Number of its CSeq.
+    pub cseq: u32,
+    /// Method.
+    pub method: String,
+    /// Branch of its first Via: a repetition has the same.
+    pub branch: String,
 }
 
 /// One side of a call, as the phone sees it.
@@ -145,8 +175,16 @@ impl Phone {
     /// If no socket can be had.
     #[must_use]
     pub fn new(server: SocketAddr, user: &str) -> Phone {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let ip = match server {
+            SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+        };
+        let socket = UdpSocket::bind((ip, 0)).expect("a socket");
+        let advertised = socket.local_addr().expect("a bound socket");
         Phone {
+            advertised,
+            acknowledged: BTreeMap::new(),
+            answered: None,
             socket,
             server,
             user: user.to_owned(),
@@ -156,13 +194,24 @@ impl Phone {
         }
     }
 
-    /// Returns the phone's own address.
+    /// Makes a phone at the end of a wire. It answers a repeated request as before by itself, as
+    /// transactions do (RFC 3261 §17.2): the suite sees each request once.
     ///
     /// # Panics
-    /// If the socket has none.
+    /// If no socket can be had.
+    #[must_use]
+    pub fn behind(wire: &Wire, user: &str) -> Phone {
+        Phone {
+            advertised: wire.far,
+            answered: Some(BTreeMap::new()),
+            ..Phone::new(wire.near, user)
+        }
+    }
+
+    /// Returns the address at which the node finds the phone.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
-        self.socket.local_addr().expect("a bound socket")
+        self.advertised
     }
 
     fn unique(&mut self, what: &str) -> String {
@@ -223,9 +272,15 @@ impl Phone {
             };
             let message = Message::read(&octets[..count]);
             if message.status() == 0 {
-                let call_id = message.header("Call-ID").unwrap_or_default().to_owned();
-                self.seen
-                    .push((call_id, message.cseq(), message.method().to_owned()));
+                self.seen.push(Seen {
+                    call_id: message.header("Call-ID").unwrap_or_default().to_owned(),
+                    cseq: message.cseq(),
+                    method: message.method().to_owned(),
+                    branch: message.branch().to_owned(),
+                });
+            }
+            if self.has_repeated(&message) {
+                continue;
             }
             if wanted(&message) {
                 return Some(message);
@@ -233,6 +288,59 @@ impl Phone {
             self.waiting.push_back(message);
         }
         None
+    }
+
+    /// Sends once more what was said to an earlier copy of this message, if it had one.
+    fn has_repeated(&self, message: &Message) -> bool {
+        let said = if message.status() >= 200 && message.method() == "INVITE" {
+            let call_id = message.header("Call-ID").unwrap_or_default().to_owned();
+            self.acknowledged.get(&(call_id, message.cseq()))
+        } else if message.status() == 0 {
+            let transaction = (message.branch().to_owned(), message.method().to_owned());
+            let answered = self.answered.as_ref();
+            answered.and_then(|answered| answered.get(&transaction))
+        } else {
+            None
+        };
+        if let Some(text) = said {
+            self.send(text);
+        }
+        said.is_some()
+    }
+
+    /// Sends an ACK, and remembers it.
+    fn send_ack(&mut self, text: String) {
+        let ack = Message::read(text.as_bytes());
+        let call_id = ack.header("Call-ID").unwrap_or_default().to_owned();
+        self.send(&text);
+        self.acknowledged.insert((call_id, ack.cseq()), text);
+    }
+
+    /// No CSeq of the node's was used for two requests of a dialog: one with an older or equal
+    /// number has the branch of an earlier one, which makes it a repetition.
+    ///
+    /// # Panics
+    /// If one was.
+    pub fn no_number_was_used_twice(&self) {
+        let mut calls: BTreeMap<&str, Vec<&Seen>> = BTreeMap::new();
+        for seen in &self.seen {
+            let earlier = calls.entry(&seen.call_id).or_default();
+            if seen.method == "ACK" || seen.method == "CANCEL" {
+                // These have the number of the INVITE that they belong to (§13.2.2.4, §9.1).
+                let invited = |one: &&Seen| one.method == "INVITE" && one.cseq == seen.cseq;
+                assert!(earlier.iter().any(invited), "{seen:?} for no INVITE");
+                continue;
+            }
+            let highest = earlier.iter().map(|one| one.cseq).max().unwrap_or(0);
+            let is_repetition = earlier.iter().any(|one| {
+                (one.cseq, &one.branch, &one.method) == (seen.cseq, &seen.branch, &seen.method)
+            });
+            assert!(
+                seen.cseq > highest || is_repetition,
+                "{seen:?} after CSeq {highest}: {earlier:?}"
+            );
+            earlier.push(seen);
+        }
     }
 
     /// Sends a request again and again, as RFC 3261 §17.1.2 says, until a final response.
@@ -279,9 +387,7 @@ impl Phone {
                 &format!("Contact: {contact}\r\nExpires: {expires}\r\n{credentials}"),
                 "",
             );
-            let answer = self
-                .exchange(&text, Duration::from_secs(30))
-                .expect("an answer");
+            let answer = self.exchange(&text, PATIENCE).expect("an answer");
             if answer.status() != 401 || cseq == 2 {
                 return answer;
             }
@@ -360,20 +466,15 @@ impl Phone {
         let from = format!("<sip:{}@weft.test>;tag={tag}", self.user);
         let to = format!("<{uri}>");
         let contact = format!("Contact: <sip:{}@{}>\r\n", self.user, self.address());
-        let body = sdp(rtp_port, 1, "sendrecv");
+        let body = self.sdp(rtp_port, 1, "sendrecv");
         let more = format!("{contact}Content-Type: application/sdp\r\n");
         let text = self.request("INVITE", &uri, &from, &to, &call_id, 1, &more, &body);
-        let challenge = self
-            .exchange(&text, Duration::from_secs(10))
-            .expect("a challenge");
+        let challenge = self.exchange(&text, PATIENCE).expect("a challenge");
         assert_eq!(challenge.status(), 407, "{challenge:?}");
-        self.send(&ack_refusal(&text, &challenge));
+        self.send_ack(ack_refusal(&text, &challenge));
         let more = format!("{more}{}", self.credentials(&challenge, "INVITE", &uri));
         let text = self.request("INVITE", &uri, &from, &to, &call_id, 2, &more, &body);
-        let via = Message::read(text.as_bytes());
-        let via = via.header("Via").unwrap_or_default();
-        let branch = via.split("branch=").nth(1).unwrap_or_default();
-        let branch = branch.split(';').next().unwrap_or_default().to_owned();
+        let branch = Message::read(text.as_bytes()).branch().to_owned();
         self.send(&text);
         Calling {
             call_id,
@@ -393,6 +494,44 @@ impl Phone {
                 && message.header("Call-ID") == Some(&calling.call_id)
                 && message.cseq() == calling.cseq
         })
+    }
+
+    /// Waits for the final response to a call and sends its INVITE again and again until some
+    /// response has come, as RFC 3261 §17.1.1.2 says.
+    pub fn outcome(&mut self, calling: &Calling, limit: Duration) -> Option<Message> {
+        let end = Instant::now() + limit;
+        let mut wait = Duration::from_millis(500);
+        while Instant::now() < end {
+            let last = self.progress(calling, 200, wait);
+            if last.is_some() {
+                return last;
+            }
+            let is_heard = self.waiting.iter().any(|message| {
+                message.status() >= 100
+                    && message.header("Call-ID") == Some(&calling.call_id)
+                    && message.cseq() == calling.cseq
+            });
+            if !is_heard {
+                self.repeat(calling);
+                wait *= 2;
+            }
+        }
+        None
+    }
+
+    /// Reads what comes, and answers what is repeated, until told to stop.
+    pub fn attend(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            self.attend_once();
+        }
+    }
+
+    /// Reads what comes in a moment, and answers what is repeated.
+    pub fn attend_once(&mut self) {
+        let mut kept = std::mem::take(&mut self.waiting);
+        let _ = self.take(Duration::from_millis(10), |_| false);
+        kept.append(&mut self.waiting);
+        self.waiting = kept;
     }
 
     /// Sends the INVITE of a call once more.
@@ -444,7 +583,7 @@ impl Phone {
             "",
             "",
         );
-        self.send(&text);
+        self.send_ack(text);
     }
 
     /// Waits for an INVITE.
@@ -476,13 +615,17 @@ impl Phone {
             self.address()
         );
         let body = rtp_port
-            .map(|port| sdp(port, 1, "sendrecv"))
+            .map(|port| self.sdp(port, 1, "sendrecv"))
             .unwrap_or_default();
         if !body.is_empty() {
             text.push_str("Content-Type: application/sdp\r\n");
         }
         let _ = write!(text, "Content-Length: {}\r\n\r\n{body}", body.len());
         self.send(&text);
+        if let Some(answered) = &mut self.answered {
+            let transaction = (request.branch().to_owned(), request.method().to_owned());
+            answered.insert(transaction, text);
+        }
     }
 
     /// Answers an INVITE with 200 and waits for the ACK.
@@ -519,6 +662,16 @@ impl Phone {
         }
     }
 
+    fn sdp(&self, port: u16, version: u32, direction: &str) -> String {
+        let ip = self.address().ip();
+        let family = if ip.is_ipv6() { 6 } else { 4 };
+        format!(
+            "v=0\r\no=h 7 {version} IN IP{family} {ip}\r\ns=-\r\nc=IN IP{family} {ip}\r\nt=0 0\r\n\
+             m=audio {port} RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\n\
+             a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na={direction}\r\n"
+        )
+    }
+
     fn port(&self) -> u16 {
         self.address().port()
     }
@@ -543,7 +696,7 @@ impl Phone {
     /// Ends a call and returns the status of the answer (0: none came).
     pub fn bye(&mut self, dialog: &mut Dialog) -> u16 {
         let text = self.inside(dialog, "BYE", "", "");
-        self.exchange(&text, Duration::from_secs(20))
+        self.exchange(&text, PATIENCE)
             .map_or(0, |answer| answer.status())
     }
 
@@ -556,14 +709,14 @@ impl Phone {
     ) -> Option<Message> {
         let contact = format!("Contact: <sip:{}@{}>\r\n", self.user, self.address());
         let more = format!("{contact}Content-Type: application/sdp\r\n");
-        let body = sdp(rtp_port, dialog.cseq + 1, direction);
+        let body = self.sdp(rtp_port, dialog.cseq + 1, direction);
         let text = self.inside(dialog, "INVITE", &more, &body);
-        let answer = self.exchange(&text, Duration::from_secs(20))?;
+        let answer = self.exchange(&text, PATIENCE)?;
         if answer.status() < 300 {
             let cseq = dialog.cseq;
             self.acknowledge(&dialog.clone(), cseq);
         } else {
-            self.send(&ack_refusal(&text, &answer));
+            self.send_ack(ack_refusal(&text, &answer));
         }
         Some(answer)
     }
@@ -606,14 +759,6 @@ fn contact_of(message: &Message) -> String {
     let contact = message.header("Contact").unwrap_or_default();
     let inner = contact.split('<').nth(1).unwrap_or(contact);
     inner.split('>').next().unwrap_or_default().to_owned()
-}
-
-fn sdp(port: u16, version: u32, direction: &str) -> String {
-    format!(
-        "v=0\r\no=h 7 {version} IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
-         m=audio {port} RTP/AVP 0 101\r\na=rtpmap:0 PCMU/8000\r\n\
-         a=rtpmap:101 telephone-event/8000\r\na=fmtp:101 0-16\r\na={direction}\r\n"
-    )
 }
 
 fn md5_hex(text: &str) -> String {

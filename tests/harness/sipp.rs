@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::node::free_port;
+use crate::ports::free_port;
 use crate::root;
 
 /// One run of sipp, being put together.
@@ -42,7 +42,7 @@ static RUNS: AtomicU32 = AtomicU32::new(0);
 
 impl Sipp {
     /// Prepares a run of `scenario` (a file of `tests/suites/sipp`) against `server`: one call,
-    /// UDP, at most 60 s.
+    /// UDP, at most 120 s.
     #[must_use]
     pub fn new(scenario: &str, server: SocketAddr) -> Sipp {
         Sipp::with(scenario, server, &[])
@@ -68,22 +68,21 @@ impl Sipp {
         for (from, to) in replaced {
             text = text.replace(from, to);
         }
+        if server.is_ipv6() {
+            // sipp writes IPv6 in brackets, which SDP does not have (RFC 8866 §5.7).
+            text = text.replace("IP[local_ip_type] [local_ip]", "IP6 ::1");
+            text = text.replace("IP[media_ip_type] [media_ip]", "IP6 ::1");
+        }
         let file = folder.join("scenario.xml");
         fs::write(&file, text).expect("a scenario");
         let port = free_port();
         let media = free_port();
+        let local = if server.is_ipv6() { "::1" } else { "127.0.0.1" };
         let mut command = Command::new("sipp");
         command
             .arg(server.to_string())
             .args(["-sf".as_ref(), file.as_os_str()])
-            .args([
-                "-i",
-                "127.0.0.1",
-                "-p",
-                &port.to_string(),
-                "-mi",
-                "127.0.0.1",
-            ])
+            .args(["-i", local, "-p", &port.to_string(), "-mi", local])
             .args(["-mp", &media.to_string(), "-nostdin"])
             .args([
                 "-trace_err",
@@ -93,7 +92,7 @@ impl Sipp {
                 "-message_file",
                 "messages",
             ])
-            .args(["-timeout", "60", "-timeout_error"])
+            .args(["-timeout", "120", "-timeout_error"])
             .current_dir(&folder);
         Sipp {
             command,
@@ -106,6 +105,16 @@ impl Sipp {
     #[must_use]
     pub fn args(mut self, arguments: &[&str]) -> Sipp {
         self.command.args(arguments);
+        self
+    }
+
+    /// Puts a file beside the scenario, where the scenario finds it by its name.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    #[must_use]
+    pub fn file(self, name: &str, octets: &[u8]) -> Sipp {
+        fs::write(self.folder.join(name), octets).expect("a file");
         self
     }
 
@@ -161,6 +170,33 @@ impl Sipp {
     pub fn run(self) -> Ended {
         self.start().wait()
     }
+}
+
+/// Registers 1001 with a contact.
+///
+/// # Panics
+/// If the registration fails.
+pub fn register(registrar: SocketAddr, contact: &str) {
+    let contact = format!("@{contact}");
+    let replaced = [("@[local_ip]:[local_port]", contact.as_str())];
+    Sipp::with("register.xml", registrar, &replaced)
+        .lines(&["1001;[authentication username=1001 password=weft-1001];300;".to_owned()])
+        .calls(1, 1)
+        .run()
+        .must_succeed();
+}
+
+/// Registers 1001 with `registrar` where a sipp will take one call by a scenario and send its RTP
+/// back, and starts that sipp.
+///
+/// # Panics
+/// If the registration fails.
+#[must_use]
+pub fn callee(registrar: SocketAddr, scenario: &str) -> Running {
+    let callee = Sipp::new(scenario, registrar).args(&["-m", "1", "-rtp_echo"]);
+    // The contact names the callee's port, not the port the REGISTER is sent from.
+    register(registrar, &format!("[local_ip]:{}", callee.port));
+    callee.start()
 }
 
 impl Running {

@@ -2,6 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+/// How long a state that must come may take. A test that passes does not wait for it, so it is
+/// meant for the slowest machine; only what a claim itself limits has a limit of its own.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Asks `ready` again and again until it gives something.
 ///
 /// # Panics

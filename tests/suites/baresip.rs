@@ -1,20 +1,13 @@
 //! baresip, an independent phone: registers, calls the extensions and is called; the tone is read
 //! from captured RTP.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a harness waits for other processes"
-)]
-
-use std::time::Duration;
-
 use weft_tests::baresip::{Baresip, Namespace};
 use weft_tests::capture::{Capture, tone};
-use weft_tests::is_left_out;
+use weft_tests::lacks;
 use weft_tests::media::Pump;
 use weft_tests::node::Node;
 use weft_tests::phone::Phone;
-use weft_tests::wait;
+use weft_tests::wait::{self, PATIENCE};
 
 /// A node that listens on the namespace's side as well.
 fn start(space: &Namespace) -> (Node, std::net::SocketAddr) {
@@ -26,19 +19,17 @@ fn start(space: &Namespace) -> (Node, std::net::SocketAddr) {
 }
 
 fn listen(space: &Namespace, phone: &mut Baresip, number: &str, server: &str) -> (f64, f64) {
-    let capture = Capture::start(&space.interface, &space.ours.to_string());
+    let capture = Capture::start(
+        &space.interface,
+        &format!("udp and src host {}", space.ours),
+    );
     phone.forget();
     phone.command("dial", &format!("sip:{number}@{server}"));
-    wait::until(
-        "the call to be established",
-        Duration::from_secs(15),
-        || phone.has_said("CALL_ESTABLISHED").then_some(()),
-    );
-    // Sound is measured over a second: as long as it takes for that many octets to come.
-    let end = std::time::Instant::now() + Duration::from_millis(2_500);
-    wait::until("sound", Duration::from_secs(5), || {
-        (std::time::Instant::now() >= end).then_some(())
+    wait::until("the call to be established", PATIENCE, || {
+        phone.has_said("CALL_ESTABLISHED").then_some(())
     });
+    // Two seconds of it, of which the last is measured: 100 packets of 200 octets and more.
+    capture.wait_for(20_000);
     phone.command("hangup", "");
     let octets = capture.payload();
     assert!(
@@ -53,8 +44,7 @@ fn listen(space: &Namespace, phone: &mut Baresip, number: &str, server: &str) ->
 
 #[test]
 fn baresip_registers_calls_the_extensions_and_is_called() {
-    if is_left_out("baresip") || is_left_out("tshark") {
-        println!("left out: baresip or tshark");
+    if lacks(&["baresip", "ip", "tshark"]) {
         return;
     }
     let space = Namespace::new(1);
@@ -81,18 +71,16 @@ fn baresip_registers_calls_the_extensions_and_is_called() {
     phone.forget();
     let calling = alice.call("1002", port);
     let answer = alice
-        .progress(&calling, 200, Duration::from_secs(15))
+        .progress(&calling, 200, PATIENCE)
         .expect("baresip answers");
     let mut side = alice.established(&calling, &answer);
     pump.aim(a, Some(side.media));
-    wait::until("baresip's sound", Duration::from_secs(10), || {
+    wait::until("baresip's sound", PATIENCE, || {
         (pump.heard(a).packets > 20).then_some(())
     });
     assert_eq!(alice.bye(&mut side), 200);
-    wait::until("baresip to be told", Duration::from_secs(10), || {
+    wait::until("baresip to be told", PATIENCE, || {
         phone.has_said("CALL_CLOSED").then_some(())
     });
-    wait::until("calls to end", Duration::from_secs(10), || {
-        node.actors("call").is_empty().then_some(())
-    });
+    node.no_calls_left();
 }

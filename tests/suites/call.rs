@@ -1,34 +1,22 @@
 //! Calls between phones through one node: sipp on both sides, then the harness's phone where a
 //! step must be held or looked at.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use weft_tests::capture::{Capture, sine, tone};
+use weft_tests::lacks;
 use weft_tests::media::Pump;
 use weft_tests::node::Node;
+use weft_tests::pair::{Pair, all_hear};
 use weft_tests::phone::Phone;
-use weft_tests::sipp::{Running, Sipp};
-use weft_tests::wait;
+use weft_tests::ports::RTP_PORTS;
+use weft_tests::sipp::{self, Sipp};
+use weft_tests::wait::{self, PATIENCE};
+use weft_tests::wire::{Fault, Wire};
 
 const CALLER: &str = "1000;[authentication username=1000 password=weft-1000];";
-
-/// Registers 1001 where a sipp will take its calls.
-fn callee(node: &Node, scenario: &str) -> Running {
-    let callee = Sipp::new(scenario, node.sip).args(&["-m", "1", "-rtp_echo"]);
-    let register = ["1001;[authentication username=1001 password=weft-1001];300;".to_owned()];
-    // The contact names the callee's port, not the port the REGISTER is sent from.
-    let port = callee.port.to_string();
-    let contact = format!("[local_ip]:{port}");
-    Sipp::with(
-        "register.xml",
-        node.sip,
-        &[("@[local_ip]:[local_port]", &format!("@{contact}"))],
-    )
-    .lines(&register)
-    .calls(1, 1)
-    .run()
-    .must_succeed();
-    callee.start()
-}
 
 fn caller(node: &Node, scenario: &str) -> Sipp {
     Sipp::new(scenario, node.sip)
@@ -37,43 +25,49 @@ fn caller(node: &Node, scenario: &str) -> Sipp {
         .calls(1, 1)
 }
 
-fn no_calls_left(node: &Node) {
-    wait::until("calls to end", Duration::from_secs(10), || {
-        node.actors("call").is_empty().then_some(())
-    });
-}
-
 #[test]
 fn sipp_calls_sipp_and_hangs_up() {
+    if lacks(&["sipp"]) {
+        return;
+    }
     let node = Node::start("");
-    let callee = callee(&node, "answer.xml");
+    let callee = sipp::callee(node.sip, "answer.xml");
     caller(&node, "call.xml").run().must_succeed();
     callee.wait().must_succeed();
-    no_calls_left(&node);
+    node.no_calls_left();
 }
 
 #[test]
 fn sipp_calls_sipp_over_tcp() {
+    if lacks(&["sipp"]) {
+        return;
+    }
     let node = Node::start("");
-    let callee = callee(&node, "answer.xml");
+    let callee = sipp::callee(node.sip, "answer.xml");
     caller(&node, "call.xml").tcp().run().must_succeed();
     callee.wait().must_succeed();
-    no_calls_left(&node);
+    node.no_calls_left();
 }
 
 #[test]
 fn the_callee_hangs_up() {
+    if lacks(&["sipp"]) {
+        return;
+    }
     let node = Node::start("");
-    let callee = callee(&node, "answer_callee_ends.xml");
+    let callee = sipp::callee(node.sip, "answer_callee_ends.xml");
     caller(&node, "call_callee_ends.xml").run().must_succeed();
     callee.wait().must_succeed();
-    no_calls_left(&node);
+    node.no_calls_left();
 }
 
 #[test]
 fn early_media_passes() {
+    if lacks(&["sipp"]) {
+        return;
+    }
     let node = Node::start("");
-    let callee = callee(&node, "answer_early.xml");
+    let callee = sipp::callee(node.sip, "answer_early.xml");
     let ended = caller(&node, "call.xml").run();
     ended.must_succeed();
     assert!(ended.messages.contains("SIP/2.0 183"), "{}", ended.messages);
@@ -82,45 +76,60 @@ fn early_media_passes() {
 
 #[test]
 fn a_delayed_offer_is_offered_by_us() {
+    if lacks(&["sipp"]) {
+        return;
+    }
     let node = Node::start("");
-    let callee = callee(&node, "answer.xml");
+    let callee = sipp::callee(node.sip, "answer.xml");
     caller(&node, "call_delayed_offer.xml").run().must_succeed();
     callee.wait().must_succeed();
 }
 
 #[test]
 fn a_caller_that_gives_up_gets_487_and_the_callee_a_cancel() {
+    if lacks(&["sipp"]) {
+        return;
+    }
     let node = Node::start("");
-    let callee = callee(&node, "ring_cancelled.xml");
+    let callee = sipp::callee(node.sip, "ring_cancelled.xml");
     caller(&node, "call_cancel.xml").run().must_succeed();
     callee.wait().must_succeed();
-    no_calls_left(&node);
+    node.no_calls_left();
 }
 
 #[test]
 fn busy_is_passed_on() {
+    if lacks(&["sipp"]) {
+        return;
+    }
     let node = Node::start("");
-    let callee = callee(&node, "busy.xml");
+    let callee = sipp::callee(node.sip, "busy.xml");
     refused(&node, "1001", "486");
     callee.wait().must_succeed();
-    no_calls_left(&node);
+    node.no_calls_left();
 }
 
 #[test]
 fn nobody_there_is_480_and_no_such_number_404() {
+    if lacks(&["sipp"]) {
+        return;
+    }
     let node = Node::start("");
     refused(&node, "1007", "480");
     refused(&node, "7777", "404");
-    no_calls_left(&node);
+    node.no_calls_left();
 }
 
 #[test]
 fn no_answer_ends_in_480_and_the_callee_gets_a_cancel() {
+    if lacks(&["sipp"]) {
+        return;
+    }
     let node = Node::start("[limits]\nring_timeout_s = 5\n");
-    let callee = callee(&node, "ring_cancelled.xml");
+    let callee = sipp::callee(node.sip, "ring_cancelled.xml");
     refused(&node, "1001", "480");
     callee.wait().must_succeed();
-    no_calls_left(&node);
+    node.no_calls_left();
 }
 
 fn refused(node: &Node, called: &str, status: &str) {
@@ -132,37 +141,198 @@ fn refused(node: &Node, called: &str, status: &str) {
         .must_succeed();
 }
 
-#[test]
-fn lost_and_repeated_messages_change_nothing() {
+/// Two calls over wires with the same fault, one ended by its caller and one by its callee: each
+/// is set up once, ends at both phones and leaves one record.
+fn calls_over(fault: Fault) {
     let node = Node::start("");
-    // sipp drops a share of what it sends and of what it gets, and retransmits.
-    let callee = Sipp::new("answer.xml", node.sip).args(&["-m", "5", "-lost", "10"]);
-    let port = callee.port.to_string();
-    let register = ["1001;[authentication username=1001 password=weft-1001];300;".to_owned()];
-    let contact = format!("@[local_ip]:{port}");
-    Sipp::with(
-        "register.xml",
-        node.sip,
-        &[("@[local_ip]:[local_port]", &contact)],
-    )
-    .lines(&register)
-    .calls(1, 1)
-    .run()
-    .must_succeed();
+    let pump = Pump::new();
+    for is_ended_by_caller in [true, false] {
+        let wires = [Wire::new(node.sip, fault), Wire::new(node.sip, fault)];
+        let alice = Phone::behind(&wires[0], "1000");
+        let mut bob = Phone::behind(&wires[1], "1001");
+        assert_eq!(bob.register(600).status(), 200);
+        let mut pair = Pair::of(alice, bob, &pump);
+        all_hear(&pump, std::slice::from_ref(&pair), 5, || node.log());
+        assert_eq!(node.actors("call").len(), 1);
+        // The node refuses a new offer with 491 as long as the first call lacks its ACK.
+        pair.attend_until("the ACKs to arrive", || {
+            wires.iter().all(|wire| wire.has_acknowledged())
+        });
+        pair.reinvite_from_caller();
+        if is_ended_by_caller {
+            pair.end_from_caller();
+        } else {
+            pair.end_from_callee();
+        }
+        pair.attend_until("the call to end", || node.actors("call").is_empty());
+        pair.attend_until("the wires to be idle", || wires.iter().all(Wire::is_idle));
+        assert_eq!(pair.bob.register(0).status(), 200);
+        once_each(&pair);
+        for wire in &wires {
+            nothing_was_refused(wire);
+        }
+    }
+    let records = node.call_records();
+    assert_eq!(records.len(), 2, "{records:#?}");
+    for record in records {
+        assert!(record["answered_ms"].is_u64(), "{record}");
+        assert_eq!(record["cause"], "NORMAL_CLEARING", "{record}");
+    }
+    node.must_be_unharmed();
+}
+
+/// The callee was invited by two transactions, the second a re-INVITE; one BYE came to one of the
+/// two. What came besides were repetitions.
+fn once_each(pair: &Pair) {
+    let transactions = |phone: &Phone, method: &str| {
+        let seen = phone.seen.iter().filter(|seen| seen.method == method);
+        seen.map(|seen| seen.branch.clone())
+            .collect::<BTreeSet<_>>()
+    };
+    let (alice, bob) = (&pair.alice, &pair.bob);
+    assert_eq!(transactions(bob, "INVITE").len(), 2, "{:#?}", bob.seen);
+    assert_eq!(transactions(alice, "INVITE").len(), 0, "{:#?}", alice.seen);
+    let ended = transactions(bob, "BYE").len() + transactions(alice, "BYE").len();
+    assert_eq!(ended, 1, "{:#?} {:#?}", alice.seen, bob.seen);
+    pair.no_number_was_used_twice();
+}
+
+/// The node refused nothing but what lacked credentials, and so did the phone.
+fn nothing_was_refused(wire: &Wire) {
+    let puts = wire.puts();
+    assert!(!puts.is_empty());
+    for put in &puts {
+        let status = put.message.status();
+        assert!(status < 300 || [401, 407].contains(&status), "{puts:#?}");
+    }
+}
+
+#[test]
+fn every_message_may_be_lost_once() {
+    calls_over(Fault::LoseFirst);
+}
+
+#[test]
+fn every_message_may_come_twice() {
+    calls_over(Fault::Double);
+}
+
+#[test]
+fn every_message_may_come_once_more_a_second_later() {
+    calls_over(Fault::Again(Duration::from_secs(1)));
+}
+
+#[test]
+fn messages_may_overtake_each_other() {
+    calls_over(Fault::Swap);
+}
+
+#[test]
+fn every_message_may_take_longer_than_it_takes_to_be_repeated() {
+    calls_over(Fault::Late(Duration::from_millis(700)));
+}
+
+/// sipp behind wires, as a second opinion on what a transaction is.
+fn sipp_calls_over(fault: Fault) {
+    if lacks(&["sipp"]) {
+        return;
+    }
+    let node = Node::start("");
+    // What is lost is repeated within these times, even if a machine is slow: sipp has no way to
+    // wait for what its peer has seen.
+    let repeats = (
+        "</scenario>",
+        "<timewait milliseconds=\"5000\"/></scenario>",
+    );
+    let callee = Sipp::with("answer.xml", node.sip, &[repeats]).calls(1, 1);
+    let phone = SocketAddr::new(node.sip.ip(), callee.port);
+    let called = Wire::between(node.sip, Some(phone), fault);
+    let calling = Wire::new(node.sip, fault);
+    sipp::register(node.sip, &called.far.to_string());
     let callee = callee.start();
-    // Long enough that a 200 whose ACK was dropped is repeated before the BYE.
-    let long = [("milliseconds=\"400\"", "milliseconds=\"6000\"")];
-    Sipp::with("call.xml", node.sip, &long)
+    let contact = format!("@{}", calling.far);
+    let replaced = [
+        repeats,
+        ("@[local_ip]:[local_port]", contact.as_str()),
+        ("milliseconds=\"400\"", "milliseconds=\"5000\""),
+    ];
+    Sipp::with("call.xml", calling.near, &replaced)
         .key("called", "1001")
         .lines(&[CALLER.to_owned()])
-        .calls(5, 5)
+        .calls(1, 1)
         .run()
         .must_succeed();
     callee.wait().must_succeed();
-    // The answer to the last BYE may be among what was dropped: then 64·T1 pass.
-    wait::until("calls to end", Duration::from_secs(45), || {
+    wait::until("calls to end", PATIENCE * 2, || {
         node.actors("call").is_empty().then_some(())
     });
+    assert_eq!(node.call_records().len(), 1);
+    node.must_be_unharmed();
+    nothing_was_refused(&called);
+    nothing_was_refused(&calling);
+}
+
+#[test]
+fn sipp_may_lose_every_message_once() {
+    sipp_calls_over(Fault::LoseFirst);
+}
+
+#[test]
+fn sipp_may_get_every_message_twice() {
+    sipp_calls_over(Fault::Double);
+}
+
+/// A call of sipp's that sends a second of 440 Hz again and again. What comes back is its own
+/// sound.
+fn sipp_hears_itself(called: &str) {
+    if lacks(&["sipp", "tshark"]) {
+        return;
+    }
+    let node = Node::start("");
+    let callee = (called == "1001").then(|| sipp::callee(node.sip, "answer.xml"));
+    let last = node.rtp.first + RTP_PORTS - 1;
+    let filter = format!("udp and portrange {}-{last}", node.rtp.first);
+    let capture = Capture::start("lo", &filter);
+    let sound = sine(440.0, 10_000.0, 8_000);
+    let ended = Sipp::new("call_rtp.xml", node.sip)
+        .file("tone.ul", &sound)
+        .key("called", called)
+        .lines(&[CALLER.to_owned()])
+        .calls(1, 1)
+        .run();
+    ended.must_succeed();
+    if let Some(callee) = callee {
+        callee.wait().must_succeed();
+    }
+    node.no_calls_left();
+    let port = ended.messages.split("m=audio ").nth(1);
+    let port = port.and_then(|rest| rest.split(' ').next()?.parse::<u16>().ok());
+    let port = port.expect("an offer");
+    let packets = capture.packets();
+    let sent = packets.iter().filter(|one| one.from == port).count();
+    let back: Vec<_> = packets.iter().filter(|one| one.to == port).collect();
+    println!("{called}: {sent} packets sent, {} came back", back.len());
+    assert!(sent >= 75, "{sent} packets sent: {}", ended.said);
+    assert!(back.len() * 10 > sent * 8, "{} of {sent}", back.len());
+    let octets: Vec<_> = back.iter().flat_map(|one| one.payload.clone()).collect();
+    assert!(octets.len() >= 8_000, "{} octets", octets.len());
+    let (hertz, level) = tone(&octets[octets.len() - 8_000..]);
+    let (_, own_level) = tone(&sound);
+    assert!((hertz - 440.0).abs() <= 1.0, "{hertz} Hz");
+    assert!(
+        (level - own_level).abs() < 0.5,
+        "{level}, not {own_level} dBm0"
+    );
+}
+
+#[test]
+fn sipp_hears_its_own_sound_from_a_sipp_that_sends_it_back() {
+    sipp_hears_itself("1001");
+}
+
+#[test]
+fn sipp_hears_its_own_sound_from_the_echo() {
+    sipp_hears_itself("9196");
 }
 
 #[test]
@@ -173,23 +343,17 @@ fn sound_goes_both_ways_and_hold_stops_it() {
     assert_eq!(bob.register(300).status(), 200);
     let ((a, a_port), (b, b_port)) = (pump.add(), pump.add());
     let calling = alice.call("1001", a_port);
-    let invite = bob.ringing(Duration::from_secs(5)).expect("an INVITE");
+    let invite = bob.ringing(PATIENCE).expect("an INVITE");
     bob.respond(&invite, "180 Ringing", None);
-    assert!(
-        alice
-            .progress(&calling, 180, Duration::from_secs(5))
-            .is_some()
-    );
+    assert!(alice.progress(&calling, 180, PATIENCE).is_some());
     let mut bob_side = bob.answer(&invite, b_port);
-    let answer = alice
-        .progress(&calling, 200, Duration::from_secs(5))
-        .expect("200");
+    let answer = alice.progress(&calling, 200, PATIENCE).expect("200");
     let mut alice_side = alice.established(&calling, &answer);
     pump.aim(a, Some(alice_side.media));
     pump.aim(b, Some(bob_side.media));
     let flows = |number: usize, more: u64| {
         let before = pump.heard(number).packets;
-        wait::until("packets", Duration::from_secs(5), || {
+        wait::until("packets", PATIENCE, || {
             (pump.heard(number).packets >= before + more).then_some(())
         });
     };
@@ -199,8 +363,7 @@ fn sound_goes_both_ways_and_hold_stops_it() {
     let text_held = {
         let (phone, side) = (&mut alice, &mut alice_side);
         std::thread::scope(|scope| {
-            let held = scope
-                .spawn(|| bob.serve(&bob_side, "INVITE", Some(b_port), Duration::from_secs(5)));
+            let held = scope.spawn(|| bob.serve(&bob_side, "INVITE", Some(b_port), PATIENCE));
             let answer = phone.reinvite(side, a_port, "sendonly").expect("an answer");
             assert_eq!(answer.status(), 200, "{answer:?}");
             held.join().expect("bob").expect("a re-INVITE")
@@ -208,12 +371,8 @@ fn sound_goes_both_ways_and_hold_stops_it() {
     };
     assert!(text_held.body.contains("a=sendonly") || text_held.body.contains("a=inactive"));
     assert_eq!(bob.bye(&mut bob_side), 200);
-    assert!(
-        alice
-            .serve(&alice_side, "BYE", None, Duration::from_secs(5))
-            .is_some()
-    );
-    no_calls_left(&node);
+    assert!(alice.serve(&alice_side, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
 }
 
 #[test]
@@ -224,11 +383,9 @@ fn forged_requests_from_elsewhere_have_no_effect() {
     assert_eq!(bob.register(300).status(), 200);
     let ((_, a_port), (_, b_port)) = (pump.add(), pump.add());
     let calling = alice.call("1001", a_port);
-    let invite = bob.ringing(Duration::from_secs(5)).expect("an INVITE");
+    let invite = bob.ringing(PATIENCE).expect("an INVITE");
     let mut bob_side = bob.answer(&invite, b_port);
-    let answer = alice
-        .progress(&calling, 200, Duration::from_secs(5))
-        .expect("200");
+    let answer = alice.progress(&calling, 200, PATIENCE).expect("200");
     let mut alice_side = alice.established(&calling, &answer);
     // The same BYE that would end the call, sniffed and sent by somebody else.
     let mut copy = alice_side.clone();
@@ -237,12 +394,9 @@ fn forged_requests_from_elsewhere_have_no_effect() {
     assert_eq!(refusal.map(|answer| answer.status()), Some(481));
     assert_eq!(node.actors("call").len(), 1);
     assert_eq!(alice.bye(&mut alice_side), 200);
-    assert!(
-        bob.serve(&bob_side, "BYE", None, Duration::from_secs(5))
-            .is_some()
-    );
+    assert!(bob.serve(&bob_side, "BYE", None, PATIENCE).is_some());
     bob_side.call_id.clear();
-    no_calls_left(&node);
+    node.no_calls_left();
 }
 
 #[test]
@@ -261,21 +415,12 @@ fn silence_ends_a_call() {
     assert_eq!(bob.register(300).status(), 200);
     let ((_, a_port), (_, b_port)) = (pump.add(), pump.add());
     let calling = alice.call("1001", a_port);
-    let invite = bob.ringing(Duration::from_secs(5)).expect("an INVITE");
+    let invite = bob.ringing(PATIENCE).expect("an INVITE");
     let bob_side = bob.answer(&invite, b_port);
-    let answer = alice
-        .progress(&calling, 200, Duration::from_secs(5))
-        .expect("200");
+    let answer = alice.progress(&calling, 200, PATIENCE).expect("200");
     let alice_side = alice.established(&calling, &answer);
-    assert!(
-        alice
-            .serve(&alice_side, "BYE", None, Duration::from_secs(15))
-            .is_some()
-    );
-    assert!(
-        bob.serve(&bob_side, "BYE", None, Duration::from_secs(15))
-            .is_some()
-    );
-    no_calls_left(&node);
+    assert!(alice.serve(&alice_side, "BYE", None, PATIENCE).is_some());
+    assert!(bob.serve(&bob_side, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
     assert!(node.log().contains("MEDIA_TIMEOUT"));
 }

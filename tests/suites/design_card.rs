@@ -68,6 +68,7 @@ fn pure_crates_have_no_runtime_store_or_socket_in_their_tree() {
         "weft-contract",
         "weft-sip",
         "weft-media",
+        "weft-doors",
         "weft-cluster",
         "weft-actors",
     ] {

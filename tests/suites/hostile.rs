@@ -11,7 +11,8 @@ use std::time::Duration;
 use base64::Engine;
 use weft_tests::node::Node;
 use weft_tests::phone::{Message, Phone};
-use weft_tests::{root, wait};
+use weft_tests::root;
+use weft_tests::wait::{self, PATIENCE};
 
 /// Folder of the public test data, if it is there.
 fn data() -> Option<PathBuf> {
@@ -71,7 +72,7 @@ fn answers(node: &Node, phone: &mut Phone, number: usize) {
          Call-ID: hostile{number}\r\nCSeq: 1 OPTIONS\r\nContent-Length: 0\r\n\r\n",
         phone.address()
     );
-    let answer = phone.exchange(&text, Duration::from_secs(5));
+    let answer = phone.exchange(&text, PATIENCE);
     let log = node.folder.join("log");
     assert_eq!(
         answer.map(|a| a.status()),
@@ -79,20 +80,6 @@ fn answers(node: &Node, phone: &mut Phone, number: usize) {
         "after case {number}, see {}",
         log.display()
     );
-}
-
-fn is_unharmed(node: &Node) {
-    let answer = node.get("/api/v1/actors?limit=1000");
-    for row in answer["items"].as_array().expect("rows") {
-        assert_eq!(row["restarts"], 0, "{row}");
-    }
-    let errors: Vec<_> = node
-        .log()
-        .lines()
-        .filter(|line| line.contains("\"ERROR\""))
-        .map(str::to_owned)
-        .collect();
-    assert!(errors.is_empty(), "{errors:#?}");
 }
 
 #[test]
@@ -108,7 +95,7 @@ fn torture_messages_over_udp_are_survived() {
         }
     }
     answers(&node, &mut phone, cases.len());
-    is_unharmed(&node);
+    node.must_be_unharmed();
     println!("{} cases over UDP", cases.len());
 }
 
@@ -126,7 +113,7 @@ fn torture_messages_over_tcp_are_survived() {
         }
     }
     answers(&node, &mut phone, cases.len());
-    is_unharmed(&node);
+    node.must_be_unharmed();
     println!("{} cases over TCP", cases.len());
 }
 
@@ -164,7 +151,7 @@ fn a_started_message_must_end_and_broken_framing_is_answered_with_400() {
 
 #[test]
 fn calls_and_registrations_work_over_ipv6() {
-    let port = weft_tests::node::free_port();
+    let port = weft_tests::ports::free_port();
     let address: SocketAddr = format!("[::1]:{port}").parse().expect("an address");
     let node = Node::start(&format!(
         "[[profile]]\nname = \"six\"\nudp = [\"{address}\"]\ntcp = [\"{address}\"]\nauth = \"digest\"\n"
@@ -212,8 +199,7 @@ fn a_full_disk_refuses_what_is_new_and_keeps_what_is_there() {
         .status()
         .expect("fallocate");
     let says = |word: &str| node.get("/api/v1/nodes").to_string().contains(word);
-    let limit = Duration::from_secs(10);
-    wait::until("the node to see it", limit, || {
+    wait::until("the node to see it", PATIENCE, || {
         says("low on disk").then_some(())
     });
     let refusal = Phone::new(node.sip, "1002").register(600);
@@ -225,13 +211,13 @@ fn a_full_disk_refuses_what_is_new_and_keeps_what_is_there() {
          Call-ID: full\r\nCSeq: 1 INVITE\r\nContent-Length: 0\r\n\r\n",
         alice.address()
     );
-    let refusal = alice
-        .exchange(&text, Duration::from_secs(5))
-        .expect("an answer");
+    let refusal = alice.exchange(&text, PATIENCE).expect("an answer");
     assert_eq!(refusal.status(), 503, "{refusal:?}");
     assert_eq!(alice.register(700).status(), 200, "a renewal is kept");
     fs::remove_file(&filler).expect("the filler goes");
-    wait::until("the node to see it", limit, || says("\"up\"").then_some(()));
+    wait::until("the node to see it", PATIENCE, || {
+        says("\"up\"").then_some(())
+    });
     assert_eq!(Phone::new(node.sip, "1002").register(600).status(), 200);
     drop(node);
     let _ = Command::new("umount").arg(&mount).status();

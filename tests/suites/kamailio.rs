@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use weft_tests::is_left_out;
-use weft_tests::node::{Node, free_port};
-use weft_tests::root;
-use weft_tests::sipp::Sipp;
-use weft_tests::wait;
+use weft_tests::node::Node;
+use weft_tests::ports::free_port;
+use weft_tests::sipp::{self, Sipp};
+use weft_tests::wait::{self, PATIENCE};
+use weft_tests::{lacks, root, signal};
 
 struct Proxy {
     child: Child,
@@ -39,7 +39,7 @@ impl Proxy {
             .spawn()
             .expect("kamailio is installed by tests/run");
         let proxy = Proxy { child, address };
-        wait::until("kamailio to relay", Duration::from_secs(20), || {
+        wait::until("kamailio to relay", PATIENCE, || {
             let probe = std::net::UdpSocket::bind("127.0.0.1:0").ok()?;
             probe
                 .set_read_timeout(Some(Duration::from_millis(200)))
@@ -63,35 +63,20 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let _ = Command::new("kill")
-            .args(["-TERM", &self.child.id().to_string()])
-            .status();
+        signal(&self.child, "TERM");
         let _ = self.child.wait();
     }
 }
 
 #[test]
 fn phones_behind_a_record_routing_proxy_register_and_call() {
-    if is_left_out("kamailio") {
-        println!("left out: kamailio");
+    if lacks(&["kamailio", "sipp"]) {
         return;
     }
     let node = Node::start("");
     let proxy = Proxy::start(&node);
-    let callee = Sipp::new("answer.xml", proxy.address).args(&["-m", "1", "-rtp_echo"]);
-    let contact = format!("@[local_ip]:{}", callee.port);
-    let register = ["1001;[authentication username=1001 password=weft-1001];300;".to_owned()];
-    Sipp::with(
-        "register.xml",
-        proxy.address,
-        &[("@[local_ip]:[local_port]", &contact)],
-    )
-    .lines(&register)
-    .calls(1, 1)
-    .run()
-    .must_succeed();
+    let callee = sipp::callee(proxy.address, "answer.xml");
     assert_eq!(node.actors("registration").len(), 1);
-    let callee = callee.start();
     let ended = Sipp::new("call.xml", proxy.address)
         .key("called", "1001")
         .lines(&["1000;[authentication username=1000 password=weft-1000];".to_owned()])
@@ -103,7 +88,5 @@ fn phones_behind_a_record_routing_proxy_register_and_call() {
         "the proxy stays in the path"
     );
     callee.wait().must_succeed();
-    wait::until("the call to end", Duration::from_secs(10), || {
-        node.actors("call").is_empty().then_some(())
-    });
+    node.no_calls_left();
 }

@@ -2,12 +2,16 @@
 //!
 //! In: the INVITE, the node's health. Out: a refusal, or sides and steps.
 
+use bytes::Bytes;
 use contract::limits::CALL_MESSAGE_BYTES_MAX;
-use contract::{Action, ActorId, Emitted, Space};
-use sip::{Aor, HeaderName, NameAddr};
+use contract::{Action, ActorId, Emitted, FlowRef, Space};
+use doors::json::ServerMessage;
+use sip::{Aor, HeaderName, NameAddr, Uri};
 
+use super::Dial;
 use super::core::{CALLER, Call, CallCtx, Caller, Side, Stage, State};
 use crate::dialog::wire::Wire;
+use crate::door_session::{self, About, Delivery};
 use crate::media_leg::Report;
 use crate::{Inbound, Site, dialog, lane, media_leg, router};
 
@@ -36,6 +40,7 @@ pub(super) fn caller_of(inbound: &Inbound, site: &Site) -> Caller {
         sip_call_id,
         listener: inbound.flow.listener(),
         max_forwards: sip::decrement_max_forwards(request).unwrap_or(HOPS_LEFT),
+        account: inbound.identity.clone(),
     }
 }
 
@@ -61,11 +66,81 @@ fn anonymous() -> sip::Uri {
     sip::Uri::sip(Some("anonymous"), host, None)
 }
 
+/// Returns the same of a JSON client: who it is was proven when it registered.
+pub(super) fn caller_of_dial(dial: &Dial, site: &Site) -> Caller {
+    let (dialled, host) = match dial.to.parse::<Uri>() {
+        Ok(uri) if uri.host().is_some() => {
+            let host = uri.host().map(ToString::to_string);
+            (uri.user().unwrap_or_default(), host)
+        }
+        Ok(_) | Err(_) => match dial.to.rsplit_once('@') {
+            Some((user, host)) => (user.to_owned(), Some(host.to_owned())),
+            None => (dial.to.clone(), None),
+        },
+    };
+    let host = host.unwrap_or_else(|| dial.aor.domain().to_owned());
+    let dialled_domain = site.domain_of(&host).name.clone();
+    let mut from = NameAddr::new(dial.aor.uri());
+    from.display = site
+        .account(&dial.aor)
+        .and_then(|account| account.display.clone());
+    Caller {
+        from,
+        to: format!("{dialled}@{dialled_domain}"),
+        domain: dialled_domain,
+        dialled,
+        sip_call_id: dial.name.clone(),
+        listener: dial.flow.listener(),
+        max_forwards: HOPS_LEFT,
+        account: Some(dial.aor.clone()),
+    }
+}
+
+/// What starts a call.
+#[derive(Clone, Debug)]
+pub(super) enum Arrival {
+    /// An INVITE.
+    Invite(Inbound),
+    /// A JSON client.
+    Dial(Box<Dial>),
+}
+
+impl Arrival {
+    const fn flow(&self) -> FlowRef {
+        match self {
+            Arrival::Invite(inbound) => inbound.flow,
+            Arrival::Dial(dial) => dial.flow,
+        }
+    }
+
+    const fn identity(&self) -> Option<&Aor> {
+        match self {
+            Arrival::Invite(inbound) => inbound.identity.as_ref(),
+            Arrival::Dial(dial) => Some(&dial.aor),
+        }
+    }
+
+    fn sdp(&self) -> Option<Bytes> {
+        let sdp = match self {
+            Arrival::Invite(inbound) => inbound.request.body_bytes(),
+            Arrival::Dial(dial) => dial.sdp.clone(),
+        };
+        Some(sdp).filter(|sdp| !sdp.is_empty())
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Arrival::Invite(inbound) => inbound.request.bytes().len(),
+            Arrival::Dial(dial) => dial.sdp.len(),
+        }
+    }
+}
+
 impl Call {
-    /// Looks at the INVITE that starts the call.
-    pub(super) fn admit(&mut self, inbound: Inbound, ctx: &mut CallCtx<'_>) {
-        if let Some((status, why)) = self.shed(&inbound, ctx) {
-            return self.turn_away(&inbound, status, why, ctx);
+    /// Looks at what starts the call.
+    pub(super) fn admit(&mut self, arrival: Arrival, ctx: &mut CallCtx<'_>) {
+        if let Some((status, why)) = self.shed(&arrival, ctx) {
+            return self.turn_away(&arrival, status, why, ctx);
         }
         let site = ctx.site();
         self.data.started = ctx.now().utc;
@@ -73,17 +148,16 @@ impl Call {
             .listener(self.data.caller.listener)
             .map(|listener| listener.profile.clone())
             .unwrap_or_default();
-        let plan = self.may_dial(inbound.identity.as_ref()).then(|| {
+        let plan = self.may_dial(arrival.identity()).then(|| {
             let domain = site.domain_of(&self.data.caller.domain);
             router::plan(&self.data.caller.dialled, domain, &profile)
         });
-        let sdp = Some(inbound.request.body_bytes()).filter(|body| !body.is_empty());
-        self.data.offer = Wire::of(sdp.as_ref());
-        let flow = inbound.flow;
+        self.data.offer = Wire::of(arrival.sdp().as_ref());
+        let flow = arrival.flow();
         self.data
             .sides
             .insert(CALLER, Side::new(Stage::Active, false));
-        self.serve(inbound);
+        self.serve(arrival);
         self.is_changed = true;
         let Some(plan) = plan.flatten() else {
             return self.end(404, "NO_ROUTE_DESTINATION", "weft", ctx);
@@ -100,6 +174,7 @@ impl Call {
             listener: flow.listener(),
             sip_source: flow.remote().ip(),
             beside: None,
+            offering: None,
         };
         self.spawn(ActorId::MediaLeg(self.side_key(CALLER)), start.into());
         self.data
@@ -138,7 +213,7 @@ impl Call {
     }
 
     /// Returns the status and reason of a refusal before any work is done.
-    fn shed(&self, inbound: &Inbound, ctx: &CallCtx<'_>) -> Option<(u16, &'static str)> {
+    fn shed(&self, arrival: &Arrival, ctx: &CallCtx<'_>) -> Option<(u16, &'static str)> {
         let (site, health) = (ctx.site(), ctx.health());
         let domain = site.domain_of(&self.data.caller.domain);
         // This call is one of them already.
@@ -149,7 +224,7 @@ impl Call {
             Some((503, "no room on disk"))
         } else if is_full(site.limits.calls_max) || is_full(domain.calls_max) {
             Some((503, "too many calls"))
-        } else if inbound.request.bytes().len() > CALL_MESSAGE_BYTES_MAX {
+        } else if arrival.weight() > CALL_MESSAGE_BYTES_MAX {
             Some((513, "larger than a call keeps"))
         } else {
             None
@@ -159,11 +234,49 @@ impl Call {
     /// A call that was not admitted leaves no record: one response, and it is gone.
     fn turn_away(
         &mut self,
-        inbound: &Inbound,
+        arrival: &Arrival,
         status: u16,
         why: &'static str,
         ctx: &mut CallCtx<'_>,
     ) {
+        match arrival {
+            Arrival::Invite(inbound) => self.refuse_invite(inbound, status, ctx),
+            Arrival::Dial(dial) => self.refuse_dial(dial, status, why),
+        }
+        let method = "INVITE".to_owned();
+        self.out.push(Action::Emit(Emitted::Refused {
+            method,
+            status,
+            why,
+        }));
+        self.out.push(Action::Stop {
+            id: ctx.me().clone(),
+        });
+        self.data.state = State::Over;
+    }
+
+    fn refuse_dial(&mut self, dial: &Dial, status: u16, why: &str) {
+        let Some(to) = dial.flow.actor() else { return };
+        let message = ServerMessage::CallRejected {
+            call_id: dial.name.clone(),
+            code: status,
+            cause: super::outcome::cause_of_status(status).to_owned(),
+            reason: why.to_owned(),
+        };
+        let delivery = Delivery {
+            flow: dial.flow,
+            name: dial.name.clone(),
+            message,
+            about: About::Reply(dial.request.clone()),
+            is_last: true,
+        };
+        self.tell(
+            to,
+            door_session::Message::Deliver(Box::new(delivery)).into(),
+        );
+    }
+
+    fn refuse_invite(&mut self, inbound: &Inbound, status: u16, ctx: &mut CallCtx<'_>) {
         let site = ctx.site();
         let tag = format!("{:016x}", ctx.rng().next_u64());
         let mut response = sip::respond(&inbound.request, status, Some(&tag));
@@ -185,16 +298,6 @@ impl Call {
                 .into(),
             );
         }
-        let method = "INVITE".to_owned();
-        self.out.push(Action::Emit(Emitted::Refused {
-            method,
-            status,
-            why,
-        }));
-        self.out.push(Action::Stop {
-            id: ctx.me().clone(),
-        });
-        self.data.state = State::Over;
     }
 
     /// Tells whether a caller may dial into a domain: nobody dials into another one's.

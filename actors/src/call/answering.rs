@@ -50,7 +50,7 @@ impl Call {
             AnswerStage::Callee => self.ask_callee(peer),
             AnswerStage::Caller if self.data.is_bypassed => self.pass_answer(peer, ctx),
             AnswerStage::Caller if self.data.answer.is_some() => self.send_answer(peer, ctx),
-            AnswerStage::Caller => self.ask_caller(peer),
+            AnswerStage::Caller => self.ask_caller(peer, ctx),
             AnswerStage::Sent => {
                 let sdp = Wire::bytes(self.data.answer.as_ref());
                 self.tell_dialog(CALLER, dialog::Message::Accept { sdp });
@@ -74,16 +74,16 @@ impl Call {
     }
 
     /// Has the caller's leg answer its offer, or make one if it had none.
-    fn ask_caller(&mut self, peer: Peer) {
+    fn ask_caller(&mut self, peer: Peer, ctx: &CallCtx<'_>) {
         let is_offered = self.data.offer.is_some();
         let want = match peer {
             Peer::Side(side) => match self.stream_of(side) {
                 Some(stream) => Want::of(stream),
-                None => Want::both_ways(Codecs::Configured),
+                None => Want::both_ways(self.configured(CALLER, ctx.site())),
             },
             Peer::Tone { .. } => Want::both_ways(Codecs::Tone),
-            Peer::Echo | Peer::Nobody if is_offered => Want::both_ways(Codecs::Any),
-            Peer::Echo | Peer::Nobody => Want::both_ways(Codecs::Configured),
+            Peer::Echo | Peer::Nobody if is_offered => Want::both_ways(self.any_codec()),
+            Peer::Echo | Peer::Nobody => Want::both_ways(self.configured(CALLER, ctx.site())),
         };
         let ask = if is_offered {
             media_leg::Message::MakeAnswer { want }
@@ -162,9 +162,11 @@ impl Call {
                 self.data.answer = Some(Wire(sdp));
                 self.send_answer(peer, ctx);
             }
-            (Report::Unfit { status }, AnswerStage::Callee | AnswerStage::Closing(_))
-                if self.is_party(side) =>
-            {
+            (Report::Unfit { .. }, AnswerStage::Callee) if self.is_party(side) => {
+                // The callee's description is at fault, not the caller's request (RFC 3261 §21.4.26).
+                self.end(488, "INCOMPATIBLE_DESTINATION", "weft", ctx);
+            }
+            (Report::Unfit { status }, AnswerStage::Closing(_)) if self.is_party(side) => {
                 self.end(status, "INCOMPATIBLE_DESTINATION", "weft", ctx);
             }
             (Report::Unfit { status }, AnswerStage::Caller) if side == CALLER => {

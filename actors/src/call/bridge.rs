@@ -12,9 +12,10 @@ use sip::Aor;
 
 use super::core::{CALLER, Call, CallCtx, Peer, Side, Stage, State, Timer};
 use super::early::rewritten;
+use super::offering::{self, Attempt};
 use super::outcome;
 use crate::dialog::wire::Wire;
-use crate::media_leg::{Codecs, Report, Want};
+use crate::media_leg::{Offering, Report, Want};
 use crate::{Target, dialog, media_leg, registration};
 
 /// Time between look-ups for a phone whose connection is gone, and how many are made
@@ -128,15 +129,23 @@ impl Call {
             return self.all_failed(ctx);
         };
         while let Some(target) = self.data.targets.pop_front_if(|target| target.q == q) {
-            let side = self.data.next_side;
-            if side > SIDES_PER_CALL_MAX {
+            let Some(side) = self.take_side() else {
                 self.data.targets.clear();
                 break;
-            }
-            self.data.next_side += 1;
-            self.is_changed = true;
+            };
             self.call_target(side, target, ctx);
         }
+    }
+
+    /// Returns the number of a new side; `None` at the limit.
+    pub(super) fn take_side(&mut self) -> Option<u8> {
+        let side = self.data.next_side;
+        if side > SIDES_PER_CALL_MAX {
+            return None;
+        }
+        self.data.next_side += 1;
+        self.is_changed = true;
+        Some(side)
     }
 
     fn call_target(&mut self, side: u8, target: Target, ctx: &mut CallCtx<'_>) {
@@ -151,22 +160,43 @@ impl Call {
                 None => self.invite(side, target, None),
             };
         }
+        let (offering, is_open) = offering::first(&target, self.data.callee.as_ref(), ctx.site());
+        self.describe(side, target, offering, is_open, ctx);
+    }
+
+    /// Has a new leg describe what a target is offered; `is_open`: another kind may follow.
+    pub(super) fn describe(
+        &mut self,
+        side: u8,
+        target: Target,
+        offering: Offering,
+        is_open: bool,
+        ctx: &mut CallCtx<'_>,
+    ) {
         let start = media_leg::Message::Start {
             listener: target.flow.listener(),
             sip_source: target.flow.remote().ip(),
             beside: Some(self.side_key(CALLER)),
+            offering: Some(offering),
         };
         self.spawn(ActorId::MediaLeg(self.side_key(side)), start.into());
+        let attempt = is_open.then(|| Attempt {
+            target: target.clone(),
+            offering,
+        });
         let stage = Stage::Describing(Box::new(target));
-        self.data.sides.insert(side, Side::new(stage, true));
-        self.ask_offer(side);
+        let mut fork = Side::new(stage, true);
+        fork.attempt = attempt;
+        self.data.sides.insert(side, fork);
+        self.ask_offer(side, ctx);
     }
 
     /// Has a callee's leg describe what the caller offers, or what the configuration knows.
-    pub(super) fn ask_offer(&mut self, side: u8) {
-        let want = self
-            .stream_of(CALLER)
-            .map_or_else(|| Want::both_ways(Codecs::Configured), Want::of);
+    pub(super) fn ask_offer(&mut self, side: u8, ctx: &CallCtx<'_>) {
+        let want = match self.stream_of(CALLER).cloned() {
+            Some(stream) => Want::of(&self.allowed(stream, ctx.site())),
+            None => Want::both_ways(self.configured(side, ctx.site())),
+        };
         self.tell_leg(side, media_leg::Message::MakeOffer { want });
     }
 
@@ -274,6 +304,9 @@ impl Call {
         self.is_changed = true;
         if self.data.early == Some(side) {
             self.data.early = None;
+        }
+        if self.data.state == State::Ringing && self.try_next_kind(side, status, ctx) {
+            return;
         }
         self.note_failure(status, ctx);
     }

@@ -6,7 +6,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use bytes::Bytes;
 use contract::limits::CALL_RETELLS_MAX;
 use contract::{
     Action, ActorId, CallKey, Core, Ctx, Deadlines, Emitted, Event, ListenerId, Now, RestoreError,
@@ -15,12 +14,14 @@ use contract::{
 use serde::{Deserialize, Serialize};
 use sip::{Aor, NameAddr};
 
+use super::admission::Arrival;
 use super::exchange::Exchange;
+use super::offering::Attempt;
 use super::{Message, Snapshot};
 use crate::dialog::wire::Wire;
 use crate::media_leg::{Report, Stream};
 use crate::site::Step;
-use crate::{Inbound, Site, Target, dialog, media_leg};
+use crate::{Site, Target, dialog, media_leg};
 
 /// Deadlines of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -91,6 +92,8 @@ pub(super) struct Caller {
     pub(super) sip_call_id: String,
     pub(super) listener: ListenerId,
     pub(super) max_forwards: u8,
+    /// Whose account it is, if somebody's.
+    pub(super) account: Option<Aor>,
 }
 
 /// Who the caller talks to.
@@ -163,6 +166,8 @@ pub(super) struct Side {
     pub(super) sdp: Option<Wire>,
     /// 18x that came with it.
     pub(super) status: u16,
+    /// A callee that may be tried once more with another kind of media.
+    pub(super) attempt: Option<Attempt>,
 }
 
 /// How far a side is.
@@ -185,6 +190,7 @@ impl Side {
             stream: None,
             sdp: None,
             status: 0,
+            attempt: None,
         }
     }
 }
@@ -204,12 +210,30 @@ impl Call {
     /// Builds the core if `first` is an INVITE.
     #[must_use]
     pub fn create(key: CallKey, first: &Message, site: &Site) -> Option<Self> {
-        let Message::Invite(inbound) = first else {
-            return None;
+        let caller = match first {
+            Message::Invite(inbound) => super::admission::caller_of(inbound, site),
+            Message::Dial(dial) => super::admission::caller_of_dial(dial, site),
+            Message::Cancel(_)
+            | Message::Located { .. }
+            | Message::Hangup { .. }
+            | Message::Progressed { .. }
+            | Message::Answered { .. }
+            | Message::Failed { .. }
+            | Message::Acknowledged { .. }
+            | Message::Cancelled { .. }
+            | Message::Offered { .. }
+            | Message::OfferAnswered { .. }
+            | Message::OfferRefused { .. }
+            | Message::HungUp { .. }
+            | Message::Info { .. }
+            | Message::Trickle { .. }
+            | Message::Digits { .. }
+            | Message::Ended { .. }
+            | Message::Media { .. } => return None,
         };
         let data = Data {
             key,
-            caller: super::admission::caller_of(inbound, site),
+            caller,
             started: UtcMillis::default(),
             answered: None,
             is_bypassed: false,
@@ -333,7 +357,13 @@ impl Call {
 
     fn on_message(&mut self, message: Message, ctx: &mut CallCtx<'_>) {
         match message {
-            Message::Invite(inbound) if self.data.state == State::New => self.admit(inbound, ctx),
+            Message::Invite(inbound) if self.data.state == State::New => {
+                self.admit(Arrival::Invite(inbound), ctx);
+            }
+            Message::Dial(dial) if self.data.state == State::New => {
+                self.admit(Arrival::Dial(dial), ctx);
+            }
+            Message::Dial(dial) => self.tell_dialog(CALLER, dialog::Message::Dial(dial)),
             Message::Invite(inbound) => {
                 self.tell_dialog(CALLER, dialog::Message::Retransmitted(inbound));
             }
@@ -363,17 +393,33 @@ impl Call {
             } => {
                 self.on_info(side, content_type, body, ctx);
             }
+            Message::Trickle { side, candidate } => self.on_trickle(side, candidate, ctx),
+            Message::Digits {
+                side,
+                digits,
+                duration,
+            } => self.on_digits(side, digits, duration, ctx),
             Message::Ended { side } => self.on_ended(side, ctx),
             Message::Media { side, report } => self.on_report(side, report, ctx),
         }
     }
 
     fn on_report(&mut self, side: u8, report: Report, ctx: &mut CallCtx<'_>) {
+        let report = match report {
+            Report::OfferTaken(stream) => Report::OfferTaken(self.allowed(stream, ctx.site())),
+            Report::AnswerTaken(stream) => Report::AnswerTaken(self.allowed(stream, ctx.site())),
+            other @ (Report::Described { .. }
+            | Report::Unfit { .. }
+            | Report::NoPort
+            | Report::Closed
+            | Report::Silent
+            | Report::Digit(_)) => other,
+        };
         match report {
             Report::NoPort => return self.on_leg_lost(side, ctx),
             Report::Closed => return self.on_leg_closed(side, ctx),
             Report::Silent => return self.on_silence(side, ctx),
-            Report::Digit(_) => return ctx.ignore("the leg has told it"),
+            Report::Digit(digit) => return self.on_digit(side, digit, ctx),
             Report::OfferTaken(_)
             | Report::AnswerTaken(_)
             | Report::Described { .. }
@@ -385,27 +431,6 @@ impl Call {
             State::Answering { .. } => self.on_answer_report(side, report, ctx),
             State::Talking { .. } => self.on_exchange_report(side, report, ctx),
             State::New | State::Ending(_) | State::Over => ctx.ignore("the call is over"),
-        }
-    }
-
-    /// A digit by INFO goes on to the other side.
-    fn on_info(&mut self, side: u8, content_type: String, body: Bytes, ctx: &mut CallCtx<'_>) {
-        let signal = std::str::from_utf8(&body).ok().and_then(|text| {
-            let line = text
-                .lines()
-                .find_map(|line| line.trim().strip_prefix("Signal"))?;
-            line.trim_start().strip_prefix('=')?.trim().chars().next()
-        });
-        let call = self.data.key;
-        if let Some(digit) = signal.filter(|digit| "0123456789*#ABCD".contains(*digit)) {
-            self.out
-                .push(Action::Emit(Emitted::Digit { call, side, digit }));
-        }
-        match (self.data.state.clone(), self.other_side(side)) {
-            (State::Talking { .. }, Some(other)) => {
-                self.tell_dialog(other, dialog::Message::Info { content_type, body });
-            }
-            (_, _) => ctx.ignore("nobody to tell the digit"),
         }
     }
 
@@ -474,7 +499,10 @@ impl Call {
         if side == CALLER && is_early && is_known {
             // Nothing of it was ever sent, so the caller's INVITE will come again.
             if let dialog::Message::Retransmitted(inbound) = message {
-                return self.serve(inbound);
+                return self.serve(Arrival::Invite(inbound));
+            }
+            if let dialog::Message::Dial(dial) = message {
+                return self.serve(Arrival::Dial(dial));
             }
             if matches!(message, dialog::Message::Report) {
                 return ctx.ignore("its INVITE will come again");
@@ -485,9 +513,13 @@ impl Call {
     }
 
     /// Starts the caller's dialog.
-    pub(super) fn serve(&mut self, inbound: Inbound) {
+    pub(super) fn serve(&mut self, arrival: Arrival) {
         let id = ActorId::Dialog(self.side_key(CALLER));
-        self.spawn(id, dialog::Message::Serve(inbound).into());
+        let first = match arrival {
+            Arrival::Invite(inbound) => dialog::Message::Serve(inbound),
+            Arrival::Dial(dial) => dialog::Message::Dial(dial),
+        };
+        self.spawn(id, first.into());
     }
 
     fn flush(&mut self, ctx: &mut CallCtx<'_>) {
@@ -522,6 +554,7 @@ impl Core for Call {
                 | ActorId::Call(_)
                 | ActorId::Gateway(_)
                 | ActorId::Flow(..)
+                | ActorId::DoorSession(..)
                 | ActorId::Lane(..)
                 | ActorId::Console(_)
                 | ActorId::Member(_) => ctx.ignore("not a child"),

@@ -120,9 +120,10 @@ impl Call {
             }
             (Stage::Describing, Some(from), to) => {
                 let stream = to.and_then(|to| self.stream_of(to));
-                let codecs = stream.map_or(Codecs::Configured, |stream| {
-                    Codecs::Only(stream.codecs.clone())
-                });
+                let codecs = match stream {
+                    Some(stream) => Codecs::Only(stream.codecs.clone()),
+                    None => self.configured(from, ctx.site()),
+                };
                 let want = Want::both_ways(codecs);
                 self.tell_leg(from, media_leg::Message::MakeOffer { want });
             }
@@ -197,7 +198,7 @@ impl Call {
             | State::Ringing
             | State::Answering { .. }
             | State::Ending(_)
-            | State::Over => Want::both_ways(Codecs::Any),
+            | State::Over => Want::both_ways(self.any_codec()),
         }
     }
 

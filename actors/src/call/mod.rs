@@ -7,7 +7,7 @@
 //! | state | event | does | next |
 //! |---|---|---|---|
 //! | – | Invite, limit reached | 503 with Retry-After, Stop | – |
-//! | – | Invite | plan; side 1: dialog and leg | Preparing |
+//! | – | Invite, Dial | plan; side 1: dialog and leg | Preparing |
 //! | Preparing | offer taken, or none | first step of the route | by step |
 //! | any | step Answer, Echo, Tone | description for 200 | Answering |
 //! | any | step Bridge | `Locate` | Locating |
@@ -17,10 +17,12 @@
 //! | Locating | only unreachable ones | asks again each second, 8 times | Locating |
 //! | Ringing | Progressed | 18x, early media | Ringing |
 //! | Ringing | Answered | others are cancelled, description for 200 | Answering |
+//! | Ringing | Failed with 415, 488, 606 | the same target with another kind of media | Ringing |
 //! | Ringing | Failed | next group of targets; the best response at the end | Ringing, Ending |
 //! | Ringing | ring timeout | 480, `NO_ANSWER` | Ending |
 //! | Answering | 200 acknowledged | joined | Talking, or next step |
 //! | Talking | Offered | relayed to the other side (`exchange.rs`) | Talking |
+//! | any | Trickle, Digits | to the leg that it is for | same |
 //! | any | Cancelled, HungUp, Silent, Hangup, longest call | other sides end | Ending |
 //! | Ending | all sides Ended, or 40 s | tombstone, call record, Stop | – |
 //!
@@ -29,6 +31,8 @@
 //! | `admission.rs` | limits, domain and route of an INVITE |
 //! | `steps.rs` | the steps of a route |
 //! | `bridge.rs` | targets, forks, who wins |
+//! | `offering.rs` | what kind of media a callee is offered, which codecs |
+//! | `digits.rs` | digits and candidates on their way |
 //! | `early.rs` | 18x and early media for the caller |
 //! | `answering.rs` | the 200 to the caller |
 //! | `exchange.rs` | re-INVITE and UPDATE across the call |
@@ -40,9 +44,11 @@ mod admission;
 mod answering;
 mod bridge;
 mod core;
+mod digits;
 mod early;
 mod ending;
 mod exchange;
+mod offering;
 pub(crate) mod outcome;
 mod restart;
 mod snapshot;
@@ -50,8 +56,11 @@ mod steps;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use sip::Aor;
+use contract::FlowRef;
+use sip::{Aor, Uri};
 
 pub use self::core::{Call, Timer};
 pub use self::snapshot::Snapshot;
@@ -62,6 +71,8 @@ use crate::{Inbound, Target, media_leg};
 pub enum Message {
     /// An INVITE that starts the call, or the same once more.
     Invite(Inbound),
+    /// A JSON client calls somebody, or the same once more.
+    Dial(Box<Dial>),
     /// A CANCEL of that INVITE.
     Cancel(Inbound),
     /// A registration answers `Locate`; targets by q, then the newest first.
@@ -148,6 +159,22 @@ pub enum Message {
         /// The body.
         body: Bytes,
     },
+    /// A peer trickles a candidate (RFC 8838), for its own leg.
+    Trickle {
+        /// Which.
+        side: u8,
+        /// Value of `a=candidate`; `None`: there is no further one.
+        candidate: Option<String>,
+    },
+    /// A peer wants digits played to the other.
+    Digits {
+        /// Which.
+        side: u8,
+        /// `0`–`9`, `*`, `#`, `A`–`D`.
+        digits: String,
+        /// Length of each.
+        duration: Duration,
+    },
     /// A dialog has nothing left to do.
     Ended {
         /// Which.
@@ -162,6 +189,25 @@ pub enum Message {
     },
 }
 
+/// A JSON client calls somebody.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dial {
+    /// Its account: From of the call, whatever it says of itself.
+    pub aor: Aor,
+    /// Its binding.
+    pub contact: Uri,
+    /// Its connection.
+    pub flow: FlowRef,
+    /// Its name of the call: with the account, the call's key.
+    pub name: String,
+    /// Id of its message, which replies repeat.
+    pub request: Option<String>,
+    /// Whom: `1000`, `1000@domain`, `sip:1000@domain`.
+    pub to: String,
+    /// Its offer.
+    pub sdp: Bytes,
+}
+
 impl Message {
     /// Returns what a trace line says, and the weight in octets.
     #[must_use]
@@ -172,6 +218,7 @@ impl Message {
                 format!("INVITE on {}", inbound.flow),
                 inbound.request.bytes().len(),
             ),
+            Message::Dial(dial) => (format!("dial on {}", dial.flow), dial.sdp.len() + 128),
             Message::Cancel(inbound) => (
                 format!("CANCEL on {}", inbound.flow),
                 inbound.request.bytes().len(),
@@ -196,6 +243,13 @@ impl Message {
             }
             Message::HungUp { side, cause } => (format!("side {side} hung up {cause}"), 32),
             Message::Info { side, body, .. } => (format!("side {side} info"), body.len()),
+            Message::Trickle { side, candidate } => (
+                format!("side {side} trickles"),
+                candidate.as_ref().map_or(16, String::len),
+            ),
+            Message::Digits { side, digits, .. } => {
+                (format!("side {side}: {} digits", digits.len()), 32)
+            }
             Message::Ended { side } => (format!("side {side} ended"), 16),
             Message::Media { side, report } => (format!("leg {side}: {}", report.describe()), 64),
         }

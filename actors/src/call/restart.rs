@@ -13,7 +13,7 @@ impl Call {
             State::New | State::Over => ctx.ignore("nothing to go on with"),
             State::Preparing => self.prepare(ctx),
             State::Locating { .. } => self.locate(ctx),
-            State::Ringing => self.ring_on(),
+            State::Ringing => self.ring_on(ctx),
             State::Answering { .. } => self.drive_answer(ctx),
             State::Talking { .. } => {
                 if self.data.exchange.is_some() {
@@ -59,7 +59,7 @@ impl Call {
     }
 
     /// Forks without a dialog get their offer; early media that was on its way is asked again.
-    fn ring_on(&mut self) {
+    fn ring_on(&mut self, ctx: &CallCtx<'_>) {
         // What was passed last may not have been safe: the forks' next 18x is passed in any case.
         self.data.passed = None;
         let describing: Vec<u8> = self
@@ -70,7 +70,7 @@ impl Call {
             .map(|(side, _)| *side)
             .collect();
         for side in describing {
-            self.ask_offer(side);
+            self.ask_offer(side, ctx);
         }
         let early = self
             .data

@@ -8,6 +8,11 @@
 mod bridging;
 mod ends;
 mod fixture;
+mod json;
+mod json_ends;
+mod json_hostile;
+mod json_restarts;
+mod offerings;
 mod renegotiation;
 mod restarts;
 mod routes;

@@ -392,6 +392,7 @@ fn stop(ticket: u64, id: ActorId, epoch: Option<u64>, view: &ActorView, ctx: &mu
         | ActorId::MediaLeg(_)
         | ActorId::Gateway(_)
         | ActorId::Flow(..)
+        | ActorId::DoorSession(..)
         | ActorId::Lane(..)
         | ActorId::Console(_)
         | ActorId::Member(_) => {

@@ -3,11 +3,14 @@
 //! In: events. Out: actions, by way of the `Outbox`. Each file of the folder has the transitions of
 //! one concern; this one sorts events to them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
+use contract::limits::DIALOG_RETELLS_MAX;
 use contract::{
     ActorId, Core, Ctx, Deadlines, Event, FlowRef, Now, RestoreError, Restored, SideKey, Time,
+    Undelivered,
 };
 use serde::{Deserialize, Serialize};
 use sip::dialog::DialogState;
@@ -39,6 +42,8 @@ pub enum Timer {
     GiveUp,
     /// Look again whether the peer's account has registered over another connection.
     LocateAgain,
+    /// An inbox was full: tell it again.
+    Retell,
 }
 
 /// T1 of RFC 3261 §17.1.1.1: the first repetition of a 2xx.
@@ -49,6 +54,8 @@ pub(super) const T2: Duration = Duration::from_secs(4);
 pub(super) const ACK_WAIT: Duration = Duration::from_secs(32);
 /// 64·T1 and a little: how long the end of a transaction is awaited that a lane will report.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(34);
+/// Time before a message to a full inbox is told again.
+const RETELL_AFTER: Duration = Duration::from_millis(100);
 /// How long requests wait for a lost connection (`architecture.md` §7).
 pub(super) const PARK: Duration = Duration::from_secs(8);
 
@@ -226,6 +233,8 @@ pub struct Dialog {
     pub(super) data: Data,
     pub(super) timers: Deadlines<Timer>,
     pub(super) out: Outbox,
+    /// Messages that met a full inbox. Bound: `DIALOG_RETELLS_MAX`.
+    pub(super) retells: VecDeque<(ActorId, crate::Message)>,
 }
 
 impl Dialog {
@@ -245,7 +254,11 @@ impl Dialog {
                 invite.target.flow,
                 State::Calling,
             ),
-            Message::Request(_)
+            Message::Dial(_)
+            | Message::Client(_)
+            | Message::FlowGone { .. }
+            | Message::Digit { .. }
+            | Message::Request(_)
             | Message::Response { .. }
             | Message::RequestFailed { .. }
             | Message::Retransmitted(_)
@@ -291,6 +304,7 @@ impl Dialog {
             data,
             timers: Deadlines::default(),
             out: Outbox::default(),
+            retells: VecDeque::new(),
         })
     }
 
@@ -384,6 +398,14 @@ impl Dialog {
             Message::Info { content_type, body } => self.send_info(&content_type, &body, ctx),
             Message::End { status, cause } => self.end(status, &cause, ctx),
             Message::Located { targets } => self.on_located(&targets, ctx),
+            Message::Client(order) => {
+                // A side that no JSON client has, whatever it says.
+                if let Some((to, refusal)) = super::json::refusal(&order, 404, "no such call") {
+                    ctx.tell(to, refusal);
+                }
+            }
+            Message::Dial(_) | Message::FlowGone { .. } => ctx.ignore("JSON is not spoken here"),
+            Message::Digit { .. } => ctx.ignore("a phone hears it in its media"),
             Message::Report => self.announce(ctx),
         }
     }
@@ -399,7 +421,32 @@ impl Dialog {
             Timer::Refresh => self.refresh(ctx),
             Timer::SessionExpired => self.lose("RECOVERY_ON_TIMER_EXPIRE", ctx),
             Timer::GiveUp => self.enter(State::Ended, ctx),
+            Timer::Retell => {
+                for (to, message) in std::mem::take(&mut self.retells) {
+                    ctx.tell(to, message);
+                }
+            }
         }
+    }
+
+    /// A lane's or the call's inbox is full: it is told again. Requests of ours fail by their own
+    /// timers once no more of them can wait.
+    fn on_undelivered(
+        &mut self,
+        to: ActorId,
+        message: crate::Message,
+        why: Undelivered,
+        ctx: &mut DialogCtx<'_>,
+    ) {
+        let is_meant = matches!(to, ActorId::Lane(..) | ActorId::Call(_));
+        if why == Undelivered::Absent || !is_meant {
+            return ctx.ignore("it is gone");
+        }
+        if self.retells.len() >= DIALOG_RETELLS_MAX {
+            self.retells.pop_front();
+        }
+        self.retells.push_back((to, message));
+        self.timers.set(Timer::Retell, ctx.now().mono, RETELL_AFTER);
     }
 
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
@@ -435,7 +482,7 @@ impl Core for Dialog {
             Event::Message { message, .. } => self.on_message(message, ctx),
             Event::Timer(timer) => self.on_timer(timer, ctx),
             Event::Restored(why) => self.on_restored(why, ctx),
-            Event::Undelivered { .. } => ctx.ignore("the call is gone, or a lane is full"),
+            Event::Undelivered { to, message, why } => self.on_undelivered(to, message, why, ctx),
             Event::Media(_)
             | Event::Datagram { .. }
             | Event::Opened { .. }

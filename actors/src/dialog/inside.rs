@@ -11,13 +11,13 @@ use sip::{HeaderName, MethodName};
 
 use super::core::{Dialog, DialogCtx, Incoming, Outcome, Role, State, Timer};
 use super::session_timer::SessionTimer;
+use super::signal::DTMF_RELAY;
+use super::trickle;
 use super::wire::WireMessage;
 use crate::policy::{ACCEPT, ALLOW};
 use crate::site::Auth;
 use crate::{Inbound, call, lane};
 
-/// The one body of an INFO that is relayed: a digit.
-const DTMF_RELAY: &str = "application/dtmf-relay";
 /// Seconds after which a peer may offer anew (RFC 3261 §14.2: 0 to 10).
 const OFFER_AGAIN_S: u32 = 2;
 
@@ -195,13 +195,16 @@ impl Dialog {
         }
     }
 
-    /// A digit is relayed; any other INFO package is unknown.
+    /// A digit is relayed, candidates are taken; any other INFO package is unknown.
     fn on_info(&mut self, inbound: &Inbound, ctx: &mut DialogCtx<'_>) {
         let request = &inbound.request;
         let content_type = request.content_type().unwrap_or_default().to_owned();
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         if request.body().is_empty() {
             return self.answer(inbound, 200, ctx, |_| {});
+        }
+        if essence.eq_ignore_ascii_case(trickle::SDP_FRAGMENT) {
+            return self.on_trickle(inbound, ctx);
         }
         if !essence.eq_ignore_ascii_case(DTMF_RELAY) || request.body().len() > INFO_BYTES_MAX {
             return self.answer(inbound, 415, ctx, |response| {
@@ -214,6 +217,21 @@ impl Dialog {
             content_type: DTMF_RELAY.to_owned(),
             body: request.body_bytes(),
         });
+    }
+
+    /// Candidates of the peer (RFC 8840 §4.4).
+    fn on_trickle(&mut self, inbound: &Inbound, ctx: &mut DialogCtx<'_>) {
+        let body = inbound.request.body();
+        let fragment = Some(body).filter(|body| body.len() <= trickle::BYTES_MAX);
+        let Some(fragment) = fragment.and_then(trickle::read) else {
+            return self.answer(inbound, 400, ctx, |_| {});
+        };
+        self.answer(inbound, 200, ctx, |_| {});
+        let candidates = fragment.candidates.into_iter().map(Some);
+        for candidate in candidates.chain(fragment.is_end.then_some(None)) {
+            let side = self.number();
+            self.out.call(call::Message::Trickle { side, candidate });
+        }
     }
 
     /// A re-INVITE or UPDATE of the peer (RFC 3261 §14.2, RFC 3311 §5.2).

@@ -34,6 +34,8 @@
 //! | Confirmed | End | gated CSeq, BYE | Ending | §15.1.1 |
 //! | Ending | final or failure of BYE, 34 s | `Ended` | Ended | §15.1.1 |
 //! | any | request of another source | 481; 407 if it knows a connection, which may be gone | same | `threats.md` 24 |
+//! | Confirmed | INFO with a digit, with candidates | `Info`, `Trickle` | Confirmed | RFC 8840 §4.4 |
+//! | any | a lane or the call is full | told again after 100 ms | same | – |
 //! | any, connection gone | its Contact registered over another | what is parked is sent there | same | `architecture.md` §7 |
 //!
 //! | file | rule |
@@ -49,20 +51,27 @@
 //! | `session_timer.rs` | Session-Expires (RFC 4028) |
 //! | `writing.rs` | Via, Contact and the INVITE to a callee |
 //! | `wire.rs` | stored octets |
+//! | `signal.rs` | the digit of an INFO |
+//! | `trickle.rs` | candidates of an INFO (RFC 8840) |
+//!
+//! A side that speaks JSON has a core of its own with the same vocabulary: `json/`.
 
 mod ack;
 mod client;
 mod core;
 mod finish;
 mod inside;
+pub mod json;
 mod offer;
 mod outbox;
 mod restart;
 mod server;
 mod session_timer;
+pub(crate) mod signal;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod trickle;
 pub(crate) mod wire;
 mod writing;
 
@@ -71,8 +80,9 @@ use contract::FlowRef;
 use sip::{Aor, NameAddr};
 
 pub use self::core::{Dialog, Timer};
+pub use self::json::{ClientCommand, ClientOrder, OfferKind};
 pub use self::snapshot::Snapshot;
-use crate::{Inbound, Target};
+use crate::{Inbound, Target, call};
 
 /// What a dialog may be told.
 #[derive(Clone, Debug)]
@@ -154,6 +164,20 @@ pub enum Message {
         /// The ways to reach it.
         targets: Vec<Target>,
     },
+    /// First message of side 1 of a call that a JSON client makes, or the same once more.
+    Dial(Box<call::Dial>),
+    /// A JSON client wants something of its call.
+    Client(Box<ClientOrder>),
+    /// A connection that was watched is gone.
+    FlowGone {
+        /// Which.
+        flow: FlowRef,
+    },
+    /// The far end sent a digit in its media: told to whom hears none in its own.
+    Digit {
+        /// `0`–`9`, `*`, `#`, `A`–`D`.
+        digit: char,
+    },
     /// Tell the call once more how far this side is (the call was restored).
     Report,
 }
@@ -220,6 +244,13 @@ impl Message {
             Message::Info { body, .. } => ("info".to_owned(), body.len()),
             Message::End { status, cause } => (format!("end {status} {cause}"), 32),
             Message::Located { targets } => (format!("located {}", targets.len()), 64),
+            Message::Dial(dial) => (format!("dial over {}", dial.flow), dial.sdp.len() + 128),
+            Message::Client(order) => (
+                format!("client wants {}", order.command.word()),
+                order.command.sdp_bytes() + 128,
+            ),
+            Message::FlowGone { flow } => (format!("gone: {flow}"), 32),
+            Message::Digit { .. } => ("digit".to_owned(), 16),
             Message::Report => ("report".to_owned(), 16),
         }
     }

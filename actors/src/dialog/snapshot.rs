@@ -1,5 +1,7 @@
 //! The stored form of a dialog: all that is needed to answer after a kill -9.
 
+use std::collections::VecDeque;
+
 use contract::{Deadlines, Now, StoredDeadline};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +34,7 @@ impl Dialog {
             data,
             timers,
             out: Outbox::default(),
+            retells: VecDeque::new(),
         }
     }
 }

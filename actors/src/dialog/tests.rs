@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::{
     Action, ActorId, CallKey, Event, NodeId, Restored, Roster, SideKey, Store, Token, TokenUse,
+    Undelivered,
 };
 
 use super::session_timer::SessionTimer;
@@ -392,4 +393,34 @@ fn a_request_over_another_connection_is_asked_who_sends_it() {
         crate::Message::Lane(lane::Message::Challenge { .. })
     )));
     assert_eq!(stage.core.state(), "confirmed");
+}
+
+#[test]
+fn what_meets_a_full_lane_is_told_again() {
+    let (mut stage, actions) = on_stage(2, order_invite());
+    let invite = told(&actions)
+        .into_iter()
+        .find_map(|(to, message)| matches!(to, ActorId::Lane(..)).then_some((to, message)));
+    let (to, message) = invite.expect("an INVITE for a lane");
+    let bounced = |why| Event::Undelivered {
+        to: to.clone(),
+        message: message.clone(),
+        why,
+    };
+    assert!(stage.event(bounced(Undelivered::Busy)).is_empty());
+    let again = stage.pass(Duration::from_millis(100));
+    assert!(
+        matches!(again.as_slice(), [Action::Tell { to: again, .. }] if *again == to),
+        "{again:?}"
+    );
+    assert!(stage.pass(Duration::from_secs(1)).is_empty(), "once");
+    assert!(stage.event(bounced(Undelivered::Absent)).is_empty());
+    assert!(stage.pass(Duration::from_secs(1)).is_empty());
+    for _ in 0..100 {
+        stage.event(bounced(Undelivered::Busy));
+    }
+    assert_eq!(
+        stage.core.retells.len(),
+        contract::limits::DIALOG_RETELLS_MAX
+    );
 }

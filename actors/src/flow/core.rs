@@ -6,10 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::limits::{FLOW_FIRST_MESSAGE_S, FLOW_IDLE_S, FLOW_WATCHERS_MAX, HEADER_DEADLINE_S};
 use contract::{
-    Action, ActorId, Core, Ctx, Deadlines, Emitted, Event, FlowRef, Now, RestoreError, Time,
+    Action, ActorId, CloseCode, Core, Ctx, Deadlines, Emitted, Event, FlowRef, Now, RestoreError,
+    Time,
 };
+use rsip::Transport;
 use sip::{Frame, FrameError, Framer};
 
+use super::whole::{Whole, judge};
 use super::{Message, Snapshot};
 use crate::{Site, lane, registration};
 
@@ -27,9 +30,35 @@ enum State {
     /// Not open yet.
     New,
     /// Octets come and go.
-    Open { flow: FlowRef, framer: Framer },
+    Open { flow: FlowRef, cut: Cut },
     /// We have closed it, or it is closed: what still comes is not read.
     Closing { flow: Option<FlowRef> },
+}
+
+/// How messages are cut out of what comes.
+#[derive(Debug)]
+enum Cut {
+    /// Out of a stream of octets, by Content-Length (RFC 3261 §18.3).
+    Stream(Framer),
+    /// Not at all: each piece is one WebSocket message (RFC 7118 §5).
+    Whole,
+}
+
+impl Cut {
+    fn of(flow: &FlowRef, site: &Site) -> Cut {
+        let transport = site.listener(flow.listener()).map(|one| one.transport);
+        match transport {
+            Some(Transport::Ws | Transport::Wss) => Cut::Whole,
+            Some(
+                Transport::Udp
+                | Transport::Tcp
+                | Transport::Tls
+                | Transport::Sctp
+                | Transport::TlsSctp,
+            )
+            | None => Cut::Stream(Framer::new()),
+        }
+    }
 }
 
 /// Names of its deadlines.
@@ -69,12 +98,13 @@ impl Flow {
     fn in_new(&mut self, event: <Self as Core>::Event, ctx: &mut Context<'_>) {
         match event {
             Event::Opened { flow } => {
-                self.state = State::Open {
-                    flow,
-                    framer: Framer::new(),
-                };
-                let patience = Duration::from_secs(FLOW_FIRST_MESSAGE_S);
-                self.deadlines.set(Timer::Idle, ctx.now().mono, patience);
+                let cut = Cut::of(&flow, ctx.site());
+                // A WebSocket's own pings tell whether the peer lives: it may be silent for days.
+                if let Cut::Stream(_) = cut {
+                    let patience = Duration::from_secs(FLOW_FIRST_MESSAGE_S);
+                    self.deadlines.set(Timer::Idle, ctx.now().mono, patience);
+                }
+                self.state = State::Open { flow, cut };
             }
             Event::Closed { .. } => self.on_closed(None, ctx),
             Event::Message {
@@ -99,13 +129,13 @@ impl Flow {
             return;
         };
         match event {
-            Event::Bytes(octets) => self.on_bytes(flow, &octets, ctx),
+            Event::Bytes(octets) => self.on_bytes(flow, octets, ctx),
             Event::Timer(timer) => {
-                let why = match timer {
-                    Timer::Message => "a message took too long",
-                    Timer::Idle => "idle",
+                let (code, why) = match timer {
+                    Timer::Message => (CloseCode::Policy, "a message took too long"),
+                    Timer::Idle => (CloseCode::Normal, "idle"),
                 };
-                self.close(flow, why, ctx);
+                self.close(flow, code, why, ctx);
             }
             Event::Closed { .. } => self.on_closed(Some(flow), ctx),
             Event::Message {
@@ -160,12 +190,19 @@ impl Flow {
         }
     }
 
-    fn on_bytes(&mut self, flow: FlowRef, octets: &[u8], ctx: &mut Context<'_>) {
-        let State::Open { framer, .. } = &mut self.state else {
-            return;
+    fn on_bytes(&mut self, flow: FlowRef, octets: Bytes, ctx: &mut Context<'_>) {
+        let framer = match &mut self.state {
+            State::Open {
+                cut: Cut::Stream(framer),
+                ..
+            } => framer,
+            State::Open {
+                cut: Cut::Whole, ..
+            } => return self.on_whole(flow, octets, ctx),
+            State::New | State::Closing { .. } => return,
         };
         let was_partial = framer.is_partial();
-        framer.push(octets);
+        framer.push(&octets);
         let mut has_frame = false;
         let broken = loop {
             match framer.next() {
@@ -199,6 +236,21 @@ impl Flow {
         }
     }
 
+    /// Takes a WebSocket message. A wrong one is refused and no more: the next one begins anew.
+    fn on_whole(&mut self, flow: FlowRef, octets: Bytes, ctx: &mut Context<'_>) {
+        match judge(&octets) {
+            Whole::Message(message) => {
+                self.messages += 1;
+                let number = lane::lane_of(ctx.site(), &message);
+                let id = ActorId::Lane(ctx.site().node, number);
+                ctx.tell(id, lane::Message::Received { flow, message }.into());
+            }
+            Whole::Ping => ctx.send(flow, Bytes::from_static(b"\r\n")),
+            Whole::Pong => {}
+            Whole::Broken { status, octets } => refuse(flow, status, octets, ctx),
+        }
+    }
+
     /// Answers what broke the framing, if it can be answered, and closes: nothing is read by guess.
     fn on_broken(
         &mut self,
@@ -207,25 +259,12 @@ impl Flow {
         octets: Bytes,
         ctx: &mut Context<'_>,
     ) {
-        let status = error.status();
-        if let Some(request) = sip::Message::read_for_error(octets) {
-            let request = sip::stamp_via(&request, flow.remote());
-            let tag = format!("{:016x}", ctx.rng().next_u64());
-            if let Ok(response) = sip::respond(&request, status, Some(&tag)).finish() {
-                ctx.send(flow, response);
-            }
-        }
-        let refused = Emitted::Refused {
-            method: String::new(),
-            status,
-            why: "framing",
-        };
-        ctx.act(Action::Emit(refused));
-        self.close(flow, "framing", ctx);
+        refuse(flow, error.status(), octets, ctx);
+        self.close(flow, CloseCode::Protocol, "framing", ctx);
     }
 
-    fn close(&mut self, flow: FlowRef, why: &'static str, ctx: &mut Context<'_>) {
-        ctx.act(Action::Close { flow, why });
+    fn close(&mut self, flow: FlowRef, code: CloseCode, why: &'static str, ctx: &mut Context<'_>) {
+        ctx.act(Action::Close { flow, code, why });
         self.deadlines.clear_all();
         self.state = State::Closing { flow: Some(flow) };
     }
@@ -253,6 +292,22 @@ impl Default for Flow {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Answers what is no message, if it can be answered, and counts it.
+fn refuse(flow: FlowRef, status: u16, octets: Bytes, ctx: &mut Context<'_>) {
+    if let Some(request) = sip::Message::read_for_error(octets) {
+        let request = sip::stamp_via(&request, flow.remote());
+        let tag = format!("{:016x}", ctx.rng().next_u64());
+        if let Ok(response) = sip::respond(&request, status, Some(&tag)).finish() {
+            ctx.send(flow, response);
+        }
+    }
+    ctx.act(Action::Emit(Emitted::Refused {
+        method: String::new(),
+        status,
+        why: "framing",
+    }));
 }
 
 fn tell_gone(watcher: ActorId, flow: FlowRef, ctx: &mut Context<'_>) {

@@ -1,4 +1,4 @@
-//! `flow:<node>/<n>`: one TCP connection. It never moves and is not stored.
+//! `flow:<node>/<n>`: one connection that carries SIP. It never moves and is not stored.
 //!
 //! In: octets and the end of a connection. Out: whole messages for lanes, pongs, and the news
 //! that the connection is gone. It reads no message: framing only (RFC 3261 §18.3, RFC 5626 §3.5.1).
@@ -9,6 +9,7 @@
 //! | New | Opened | first message is awaited | Open | – |
 //! | Open | Bytes, message whole | `lane::Message::Received` | Open | §18.3 |
 //! | Open | Bytes, CRLFCRLF | CRLF | Open | RFC 5626 §4.4.1 |
+//! | Open | Bytes, a WebSocket message | the same; a wrong one is answered 400 and no more | Open | RFC 7118 §5 |
 //! | Open | Bytes, message part | deadline of 10 s from its first octet | Open | `threats.md` 8 |
 //! | Open | Bytes, no framing | 400 if it can be answered, Close | Closing | `threats.md` 9 |
 //! | Open | deadline | Close | Closing | `threats.md` 8 |
@@ -19,6 +20,7 @@ mod core;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use contract::{ActorId, FlowRef};
 

@@ -174,3 +174,58 @@ fn a_watcher_of_a_connection_of_an_earlier_life_is_told_at_once() {
         [(_, crate::Message::Registration(registration::Message::FlowGone { flow }))] if flow == other
     ));
 }
+
+fn open_websocket(transport: rsip::Transport) -> Stage<Flow> {
+    let mut stage = Stage::new(Flow::new(), ActorId::Flow(NodeId(1), 7));
+    let at = usize::from(stream(7).listener().0);
+    stage.site.listeners[at].transport = transport;
+    assert!(stage.event(Event::Opened { flow: stream(7) }).is_empty());
+    stage
+}
+
+#[test]
+fn a_websocket_message_is_one_sip_message_with_or_without_content_length() {
+    let with_body =
+        |length: &str| message("z9hG4bKw").replace("Content-Length: 0\r\n", length) + "hello";
+    for transport in [rsip::Transport::Ws, rsip::Transport::Wss] {
+        let mut stage = open_websocket(transport);
+        for fine in [
+            message("z9hG4bKw"),
+            with_body(""),
+            with_body("Content-Length: 5\r\n"),
+            with_body("l: 5\r\n"),
+        ] {
+            let actions = bytes(&mut stage, fine.as_bytes());
+            let number = lane::lane_of(&stage.site, fine.as_bytes());
+            let wanted = (ActorId::Lane(NodeId(1), number), Bytes::from(fine.clone()));
+            assert_eq!(received(&actions), [wanted], "{fine}");
+        }
+        for wrong in [
+            with_body("Content-Length: 4\r\n"),
+            with_body("Content-Length: 6\r\n"),
+            with_body("Content-Length: -1\r\n"),
+            with_body("Content-Length: 5\r\nContent-Length: 5\r\n"),
+            message("z9hG4bK1") + &message("z9hG4bK2"),
+        ] {
+            let actions = bytes(&mut stage, wrong.as_bytes());
+            assert_eq!(statuses(&actions), [400], "{wrong}");
+            assert!(received(&actions).is_empty(), "{wrong}");
+            assert_eq!(stage.core.state(), "open", "the next message begins anew");
+        }
+        let nonsense = bytes(&mut stage, b"hello");
+        assert!(statuses(&nonsense).is_empty() && received(&nonsense).is_empty());
+    }
+}
+
+#[test]
+fn a_websocket_lives_on_keep_alives_of_either_kind_or_none() {
+    let mut stage = open_websocket(rsip::Transport::Wss);
+    assert_eq!(
+        sent(&bytes(&mut stage, b"\r\n\r\n")),
+        [(stream(7), "\r\n".to_owned())]
+    );
+    assert!(bytes(&mut stage, b"\r\n").is_empty());
+    assert!(bytes(&mut stage, b"").is_empty());
+    assert!(stage.pass(Duration::from_secs(86_400)).is_empty());
+    assert_eq!(stage.core.state(), "open");
+}

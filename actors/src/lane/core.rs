@@ -107,6 +107,7 @@ impl Lane {
             | Any::Dialog(_)
             | Any::MediaLeg(_)
             | Any::Flow(_)
+            | Any::DoorSession(_)
             | Any::Lane(_)
             | Any::Console(_) => return ctx.ignore("nobody waits for it"),
         };

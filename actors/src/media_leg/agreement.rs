@@ -6,13 +6,15 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
+use contract::Entropy;
 use contract::limits::SDP_BODY_BYTES_MAX;
 use media::sdp::{
-    Codec, Direction, LocalMedia, LocalSdp, NegotiationError, RemoteMedia, Session, answer_codecs,
-    answer_direction, read, read_answer, read_offer, write,
+    Codec, Direction, LocalMedia, LocalSdp, LocalTransport, NegotiationError, RemoteMedia, Session,
+    answer_codecs, answer_direction, read, read_answer, read_offer, write,
 };
 use serde::{Deserialize, Serialize};
 
+use super::protection::Protection;
 use super::{Codecs, Stream, Want, codecs};
 use crate::dialog::wire::Wire;
 
@@ -25,16 +27,21 @@ pub(super) struct End<'a> {
     pub(super) port: u16,
     /// Codecs of the configuration.
     pub(super) configured: &'a [String],
+    /// SSRC we send with.
+    pub(super) ssrc: u32,
+    /// Fingerprint of our certificate, as SDP writes it.
+    pub(super) fingerprint: &'a str,
 }
 
 impl End<'_> {
-    fn local(&self, want: &Want) -> LocalMedia {
+    fn local(&self, want: &Want, transport: LocalTransport, rtcp_mux: bool) -> LocalMedia {
         LocalMedia {
             address: self.address,
             port: self.port,
-            rtcp_mux: false,
+            rtcp_mux,
             direction: want.direction,
             ptime: want.ptime,
+            transport,
         }
     }
 }
@@ -48,6 +55,8 @@ pub(super) struct Agreed {
     pub(super) theirs: RemoteMedia,
     /// The stream as we see it.
     pub(super) direction: Direction,
+    /// RTP and RTCP share a port (RFC 5761).
+    pub(super) rtcp_mux: bool,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -73,6 +82,8 @@ pub(super) struct Agreement {
     /// Our last offer: the peer's answers belong to it until either end offers anew.
     made: Option<Made>,
     current: Option<Agreed>,
+    /// How the leg is protected; undecided until the peer offers or we shall.
+    protection: Option<Protection>,
     /// Counts agreements: each allows latching again.
     negotiation: u32,
 }
@@ -86,6 +97,7 @@ impl Agreement {
             answer: None,
             made: None,
             current: None,
+            protection: None,
             negotiation: 0,
         }
     }
@@ -100,12 +112,39 @@ impl Agreement {
         self.negotiation
     }
 
-    /// Reads an offer of the peer.
+    /// Returns how the leg is protected, once that is decided.
+    pub(super) const fn protection(&self) -> Option<&Protection> {
+        self.protection.as_ref()
+    }
+
+    /// The same, to change it.
+    pub(super) const fn protection_mut(&mut self) -> Option<&mut Protection> {
+        self.protection.as_mut()
+    }
+
+    /// Decides how the leg is protected, if that is open.
+    pub(super) fn decide(&mut self, protection: Protection) {
+        self.protection.get_or_insert(protection);
+    }
+
+    /// Reads an offer of the peer; the first one decides how the leg is protected.
     ///
     /// Errors: the SIP status of the refusal.
-    pub(super) fn take_offer(&mut self, sdp: &Bytes) -> Result<Stream, u16> {
+    pub(super) fn take_offer(&mut self, sdp: &Bytes, rng: &mut Entropy) -> Result<Stream, u16> {
         let offer = parse(sdp)?;
         let remote = read_offer(&offer).map_err(refusal)?;
+        let transport = &remote.transport;
+        let protection = match self.protection.take() {
+            // Nothing was agreed on yet, so nothing is lost: a callee that was to be offered
+            // another kind may still be met by its own offer.
+            Some(protection) if protection.meets(transport) => protection,
+            Some(protection) => {
+                self.protection = Some(protection);
+                return Err(488);
+            }
+            None => Protection::fitting(transport, rng),
+        };
+        self.protection = Some(protection);
         let stream = Stream::from(&remote);
         self.taken = Some(Taken { offer, remote });
         self.answer = None;
@@ -116,16 +155,22 @@ impl Agreement {
     /// Reads the peer's answer to our last offer.
     ///
     /// Errors: the SIP status of the refusal; 488 also if no offer of ours is open.
-    pub(super) fn take_answer(&mut self, sdp: &Bytes) -> Result<Stream, u16> {
+    pub(super) fn take_answer(&mut self, sdp: &Bytes, rng: &mut Entropy) -> Result<Stream, u16> {
         let answer = parse(sdp)?;
         let made = self.made.as_ref().ok_or(488_u16)?;
         let theirs = read_answer(&made.offer, &answer).map_err(refusal)?;
+        let protection = self.protection.as_mut().ok_or(500_u16)?;
+        if !protection.answered(&theirs.transport, rng) {
+            return Err(488);
+        }
         let stream = Stream::from(&theirs);
         let direction = theirs.direction.reversed();
+        let rtcp_mux = theirs.rtcp_mux;
         self.agree(Agreed {
             ours: made.codecs.clone(),
             theirs,
             direction,
+            rtcp_mux,
         });
         Ok(stream)
     }
@@ -139,7 +184,11 @@ impl Agreement {
             Codecs::Configured | Codecs::Any => codecs::named(end.configured),
             Codecs::Tone => codecs::of_tones(),
         };
-        let offer = self.sdp.offer(&end.local(want), &wanted).map_err(refusal)?;
+        let protection = self.protection.as_ref().ok_or(500_u16)?;
+        let transport = protection.to_offer(end.ssrc, end.fingerprint);
+        let has_mux = self.current.as_ref().is_some_and(|agreed| agreed.rtcp_mux);
+        let local = end.local(want, transport, has_mux);
+        let offer = self.sdp.offer(&local, &wanted).map_err(refusal)?;
         let text = Bytes::from(write(&offer));
         self.made = Some(Made {
             offer,
@@ -153,7 +202,12 @@ impl Agreement {
     /// Writes the answer to the offer taken last.
     ///
     /// Errors: the SIP status of the refusal; 500 if no offer was taken.
-    pub(super) fn make_answer(&mut self, end: &End<'_>, want: &Want) -> Result<Bytes, u16> {
+    pub(super) fn make_answer(
+        &mut self,
+        end: &End<'_>,
+        want: &Want,
+        rng: &mut Entropy,
+    ) -> Result<Bytes, u16> {
         let Some(Taken { offer, remote }) = &self.taken else {
             return Wire::bytes(self.answer.as_ref()).ok_or(500);
         };
@@ -164,9 +218,14 @@ impl Agreement {
             Codecs::Any => remote.all_codecs(),
         };
         let shared = answer_codecs(remote, &allowed).map_err(refusal)?;
+        let protection = self.protection.as_mut().ok_or(500_u16)?;
+        let transport = protection
+            .answer(&remote.transport, end.ssrc, end.fingerprint, rng)
+            .ok_or(488_u16)?;
+        let local = end.local(want, transport, true);
         let answer = self
             .sdp
-            .answer(offer, remote, &end.local(want), &shared)
+            .answer(offer, remote, &local, &shared)
             .map_err(refusal)?;
         let text = Bytes::from(write(&answer));
         let direction = answer_direction(remote.direction, want.direction);
@@ -174,6 +233,7 @@ impl Agreement {
             ours: shared,
             theirs: remote.clone(),
             direction,
+            rtcp_mux: remote.rtcp_mux,
         };
         self.agree(agreed);
         self.taken = None;

@@ -8,14 +8,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::{
-    ActorId, Core, Ctx, Deadlines, Emitted, Event, ListenerId, MediaCommand, MediaEvent, Now,
-    RestoreError, Restored, SideKey, Time,
+    ActorId, Core, Ctx, Deadlines, Emitted, Event, LegSocket, ListenerId, MediaCommand, MediaEvent,
+    Now, RestoreError, Restored, SideKey, SrtpKeys, Time,
 };
+use media::sdp::read_candidate;
 use serde::{Deserialize, Serialize};
 
 use super::agreement::{Agreement, End};
-use super::plane::{Numbers, Parts, clock_rate};
-use super::{Destination, Message, Report, Snapshot, Want};
+use super::numbers::Numbers;
+use super::plane::{Parts, clock_rate};
+use super::protection::{Protection, SendingKey};
+use super::{Destination, Message, Offering, Report, Snapshot, Want};
 use crate::{Site, call};
 
 /// Deadlines of a media leg.
@@ -32,6 +35,8 @@ pub(super) struct Data {
     pub(super) listener: ListenerId,
     pub(super) sip_source: IpAddr,
     pub(super) beside: Option<SideKey>,
+    /// What it offers, if that was ordered.
+    pub(super) offering: Option<Offering>,
     pub(super) state: State,
     /// Our RTP address, once bound.
     pub(super) local: Option<SocketAddr>,
@@ -48,6 +53,8 @@ pub(super) struct Data {
 /// State of a leg.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) enum State {
+    /// Which socket it needs is not known before the peer offers, or we shall.
+    Undecided,
     /// The port is awaited.
     Opening {
         /// What waits for it.
@@ -92,6 +99,7 @@ impl MediaLeg {
             listener,
             sip_source,
             beside,
+            offering,
         } = first
         else {
             return None;
@@ -101,10 +109,8 @@ impl MediaLeg {
             listener: *listener,
             sip_source: *sip_source,
             beside: *beside,
-            state: State::Opening {
-                waiting: None,
-                failures: 0,
-            },
+            offering: *offering,
+            state: State::Undecided,
             local: None,
             agreement: Agreement::new(0),
             numbers: None,
@@ -123,6 +129,7 @@ impl MediaLeg {
     #[must_use]
     pub fn state(&self) -> String {
         match &self.data.state {
+            State::Undecided => "undecided",
             State::Opening { .. } => "opening",
             State::Open if self.data.agreement.current().is_some() => "agreed",
             State::Open => "open",
@@ -139,12 +146,15 @@ impl MediaLeg {
         match message {
             Message::Start { .. } => self.begin(ctx),
             Message::TakeOffer { sdp } => {
-                let taken = self.data.agreement.take_offer(&sdp);
+                let taken = self.data.agreement.take_offer(&sdp, ctx.rng());
+                self.open_if_decided(ctx);
                 ctx.store();
                 self.tell(taken.map(Report::OfferTaken), ctx);
             }
             Message::TakeAnswer { sdp } => {
-                let taken = self.data.agreement.take_answer(&sdp);
+                let before = self.sending();
+                let taken = self.data.agreement.take_answer(&sdp, ctx.rng());
+                self.rekey_if_changed(before, ctx);
                 self.agreed(taken.map(Report::AnswerTaken), ctx);
             }
             Message::MakeOffer { want } => self.describe(Waiting::Offer(want), ctx),
@@ -162,9 +172,85 @@ impl MediaLeg {
                 self.data.agreement.roll_back();
                 ctx.store();
             }
+            Message::Candidate { candidate } => self.on_candidate(&candidate, ctx),
+            Message::EndOfCandidates => ctx.ignore("each candidate is used as it comes"),
+            Message::Digits { digits, duration } => {
+                let leg = self.data.side;
+                ctx.media(MediaCommand::Digits {
+                    leg,
+                    digits,
+                    duration,
+                });
+            }
             Message::Report => self.report(ctx),
             Message::Close => self.close(ctx),
         }
+    }
+
+    /// Under what we send; another value means other keys.
+    fn sending(&self) -> Option<SendingKey> {
+        self.data.agreement.protection().map(Protection::sending)
+    }
+
+    /// Numbers start anew under other keys of the signalling; those of a handshake come later.
+    fn rekey_if_changed(&mut self, before: Option<SendingKey>, ctx: &mut LegCtx<'_>) {
+        let after = self.sending();
+        let has_begun = self.data.agreement.current().is_some();
+        if has_begun && before != after && !matches!(after, Some(SendingKey::Handshake)) {
+            self.rekey(ctx);
+        }
+    }
+
+    fn rekey(&mut self, ctx: &mut LegCtx<'_>) {
+        let now = ctx.now();
+        if let Some(numbers) = &mut self.data.numbers {
+            numbers.rekey(ctx.rng(), now);
+        }
+    }
+
+    /// The peer trickles: what may be sent to is checked too.
+    fn on_candidate(&mut self, text: &str, ctx: &mut LegCtx<'_>) {
+        let Some(candidate) = read_candidate(text) else {
+            return ctx.ignore("no candidate that could be checked");
+        };
+        let protection = self.data.agreement.protection_mut();
+        if protection.is_some_and(|protection| protection.add_candidate(candidate)) {
+            ctx.store();
+            self.configure(ctx);
+        } else {
+            ctx.ignore("known, too many, or not awaited");
+        }
+    }
+
+    /// Asks for the port once it is known which.
+    fn open_if_decided(&mut self, ctx: &mut LegCtx<'_>) {
+        if self.data.state == State::Undecided && self.data.agreement.protection().is_some() {
+            self.data.state = State::Opening {
+                waiting: None,
+                failures: 0,
+            };
+            self.open(ctx);
+        }
+    }
+
+    /// Decides what to offer where the peer did not.
+    fn decide(&mut self, ctx: &mut LegCtx<'_>) {
+        let listener = ctx.site().listener(self.data.listener);
+        let is_web = listener.is_some_and(|listener| {
+            matches!(
+                listener.transport,
+                rsip::Transport::Ws | rsip::Transport::Wss
+            )
+        });
+        let usual = if is_web {
+            Offering::Webrtc
+        } else {
+            Offering::Rtp
+        };
+        let offering = self.data.offering.unwrap_or(usual);
+        let protection = Protection::offered(offering, ctx.rng());
+        self.data.agreement.decide(protection);
+        self.open_if_decided(ctx);
     }
 
     fn begin(&mut self, ctx: &mut LegCtx<'_>) {
@@ -174,8 +260,10 @@ impl MediaLeg {
         self.data.agreement = Agreement::new(ctx.rng().next_u64());
         let now = ctx.now();
         self.data.numbers = Some(Numbers::draw(ctx.rng(), now));
+        if self.data.offering.is_some() {
+            self.decide(ctx);
+        }
         ctx.store();
-        self.open(ctx);
     }
 
     /// Asks for the port: the recorded one if there is one.
@@ -192,6 +280,11 @@ impl MediaLeg {
             address,
             port: self.data.local.map(|local| local.port()),
             beside: self.data.beside,
+            socket: self
+                .data
+                .agreement
+                .protection()
+                .map_or(LegSocket::Own, Protection::socket),
         });
     }
 
@@ -218,24 +311,51 @@ impl MediaLeg {
             }
             MediaEvent::Timeout => self.tell(Ok(Report::Silent), ctx),
             MediaEvent::Reserve {
-                sequence_end,
+                block,
                 timestamp,
+                received,
             } => {
                 let now = ctx.now();
                 let Some(numbers) = &mut self.data.numbers else {
                     return ctx.ignore("no stream of ours");
                 };
-                numbers.reserve(sequence_end, timestamp, now);
+                numbers.reserve(block, timestamp, received, now);
                 ctx.store_and_gate();
                 ctx.media(MediaCommand::Reserved {
                     leg: self.data.side,
-                    sequence_end,
+                    block,
                 });
+            }
+            MediaEvent::PathSelected { remote, by_agent } => {
+                tracing::debug!(leg = %self.data.side, %remote, by_agent, "path");
+                let protection = self.data.agreement.protection_mut();
+                if protection.is_some_and(|protection| protection.select(remote)) {
+                    ctx.store();
+                }
+            }
+            MediaEvent::PathLost => {
+                // The path core goes on trying; a call that stays silent ends by its time-out.
+                tracing::debug!(leg = %self.data.side, "path lost");
+            }
+            MediaEvent::Keyed { keys, association } => self.keyed(*keys, association, ctx),
+            MediaEvent::Unkeyed { why } => {
+                tracing::warn!(leg = %self.data.side, why, "no keys");
             }
             MediaEvent::Counted(counters) => {
                 tracing::debug!(leg = %self.data.side, ?counters, "counted");
             }
         }
+    }
+
+    /// The handshake is done: the keys are recorded before anything is sent under them.
+    fn keyed(&mut self, keys: SrtpKeys, association: u32, ctx: &mut LegCtx<'_>) {
+        let protection = self.data.agreement.protection_mut();
+        if !protection.is_some_and(|protection| protection.key(keys, association)) {
+            return ctx.ignore("keys of another association");
+        }
+        self.rekey(ctx);
+        ctx.store_and_gate();
+        self.configure(ctx);
     }
 
     fn opened(&mut self, rtp: SocketAddr, ctx: &mut LegCtx<'_>) {
@@ -265,7 +385,7 @@ impl MediaLeg {
                 self.timers.set(Timer::Reopen, now, REOPEN_AFTER);
             }
             State::Opening { .. } | State::Open => self.fail(ctx),
-            State::Closed => ctx.ignore("the leg is closed"),
+            State::Undecided | State::Closed => ctx.ignore("no port is asked for"),
         }
     }
 
@@ -278,6 +398,9 @@ impl MediaLeg {
 
     /// Makes an offer or answer, at once or when the port is there.
     fn describe(&mut self, what: Waiting, ctx: &mut LegCtx<'_>) {
+        if self.data.state == State::Undecided {
+            self.decide(ctx);
+        }
         if let State::Opening { waiting, .. } = &mut self.data.state {
             *waiting = Some(what);
             return ctx.store();
@@ -291,6 +414,8 @@ impl MediaLeg {
             address: listener.rtp_advertise,
             port: local.port(),
             configured: &site.limits.codecs,
+            ssrc: self.data.numbers.as_ref().map_or(0, |numbers| numbers.ssrc),
+            fingerprint: &site.media_fingerprint,
         };
         let described = |sdp: Bytes| Report::Described { sdp };
         match what {
@@ -300,7 +425,9 @@ impl MediaLeg {
                 self.tell(made.map(described), ctx);
             }
             Waiting::Answer(want) => {
-                let made = self.data.agreement.make_answer(&end, &want);
+                let before = self.sending();
+                let made = self.data.agreement.make_answer(&end, &want, ctx.rng());
+                self.rekey_if_changed(before, ctx);
                 self.agreed(made.map(described), ctx);
             }
         }
@@ -321,9 +448,10 @@ impl MediaLeg {
 
     fn configure(&self, ctx: &mut LegCtx<'_>) {
         let site = ctx.site();
-        let (Some(agreed), Some(numbers), Some(listener)) = (
+        let (Some(agreed), Some(protection), Some(numbers), Some(listener)) = (
             self.data.agreement.current(),
-            self.data.numbers,
+            self.data.agreement.protection(),
+            &self.data.numbers,
             site.listener(self.data.listener),
         ) else {
             return;
@@ -336,6 +464,7 @@ impl MediaLeg {
             to: &self.data.to,
             is_watched: self.data.is_watched,
             numbers,
+            protection,
             negotiation: self.data.agreement.negotiation(),
             sip_source: self.data.sip_source,
             latched: self.data.latched.filter(|_| self.data.is_carried),
@@ -343,6 +472,9 @@ impl MediaLeg {
             limits: &site.limits,
         }
         .config();
+        let Some(config) = config else {
+            return ctx.ignore("the peer's keys are missing");
+        };
         ctx.media(MediaCommand::Configure {
             leg: self.data.side,
             config: Box::new(config),
@@ -377,6 +509,7 @@ impl MediaLeg {
     fn restored(&mut self, why: Restored, ctx: &mut LegCtx<'_>) {
         match (why, &self.data.state) {
             (_, State::Closed) => self.tell(Ok(Report::NoPort), ctx),
+            (_, State::Undecided) => ctx.ignore("no port yet"),
             (Restored::NodeStart, State::Opening { .. } | State::Open) => self.reopen(ctx),
             (Restored::Panic | Restored::Wake, State::Opening { .. }) => self.open(ctx),
             (Restored::Panic | Restored::Wake, State::Open) => self.configure(ctx),
@@ -387,8 +520,11 @@ impl MediaLeg {
     fn reopen(&mut self, ctx: &mut LegCtx<'_>) {
         let waiting = match &mut self.data.state {
             State::Opening { waiting, .. } => waiting.take(),
-            State::Open | State::Closed => None,
+            State::Undecided | State::Open | State::Closed => None,
         };
+        if let Some(protection) = self.data.agreement.protection_mut() {
+            protection.resume();
+        }
         self.data.state = State::Opening {
             waiting,
             failures: 0,

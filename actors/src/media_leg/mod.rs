@@ -6,7 +6,9 @@
 //!
 //! | state | event | does | next | source |
 //! |---|---|---|---|---|
-//! | – | Start | `Open` | Opening | – |
+//! | – | Start with a kind of offer | `Open` | Opening | – |
+//! | – | Start without | the peer's offer, or what the listener means, decides | Undecided | – |
+//! | Undecided | TakeOffer, MakeOffer | `Open` | Opening | RFC 5763 §5, RFC 4568 §5 |
 //! | Opening | Opened | port recorded; what waited is described | Open | – |
 //! | Opening, Open | Failed | `NoPort` | Closed | `architecture.md` §5 |
 //! | Opening, Open | TakeOffer | read and kept; `OfferTaken` or `Unfit` | same | RFC 3264 §5, §6 |
@@ -18,6 +20,10 @@
 //! | Open | Rollback | an open offer is forgotten; the last agreement holds | Open | RFC 3261 §14.1 |
 //! | Open | Reserve | recorded, then `Reserved` | Open | `cluster.md` §7 |
 //! | Open | Digit, Timeout | told to the call | Open | RFC 4733 |
+//! | Open | Digits | played to the peer | Open | RFC 4733 |
+//! | Open | Candidate | `Configure` with it, if it may be sent to | Open | RFC 8838 §5 |
+//! | Open | Keyed | recorded, then `Configure` with the keys | Open | RFC 5764 §4.2 |
+//! | Open | PathSelected | recorded: a restart goes on from it | Open | `browser.md`, rule 1 |
 //! | any | Close | `Close`, `Closed`, Stop | Closed | – |
 //! | any | Restored, node started | `Open` with the recorded port, `Configure` past the reserve | Opening | `cluster.md` §7 |
 //! | Open | Restored, else | `Configure` | Open | – |
@@ -26,12 +32,16 @@
 //! |---|---|
 //! | `agreement.rs` | offers and answers of one leg, and what they agreed on |
 //! | `plane.rs` | what the media plane is told of an agreement |
+//! | `numbers.rs` | our own stream's numbers, used once |
+//! | `protection.rs` | keys, credentials and associations of a protected leg |
 //! | `codecs.rs` | codecs by the names of the configuration |
 
 mod agreement;
 pub(crate) mod codecs;
 mod core;
+mod numbers;
 mod plane;
+mod protection;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -41,6 +51,7 @@ use contract::{ListenerId, SideKey};
 use media::sdp::{Codec, Direction, RemoteMedia};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+use std::time::Duration;
 
 pub use self::core::{MediaLeg, Timer};
 pub use self::snapshot::Snapshot;
@@ -56,6 +67,9 @@ pub enum Message {
         sip_source: IpAddr,
         /// Leg whose worker this one shall share.
         beside: Option<SideKey>,
+        /// What it offers; `None`: it follows the peer's offer, or, if there is none, the
+        /// transport of the listener.
+        offering: Option<Offering>,
     },
     /// The peer offers.
     TakeOffer {
@@ -87,10 +101,35 @@ pub enum Message {
     },
     /// The exchange failed: the last agreement holds.
     Rollback,
+    /// The peer trickles a candidate (RFC 8838).
+    Candidate {
+        /// Value of `a=candidate`, with or without its name.
+        candidate: String,
+    },
+    /// It has no further candidate.
+    EndOfCandidates,
+    /// Play telephone events to the peer (RFC 4733).
+    Digits {
+        /// `0`–`9`, `*`, `#`, `A`–`D`.
+        digits: String,
+        /// Length of each.
+        duration: Duration,
+    },
     /// Tell the port once more whether it is there (the call was restored).
     Report,
     /// Ends the leg and frees its ports.
     Close,
+}
+
+/// How an offer of ours is protected and its path found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Offering {
+    /// RTP as it is: SIP phones, trunks.
+    Rtp,
+    /// Keys of the signalling (RFC 4568).
+    Sdes,
+    /// ICE and DTLS (RFC 8834): browsers.
+    Webrtc,
 }
 
 /// What an offer or answer of ours shall hold.
@@ -230,6 +269,9 @@ impl Message {
                 (format!("join {to}, watched {is_watched}"), 64)
             }
             Message::Rollback => ("rollback".to_owned(), 16),
+            Message::Candidate { candidate } => ("candidate".to_owned(), candidate.len()),
+            Message::EndOfCandidates => ("end of candidates".to_owned(), 16),
+            Message::Digits { digits, .. } => (format!("{} digits", digits.len()), 32),
             Message::Report => ("report".to_owned(), 16),
             Message::Close => ("close".to_owned(), 16),
         }

@@ -6,72 +6,14 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use contract::limits::SEQUENCE_BLOCK;
-use contract::{Entropy, LegConfig, MediaRoute, Now, UtcMillis};
-use media::relay::recovered_timestamp;
+use contract::{LegConfig, MediaRoute};
 use media::sdp::{Codec, CodecRole, may_send, payload_map};
-use serde::{Deserialize, Serialize};
 
 use super::Destination;
 use super::agreement::Agreed;
+use super::numbers::Numbers;
+use super::protection::Protection;
 use crate::site::{Limits, Listener};
-
-/// SSRC, sequence and timestamps of what we send to the peer; a number is used once, whatever
-/// happens to the node (`cluster.md` §7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Numbers {
-    ssrc: u32,
-    /// What the plane was given to start from.
-    sequence_start: u16,
-    timestamp_start: u32,
-    /// End of the last recorded block.
-    reserved_end: u16,
-    /// Last timestamp known to be sent, and when that was.
-    timestamp: u32,
-    at: UtcMillis,
-}
-
-impl Numbers {
-    /// Draws the numbers of a new stream (RFC 3550 §5.1: all three at random).
-    pub(super) fn draw(rng: &mut Entropy, now: Now) -> Self {
-        let sequence_start = (rng.next_u32() & 0x7fff) as u16;
-        let timestamp_start = rng.next_u32();
-        Numbers {
-            ssrc: rng.next_u32(),
-            sequence_start,
-            timestamp_start,
-            reserved_end: sequence_start.wrapping_add(SEQUENCE_BLOCK),
-            timestamp: timestamp_start,
-            at: now.utc,
-        }
-    }
-
-    /// Notes the next block.
-    pub(super) const fn reserve(&mut self, sequence_end: u16, timestamp: u32, now: Now) {
-        self.reserved_end = sequence_end;
-        self.timestamp = timestamp;
-        self.at = now.utc;
-    }
-
-    /// Goes on past the recorded block: the node was started again.
-    pub(super) fn skip(&mut self, clock_rate: u32, now: Now) {
-        let passed = Duration::from_millis(now.utc.0.saturating_sub(self.at.0));
-        let timestamp = recovered_timestamp(self.timestamp, passed, clock_rate);
-        self.sequence_start = self.reserved_end;
-        self.timestamp_start = timestamp;
-        self.reserve(
-            self.sequence_start.wrapping_add(SEQUENCE_BLOCK),
-            timestamp,
-            now,
-        );
-    }
-
-    /// Returns the end of the last recorded block.
-    #[cfg(test)]
-    pub(super) const fn reserved_end(&self) -> u16 {
-        self.reserved_end
-    }
-}
 
 /// All that a configuration is made of.
 #[derive(Debug)]
@@ -79,7 +21,8 @@ pub(super) struct Parts<'a> {
     pub(super) agreed: &'a Agreed,
     pub(super) to: &'a Destination,
     pub(super) is_watched: bool,
-    pub(super) numbers: Numbers,
+    pub(super) numbers: &'a Numbers,
+    pub(super) protection: &'a Protection,
     pub(super) negotiation: u32,
     pub(super) sip_source: IpAddr,
     /// Source that packets went to before a restart.
@@ -89,17 +32,19 @@ pub(super) struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Puts the configuration together.
-    pub(super) fn config(&self) -> LegConfig {
+    /// Puts the configuration together; `None` while the peer's keys or credentials are missing.
+    pub(super) fn config(&self) -> Option<LegConfig> {
         let theirs = &self.agreed.theirs;
         // A private `c=` of a peer whose signalling is not from that network is never sent to: the
         // leg latches to the SIP source instead (`threats.md` 21).
         let is_allowed = |target: &SocketAddr| may_send(target.ip(), self.sip_source, &[]);
         let remote = theirs.rtp.filter(is_allowed);
         let clock_rate = clock_rate(&self.agreed.ours);
-        LegConfig {
+        let rtcp_mux = self.agreed.rtcp_mux;
+        let rtcp = theirs.rtcp_target(rtcp_mux).filter(is_allowed);
+        Some(LegConfig {
             remote: self.latched.or(remote),
-            remote_rtcp: theirs.rtcp_target(false).filter(is_allowed),
+            remote_rtcp: rtcp,
             sip_source: Some(self.sip_source),
             nat: self.listener.nat,
             negotiation: self.negotiation,
@@ -109,11 +54,15 @@ impl Parts<'_> {
             ssrc: self.numbers.ssrc,
             sequence_start: self.numbers.sequence_start,
             timestamp_start: self.numbers.timestamp_start,
+            rollover_start: self.numbers.rollover_start,
             dtmf_payload: event_payload(&self.agreed.ours, clock_rate),
+            dtmf_send_payload: event_payload(&theirs.auxiliary, clock_rate),
             clock_rate,
             route: self.route(),
             timeout: self.timeout(),
-        }
+            rtcp_mux,
+            transport: self.protection.transport(self.numbers, self.sip_source)?,
+        })
     }
 
     fn payloads(&self) -> Vec<(u8, u8)> {

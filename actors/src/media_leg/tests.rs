@@ -17,6 +17,8 @@ use super::*;
 use crate::call;
 use crate::script::{Actions, DIGEST, Stage};
 
+mod protected;
+
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\
     m=audio 40000 RTP/AVP 0 8 101\r\na=rtpmap:101 telephone-event/8000\r\n";
 
@@ -29,6 +31,7 @@ fn start() -> Message {
         listener: DIGEST,
         sip_source: "192.0.2.10".parse().expect("an address"),
         beside: None,
+        offering: Some(Offering::Rtp),
     }
 }
 
@@ -136,15 +139,20 @@ fn an_answer_asked_for_twice_is_the_same() {
 fn a_reserve_is_safe_before_it_is_allowed() {
     let (mut stage, before) = agreed();
     let sequence_end = before.sequence_start.wrapping_add(4_096);
-    let actions = stage.event(Event::Media(MediaEvent::Reserve {
+    let block = contract::ReserveBlock {
         sequence_end,
+        rtcp_index_end: 0,
+    };
+    let actions = stage.event(Event::Media(MediaEvent::Reserve {
+        block,
         timestamp: 9_000,
+        received: Vec::new(),
     }));
     let gate = actions
         .iter()
         .position(|action| matches!(action, Action::Store(Store::Put { gate: true })));
     let allowed = actions.iter().position(|action| {
-        matches!(action, Action::Media(MediaCommand::Reserved { sequence_end: end, .. }) if *end == sequence_end)
+        matches!(action, Action::Media(MediaCommand::Reserved { block: allowed, .. }) if *allowed == block)
     });
     assert!(gate.is_some() && gate < allowed, "{actions:?}");
     assert_eq!(
@@ -152,7 +160,8 @@ fn a_reserve_is_safe_before_it_is_allowed() {
             .core
             .data
             .numbers
-            .map(|numbers| numbers.reserved_end()),
+            .as_ref()
+            .map(|numbers| numbers.end().sequence_end),
         Some(sequence_end)
     );
     let mut stage = restored(&stage);

@@ -6,12 +6,14 @@ use contract::limits::BINDINGS_PER_AOR;
 use contract::{
     Action, ActorId, Core, Ctx, Emitted, Event, FlowRef, Now, RestoreError, Restored, Store, Time,
 };
+use rsip::Transport;
 use sip::{Aor, HeaderName, Writer};
 
+use super::bind::{self, Client};
 use super::binding::Binding;
 use super::register::{self, Known, Outcome, Refusal};
 use super::{Message, Snapshot, snapshot};
-use crate::{Inbound, Site, call, dialog, flow, lane};
+use crate::{Inbound, Site, call, dialog, door_session, flow, lane, message};
 
 /// All bindings of one AoR.
 #[derive(Clone, Debug)]
@@ -35,6 +37,14 @@ const QUIET: Duration = Duration::from_secs(2);
 /// again are added by chance, so that not all come at once.
 const RETRY_AFTER_S: u32 = 10;
 
+/// What a JSON client wants.
+#[derive(Clone, Copy, Debug)]
+enum Wish {
+    Bind { expires_s: Option<u32> },
+    Resume,
+    Unbind,
+}
+
 type Context<'a> = Ctx<'a, crate::Message, Site>;
 
 impl Registration {
@@ -42,7 +52,7 @@ impl Registration {
     #[must_use]
     pub fn create(aor: &str, message: &Message, _site: &Site) -> Option<Self> {
         match message {
-            Message::Register(_) => {
+            Message::Register(_) | Message::Bind { .. } => {
                 let aor = aor.parse().ok()?;
                 Some(Registration {
                     aor,
@@ -50,7 +60,11 @@ impl Registration {
                     order: 0,
                 })
             }
-            Message::Locate { .. } | Message::FlowGone { .. } | Message::Clear => None,
+            Message::Resume { .. }
+            | Message::Unbind { .. }
+            | Message::Locate { .. }
+            | Message::FlowGone { .. }
+            | Message::Clear => None,
         }
     }
 
@@ -70,6 +84,20 @@ impl Registration {
         Some(QUIET)
     }
 
+    fn on_message(&mut self, message: Message, ctx: &mut Context<'_>) {
+        match message {
+            Message::Register(inbound) => self.on_register(&inbound, ctx),
+            Message::Bind { client, expires_s } => {
+                self.on_client(&client, Wish::Bind { expires_s }, ctx);
+            }
+            Message::Resume { client } => self.on_client(&client, Wish::Resume, ctx),
+            Message::Unbind { client } => self.on_client(&client, Wish::Unbind, ctx),
+            Message::Locate { reply } => self.on_locate(reply, ctx),
+            Message::FlowGone { flow } => self.on_flow_gone(flow, ctx),
+            Message::Clear => self.on_clear(ctx),
+        }
+    }
+
     fn on_register(&mut self, inbound: &Inbound, ctx: &mut Context<'_>) {
         if inbound.identity.as_ref() != Some(&self.aor) {
             return refuse(
@@ -81,27 +109,89 @@ impl Registration {
                 ctx,
             );
         }
-        if self
-            .bindings
-            .iter()
-            .any(|one| one.is_expired(ctx.now().mono))
-        {
-            self.on_expire(ctx);
-        }
-        let account = ctx.site().account(&self.aor);
-        let known = Known {
-            bindings: &self.bindings,
-            limits: &ctx.site().limits,
-            max_contacts: account.map_or(BINDINGS_PER_AOR, |account| account.max_contacts),
-            health: ctx.health(),
-            now: ctx.now().mono,
-            order: self.order + 1,
-            nat: (ctx.site().listener(inbound.flow.listener())).is_some_and(|one| one.nat),
-        };
+        self.drop_expired(ctx);
+        let known = self.known(inbound.flow, ctx);
         match register::plan(inbound, &known) {
             Ok(outcome) => self.accept(inbound, outcome, ctx),
             Err(refusal) => refuse(inbound, refusal, ctx),
         }
+    }
+
+    fn drop_expired(&mut self, ctx: &mut Context<'_>) {
+        let now = ctx.now().mono;
+        if self.bindings.iter().any(|one| one.is_expired(now)) {
+            self.on_expire(ctx);
+        }
+    }
+
+    /// Returns what plans are made from.
+    fn known<'k>(&'k self, flow: FlowRef, ctx: &Context<'k>) -> Known<'k> {
+        let site = ctx.site();
+        let listener = site.listener(flow.listener());
+        let account = site.account(&self.aor);
+        Known {
+            bindings: &self.bindings,
+            limits: &site.limits,
+            max_contacts: account.map_or(BINDINGS_PER_AOR, |account| account.max_contacts),
+            health: ctx.health(),
+            now: ctx.now().mono,
+            order: self.order + 1,
+            nat: listener.is_some_and(|one| one.nat),
+            is_websocket: listener
+                .is_some_and(|one| matches!(one.transport, Transport::Ws | Transport::Wss)),
+        }
+    }
+
+    /// A JSON client registers, comes back or leaves.
+    fn on_client(&mut self, client: &Client, wish: Wish, ctx: &mut Context<'_>) {
+        self.drop_expired(ctx);
+        let known = self.known(client.flow, ctx);
+        let planned = match wish {
+            Wish::Bind { expires_s } => bind::bind(&self.aor, client, expires_s, &known),
+            Wish::Resume => bind::resume(client, &known),
+            Wish::Unbind => Ok(bind::unbind(client, &known)),
+        };
+        let outcome = match planned {
+            Ok(outcome) => outcome,
+            Err(Refusal { status, why }) => {
+                let method = "REGISTER".to_owned();
+                ctx.act(Action::Emit(Emitted::Refused {
+                    method,
+                    status,
+                    why,
+                }));
+                let refused = door_session::Message::Refused { status, why };
+                return ctx.tell(client.reply.clone(), refused.into());
+            }
+        };
+        let before = bind::find(&self.bindings, client).map(|one| (one.flow, one.unreachable));
+        let was_empty = self.bindings.is_empty();
+        self.bindings = outcome.bindings;
+        if outcome.is_durable {
+            self.order += 1;
+            self.record(was_empty, true, ctx);
+        }
+        self.answer_client(client, ctx);
+        if let Some((flow, false)) = before.filter(|(flow, _)| *flow != client.flow)
+            && let Some(actor) = flow.actor()
+        {
+            ctx.tell(actor, door_session::Message::Replaced { flow }.into());
+        }
+        for (what, contact) in outcome.news {
+            self.emit(what, contact, ctx);
+        }
+    }
+
+    fn answer_client(&self, client: &Client, ctx: &mut Context<'_>) {
+        let Some(binding) = bind::find(&self.bindings, client) else {
+            return ctx.tell(client.reply.clone(), door_session::Message::Unbound.into());
+        };
+        let remaining = binding.remaining_s(ctx.now().mono);
+        let bound = door_session::Message::Bound {
+            expires_s: u32::try_from(remaining).unwrap_or(u32::MAX),
+        };
+        ctx.tell(client.reply.clone(), bound.into());
+        self.watch(client.flow, ctx);
     }
 
     /// Takes over the planned bindings: safe on disk first, then the 200 that tells of them.
@@ -168,12 +258,8 @@ impl Registration {
 
     /// Asks the connection's actor to tell of its end.
     fn watch(&self, flow: FlowRef, ctx: &mut Context<'_>) {
-        if let Some(actor) = flow.actor() {
-            let watch = flow::Message::Watch {
-                watcher: ctx.me().clone(),
-                flow,
-            };
-            ctx.tell(actor, watch.into());
+        if let Some((actor, watch)) = message::watch(flow, ctx.me().clone()) {
+            ctx.tell(actor, watch);
         }
     }
 
@@ -282,31 +368,12 @@ impl Core for Registration {
 
     fn handle(&mut self, event: Self::Event, ctx: &mut Context<'_>) {
         match event {
-            Event::Message {
-                message: Message::Register(inbound),
-                ..
-            } => {
-                self.on_register(&inbound, ctx);
-            }
-            Event::Message {
-                message: Message::Locate { reply },
-                ..
-            } => {
-                self.on_locate(reply, ctx);
-            }
-            Event::Message {
-                message: Message::FlowGone { flow },
-                ..
-            } => {
-                self.on_flow_gone(flow, ctx);
-            }
-            Event::Message {
-                message: Message::Clear,
-                ..
-            } => self.on_clear(ctx),
+            Event::Message { message, .. } => self.on_message(message, ctx),
             Event::Timer(Timer::Expire) => self.on_expire(ctx),
             Event::Undelivered {
-                message: crate::Message::Flow(flow::Message::Watch { flow, .. }),
+                message:
+                    crate::Message::Flow(flow::Message::Watch { flow, .. })
+                    | crate::Message::DoorSession(door_session::Message::Watch { flow, .. }),
                 ..
             } => self.on_flow_gone(flow, ctx),
             Event::Restored(why) => self.on_restored(why, ctx),

@@ -19,12 +19,18 @@
 //! | Register | new binding, no room on disk | 503 with Retry-After | `cluster.md` §9 |
 //! | Register | only the expiry, before half life | 200 with what remains, nothing stored | `cluster.md` §8 |
 //! | Register | else | added, refreshed, removed: gated, 200 | §10.3 (8) |
+//! | Register | over WebSocket | 600 s at most | `architecture.md` §7 |
+//! | Bind | as a REGISTER with a right digest | added or refreshed: gated, `Bound` | `architecture.md` §7 |
+//! | Bind, Resume | the instance was bound over another connection | that session is told `Replaced` | – |
+//! | Resume | no such binding | `Refused` 410 | – |
+//! | Unbind | the binding is over this connection | removed, gated, `Unbound` | – |
 //! | Locate | | targets: q, then the newest first | §16.6 |
 //! | FlowGone | bindings over it | kept as `unreachable`, stored | RFC 5626 §7 |
 //! | Clear | | all removed, gated | – |
 //! | Expire | due bindings | removed, stored; the last one: the record ends | §10.3 |
 //! | Restored | the node was started | bindings over connections are unreachable | – |
 
+mod bind;
 pub mod binding;
 mod core;
 mod register;
@@ -34,6 +40,7 @@ mod tests;
 
 use contract::{ActorId, FlowRef};
 
+pub use self::bind::{Client, contact};
 pub use self::core::{Registration, Timer};
 pub use self::snapshot::Snapshot;
 use crate::Inbound;
@@ -43,6 +50,23 @@ use crate::Inbound;
 pub enum Message {
     /// A REGISTER; its identity is the AoR.
     Register(Inbound),
+    /// A JSON client whose password was right registers; answered by its session's `Bound`.
+    Bind {
+        /// Who.
+        client: Client,
+        /// Lifetime that is wished, in seconds.
+        expires_s: Option<u32>,
+    },
+    /// A JSON client whose session token was right has a new connection; answered the same way.
+    Resume {
+        /// Who.
+        client: Client,
+    },
+    /// A JSON client leaves; answered by its session's `Unbound`.
+    Unbind {
+        /// Who.
+        client: Client,
+    },
     /// A call or a dialog looks for targets; answered by its own `Located`.
     Locate {
         /// Who asks.
@@ -66,6 +90,9 @@ impl Message {
                 format!("REGISTER on {}", inbound.flow),
                 inbound.request.bytes().len(),
             ),
+            Message::Bind { client, .. } => (format!("bind {}", client.flow), 96),
+            Message::Resume { client } => (format!("resume {}", client.flow), 96),
+            Message::Unbind { client } => (format!("unbind {}", client.flow), 96),
             Message::Locate { reply } => (format!("locate for {reply}"), 32),
             Message::FlowGone { flow } => (format!("gone: {flow}"), 32),
             Message::Clear => ("clear".to_owned(), 16),

@@ -17,6 +17,10 @@ use crate::site::Limits;
 /// Where SIP over UDP is listened for if a URI says no port (RFC 3261 §19.1.2).
 const SIP_PORT: u16 = 5060;
 
+/// Longest lifetime of a binding over WebSocket (`architecture.md` §7): a browser that is gone
+/// without a word is soon no target any more.
+const WEBSOCKET_EXPIRES: Duration = Duration::from_secs(600);
+
 /// Why a REGISTER is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
@@ -26,7 +30,7 @@ pub(super) struct Refusal {
     pub why: &'static str,
 }
 
-const fn refusal(status: u16, why: &'static str) -> Refusal {
+pub(super) const fn refusal(status: u16, why: &'static str) -> Refusal {
     Refusal { status, why }
 }
 
@@ -51,6 +55,8 @@ pub(super) struct Known<'a> {
     pub order: u64,
     /// Phones of the listener may be behind a NAT.
     pub nat: bool,
+    /// The listener speaks WebSocket.
+    pub is_websocket: bool,
 }
 
 /// One REGISTER, typed.
@@ -95,7 +101,8 @@ pub(super) fn plan(inbound: &Inbound, known: &Known<'_>) -> Result<Outcome, Refu
         Contacts::List(contacts) => {
             check_list(&contacts)?;
             for contact in contacts {
-                let granted = granted(contact.expires.or(expires), known.limits)?;
+                let wish = contact.expires.or(expires);
+                let granted = granted(wish, known.limits, known.is_websocket)?;
                 apply(&asked, contact, granted, known, &mut outcome)?;
             }
         }
@@ -124,9 +131,14 @@ fn check_list(contacts: &[Contact]) -> Result<(), Refusal> {
 }
 
 /// Returns the lifetime a wish is granted; zero removes.
-fn granted(wish_s: Option<u32>, limits: &Limits) -> Result<Duration, Refusal> {
+fn granted(wish_s: Option<u32>, limits: &Limits, is_websocket: bool) -> Result<Duration, Refusal> {
+    let longest = if is_websocket {
+        limits.expires_max.min(WEBSOCKET_EXPIRES)
+    } else {
+        limits.expires_max
+    };
     match wish_s {
-        None => Ok(limits.expires_default),
+        None => Ok(limits.expires_default.min(longest)),
         Some(0) => Ok(Duration::ZERO),
         Some(seconds) => {
             let wish = Duration::from_secs(u64::from(seconds));
@@ -134,17 +146,21 @@ fn granted(wish_s: Option<u32>, limits: &Limits) -> Result<Duration, Refusal> {
             if wish < limits.expires_min && wish < Duration::from_secs(3_600) {
                 return Err(refusal(423, "expiry too brief"));
             }
-            Ok(wish.min(limits.expires_max))
+            Ok(wish.min(longest))
         }
     }
 }
 
 /// Refuses a REGISTER that is older than the one that set the binding; `true` if it is the same.
+///
+/// The same numbers over another connection are no repetition: a page that was loaded again may begin
+/// with fixed ones, and its binding has to lead to it.
 fn check_order(asked: &Asked<'_>, binding: &Binding) -> Result<bool, Refusal> {
+    let is_elsewhere = binding.flow.is_reliable() && binding.flow != asked.inbound.flow;
     if binding.call_id != asked.call_id || asked.cseq > binding.cseq {
         Ok(false)
     } else if asked.cseq == binding.cseq {
-        Ok(true)
+        Ok(!is_elsewhere)
     } else {
         Err(refusal(500, "CSeq out of order"))
     }
@@ -210,7 +226,7 @@ fn apply(
 /// Replaces a binding; one that differs in its expiry only, before half life, neither shortened nor
 /// for a longer time than was granted, keeps its stored expiry (`cluster.md` §8: never more is
 /// granted than is durable).
-fn refresh(next: Binding, at: usize, now: Time, outcome: &mut Outcome) {
+pub(super) fn refresh(next: Binding, at: usize, now: Time, outcome: &mut Outcome) {
     let old = &mut outcome.bindings[at];
     let keeps_expiry = old.is_same_but_expiry(&next)
         && old.is_before_half_life(now)
@@ -268,7 +284,8 @@ fn way_to(asked: &Asked<'_>, contact: &Contact, nat: bool) -> FlowRef {
     FlowRef::Datagram { listener, remote }
 }
 
-fn check_bounds(outcome: &Outcome, known: &Known<'_>) -> Result<(), Refusal> {
+/// Refuses what does not fit the account, a record or the disk.
+pub(super) fn check_bounds(outcome: &Outcome, known: &Known<'_>) -> Result<(), Refusal> {
     let adds = outcome.news.iter().any(|(what, _)| *what == "registered");
     let binds = adds || outcome.news.iter().any(|(what, _)| *what == "refreshed");
     if adds && outcome.bindings.len() > known.max_contacts.min(BINDINGS_PER_AOR_MAX) {

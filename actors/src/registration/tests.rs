@@ -14,7 +14,7 @@ use contract::{
 
 use super::*;
 use crate::script::{Actions, DIGEST, Stage, datagram, sent, statuses, stream, told};
-use crate::{TransactionRef, call, flow};
+use crate::{TransactionRef, call, door_session, flow};
 
 const PHONE: &str = "<sip:1000@192.0.2.9:5062>";
 
@@ -212,6 +212,20 @@ fn a_repeat_is_answered_as_one_and_an_older_register_is_refused() {
         [200],
         "another Call-ID begins its own order"
     );
+}
+
+/// A page that was loaded again begins with the same numbers on another connection.
+#[test]
+fn the_same_register_over_another_connection_moves_the_binding() {
+    let mut stage = stage();
+    let contact = format!("Contact: {PHONE}");
+    let (first, second) = (crate::script::stream(1), crate::script::stream(2));
+    tell(&mut stage, register(1, &[&contact, "Expires: 600"], first));
+    let actions = tell(&mut stage, register(1, &[&contact, "Expires: 600"], first));
+    assert_eq!((statuses(&actions), stores(&actions).len()), (vec![200], 0));
+    let actions = tell(&mut stage, register(1, &[&contact, "Expires: 600"], second));
+    assert_eq!((statuses(&actions), stores(&actions).len()), (vec![200], 1));
+    assert_eq!(stage.core.bindings[0].flow, second);
 }
 
 #[test]
@@ -550,4 +564,246 @@ fn the_roster_restores_what_it_stored() {
     assert_eq!(restored.state(), "1 binding");
     assert!(crate::AnyCore::restore(&id(), &bytes[1..], stage.now).is_err());
     assert!(restored.passivates_after().is_some());
+}
+
+fn json_flow(number: u64) -> FlowRef {
+    match stream(number) {
+        FlowRef::Stream {
+            node,
+            number,
+            listener,
+            remote,
+            ..
+        } => FlowRef::Stream {
+            node,
+            number,
+            listener,
+            remote,
+            door: contract::Door::Json,
+        },
+        datagram => datagram,
+    }
+}
+
+fn client(instance: &str, number: u64) -> Client {
+    let flow = json_flow(number);
+    Client {
+        instance: instance.to_owned(),
+        flow,
+        reply: flow.actor().expect("a session"),
+    }
+}
+
+fn bind(stage: &mut Stage<Registration>, client: &Client, expires_s: Option<u32>) -> Actions {
+    let client = client.clone();
+    stage.tell(Message::Bind { client, expires_s })
+}
+
+/// What sessions were told.
+fn answers(actions: &Actions) -> Vec<(ActorId, String)> {
+    let told = told(actions).into_iter();
+    told.filter_map(|(to, message)| match message {
+        crate::Message::DoorSession(door_session::Message::Watch { .. }) => None,
+        crate::Message::DoorSession(message) => Some((to, message.describe().0)),
+        _ => None,
+    })
+    .collect()
+}
+
+fn answer(actions: &Actions) -> String {
+    let answers = answers(actions);
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    answers[0].1.clone()
+}
+
+#[test]
+fn a_json_client_is_bound_durably_and_watched() {
+    let mut stage = stage();
+    let one = client("Tab_1", 7);
+    let actions = bind(&mut stage, &one, None);
+    assert!(matches!(actions[0], Action::Store(GATED)), "{actions:?}");
+    assert_eq!(answer(&actions), "bound for 3600 s");
+    assert!(told(&actions).iter().any(|(to, message)| *to == one.reply
+        && matches!(
+            message,
+            crate::Message::DoorSession(door_session::Message::Watch { .. })
+        )));
+    let targets = locate(&mut stage);
+    assert_eq!(targets[0].flow, json_flow(7));
+    assert_eq!(targets[0].door(), contract::Door::Json);
+    assert_eq!(
+        targets[0].uri.to_string(),
+        "sip:1000@tab-1.invalid;transport=ws"
+    );
+    stage.tell(Message::FlowGone { flow: json_flow(7) });
+    assert!(locate(&mut stage)[0].unreachable);
+}
+
+#[test]
+fn a_json_clients_lifetime_is_a_minute_to_an_hour() {
+    for (wish, outcome) in [
+        (None, "bound for 3600 s"),
+        (Some(60), "bound for 60 s"),
+        (Some(600), "bound for 600 s"),
+        (Some(86_400), "bound for 3600 s"),
+        (Some(59), "refused 423 expiry too brief"),
+        (Some(0), "refused 423 expiry too brief"),
+    ] {
+        let mut stage = stage();
+        let actions = bind(&mut stage, &client("a", 7), wish);
+        assert_eq!(answer(&actions), outcome, "{wish:?}");
+    }
+}
+
+#[test]
+fn a_refresh_before_half_life_is_answered_from_memory() {
+    let mut stage = stage();
+    let one = client("a", 7);
+    bind(&mut stage, &one, None);
+    stage.pass(Duration::from_secs(100));
+    let actions = bind(&mut stage, &one, None);
+    assert!(stores(&actions).is_empty());
+    assert_eq!(answer(&actions), "bound for 3500 s");
+    stage.pass(Duration::from_secs(1_800));
+    let actions = bind(&mut stage, &one, None);
+    assert_eq!(stores(&actions), [GATED]);
+    assert_eq!(answer(&actions), "bound for 3600 s");
+}
+
+#[test]
+fn the_same_instance_over_another_connection_replaces_the_binding() {
+    let mut stage = stage();
+    bind(&mut stage, &client("a", 7), None);
+    let actions = bind(&mut stage, &client("a", 8), None);
+    assert_eq!(stores(&actions), [GATED]);
+    let told = answers(&actions);
+    assert_eq!(told[0].1, "bound for 3600 s");
+    assert_eq!(told[1].0, client("a", 7).reply);
+    assert!(told[1].1.starts_with("replaced"));
+    assert_eq!(locate(&mut stage).len(), 1);
+    // The end of the old connection is no news.
+    assert!(
+        stage
+            .tell(Message::FlowGone { flow: json_flow(7) })
+            .is_empty()
+    );
+    // One that was gone already is told nothing.
+    stage.tell(Message::FlowGone { flow: json_flow(8) });
+    let actions = bind(&mut stage, &client("a", 9), None);
+    assert_eq!(answer(&actions), "bound for 3600 s");
+}
+
+#[test]
+fn a_json_client_resumes_its_binding_for_what_remains_of_it() {
+    let mut stage = stage();
+    let actions = stage.tell(Message::Resume {
+        client: client("a", 7),
+    });
+    assert_eq!(answer(&actions), "refused 410 no such binding");
+    bind(&mut stage, &client("a", 7), None);
+    stage.pass(Duration::from_secs(600));
+    stage.event(Event::Restored(Restored::NodeStart));
+    assert!(locate(&mut stage)[0].unreachable);
+    let actions = stage.tell(Message::Resume {
+        client: client("a", 9),
+    });
+    assert_eq!(stores(&actions), [GATED]);
+    assert_eq!(answer(&actions), "bound for 3000 s");
+    let targets = locate(&mut stage);
+    assert_eq!(
+        (targets[0].flow, targets[0].unreachable),
+        (json_flow(9), false)
+    );
+    stage.pass(Duration::from_secs(3_001));
+    let actions = stage.tell(Message::Resume {
+        client: client("a", 10),
+    });
+    assert_eq!(answer(&actions), "refused 410 no such binding");
+}
+
+#[test]
+fn a_json_client_leaves_only_by_its_own_connection() {
+    let mut stage = stage();
+    bind(&mut stage, &client("a", 7), None);
+    let actions = stage.tell(Message::Unbind {
+        client: client("a", 8),
+    });
+    assert!(stores(&actions).is_empty());
+    assert_eq!(locate(&mut stage).len(), 1);
+    let actions = stage.tell(Message::Unbind {
+        client: client("a", 7),
+    });
+    assert!(matches!(
+        stores(&actions)[..],
+        [Store::End { gate: true, .. }]
+    ));
+    assert_eq!(answer(&actions), "unbound");
+    assert!(locate(&mut stage).is_empty());
+}
+
+#[test]
+fn limits_and_a_full_disk_bind_json_clients_too() {
+    let mut stage = stage();
+    for number in 0..2 {
+        bind(&mut stage, &client(&format!("i{number}"), number), None);
+    }
+    let actions = bind(&mut stage, &client("i2", 2), None);
+    assert_eq!(answer(&actions), "refused 403 too many contacts");
+    stage.health.space = Space::Low;
+    let actions = bind(&mut stage, &client("i1", 3), None);
+    assert!(answer_of_bound(&actions), "a known one is refreshed");
+    stage.health.space = Space::Exhausted;
+    let actions = bind(&mut stage, &client("i1", 4), None);
+    assert_eq!(answer(&actions), "refused 503 no room for bindings");
+    assert_eq!(locate(&mut stage).len(), 2);
+}
+
+fn answer_of_bound(actions: &Actions) -> bool {
+    answers(actions)[0].1.starts_with("bound")
+}
+
+#[test]
+fn a_register_over_websocket_lasts_ten_minutes_at_most() {
+    for (wish, granted) in [
+        ("Expires: 3600", 600),
+        ("Expires: 120", 120),
+        ("X-None: 1", 600),
+    ] {
+        let mut stage = stage();
+        let at = usize::from(crate::script::STREAM.0);
+        stage.site.listeners[at].transport = rsip::Transport::Wss;
+        let contact = "Contact: <sip:1000@x.invalid;transport=ws>";
+        let actions = tell(&mut stage, register(1, &[contact, wish], stream(7)));
+        let wanted = format!("<sip:1000@x.invalid;transport=ws>;expires={granted}");
+        assert_eq!(contacts(&actions), [wanted], "{wish}");
+    }
+}
+
+#[test]
+fn a_phone_is_reached_at_its_own_port_only_if_nothing_says_otherwise() {
+    let source = datagram(DIGEST, "192.0.2.9:5062");
+    let own = datagram(DIGEST, "192.0.2.9:5099");
+    let usual = datagram(DIGEST, "192.0.2.9:5060");
+    let here = "Contact: <sip:1000@192.0.2.9:5099>";
+    let kept = "Contact: <sip:1000@192.0.2.9:5099>;+sip.instance=\"<urn:x>\";reg-id=1";
+    let table: [(&[&str], bool, FlowRef); 7] = [
+        (&[here], false, own),
+        (&["Contact: <sip:1000@192.0.2.9>"], false, usual),
+        (&["Contact: <sip:1000@203.0.113.1:5099>"], false, source),
+        (&["Contact: <sip:1000@phone.example:5099>"], false, source),
+        (&[here, "Path: <sip:proxy.example;lr>"], false, source),
+        (&[kept], false, source),
+        (&[here], true, source),
+    ];
+    for (fields, nat, wanted) in table {
+        let mut stage = stage();
+        stage.site.listeners[usize::from(DIGEST.0)].nat = nat;
+        tell(&mut stage, register(1, fields, source));
+        assert_eq!(locate(&mut stage)[0].flow, wanted, "{fields:?} nat {nat}");
+    }
+    // Over a connection there is one way only.
+    let mut stage = stage();
+    let contact = "Contact: <sip:1000@192.0.2.7:5099>";
+    tell(&mut stage, register(1, &[contact], stream(7)));
+    assert_eq!(locate(&mut stage)[0].flow, stream(7));
 }

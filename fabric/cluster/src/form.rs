@@ -212,6 +212,7 @@ fn part_place(part: &ActorId) -> (u8, u8) {
         | ActorId::Call(_)
         | ActorId::Gateway(_)
         | ActorId::Flow(..)
+        | ActorId::DoorSession(..)
         | ActorId::Lane(..)
         | ActorId::Console(_)
         | ActorId::Member(_) => (0, 0),

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{ActorId, CallKey, FlowRef, Kind, ListenerId, MediaCommand, NodeInst, Time, UtcMillis};
+use crate::{
+    ActorId, CallKey, CloseCode, FlowRef, Kind, ListenerId, MediaCommand, NodeInst, Time, UtcMillis,
+};
 
 /// One effect of a core.
 #[derive(Clone, Debug)]
@@ -61,6 +63,8 @@ pub enum Action<M> {
     Close {
         /// The connection.
         flow: FlowRef,
+        /// Why, for the peer.
+        code: CloseCode,
         /// Why, for the log.
         why: &'static str,
     },

@@ -65,6 +65,16 @@ impl Entropy {
         format!("{:032x}", self.next_u128())
     }
 
+    /// Makes a text of `length` ice-chars (RFC 8839 §5.4), 6 random bits each: user fragments and
+    /// passwords.
+    pub fn ice_text(&mut self, length: usize) -> String {
+        const ALPHABET: &[u8; 64] =
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        (0..length)
+            .map(|_| char::from(ALPHABET[(self.next_u32() & 63) as usize]))
+            .collect()
+    }
+
     /// Makes a client nonce of digest access authentication (RFC 7616 §3.4): 64 random bits.
     pub fn cnonce(&mut self) -> String {
         format!("{:016x}", self.next_u64())

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    Boot, FaultClass, FlowRef, ListenerId, MediaCommand, MediaEvent, Now, SideKey, Space, Time,
+    Boot, CloseCode, Door, FaultClass, FlowRef, ListenerId, MediaCommand, MediaEvent, Now, SideKey,
+    Space, StreamKind, Time,
 };
 
 /// A boxed future, as `Env` hands them around.
@@ -37,7 +38,7 @@ pub trait Env: Send + Sync + 'static {
         local: SocketAddr,
         sink: Arc<dyn NetSink>,
     ) -> Result<SocketAddr, BindError>;
-    /// Binds a TCP listener; connections go to `sink` from then on.
+    /// Binds a listener for connections of a kind; they go to `sink` from then on.
     ///
     /// # Errors
     /// If the address cannot be bound.
@@ -45,6 +46,7 @@ pub trait Env: Send + Sync + 'static {
         &self,
         listener: ListenerId,
         local: SocketAddr,
+        kind: StreamKind,
         sink: Arc<dyn NetSink>,
     ) -> Result<SocketAddr, BindError>;
     /// Opens a connection from a listener's address; `opened` or `closed` of `sink` tells how it went.
@@ -53,7 +55,7 @@ pub trait Env: Send + Sync + 'static {
     /// is lost, as on any network; both are counted.
     fn send(&self, flow: &FlowRef, bytes: Bytes);
     /// Closes a connection after what is queued is written.
-    fn close(&self, flow: &FlowRef, why: &'static str);
+    fn close(&self, flow: &FlowRef, code: CloseCode, why: &'static str);
     /// Resolves a host name; `done` is called once.
     fn resolve(&self, name: String, done: Box<dyn FnOnce(Result<Vec<IpAddr>, String>) + Send>);
     /// Returns the store.
@@ -66,11 +68,15 @@ pub trait Env: Send + Sync + 'static {
 pub trait NetSink: Send + Sync + 'static {
     /// A datagram came.
     fn datagram(&self, listener: ListenerId, remote: SocketAddr, bytes: Bytes);
+    /// Tells whether a listener lets an address in at all: asked before a WebSocket is opened.
+    fn lets_in(&self, _listener: ListenerId, _remote: SocketAddr) -> bool {
+        true
+    }
     /// A connection came in; returns the number to give it, or `None` to refuse it.
-    fn accepted(&self, listener: ListenerId, remote: SocketAddr) -> Option<FlowRef>;
+    fn accepted(&self, listener: ListenerId, remote: SocketAddr, door: Door) -> Option<FlowRef>;
     /// A connection we asked for is open.
     fn opened(&self, flow: FlowRef);
-    /// Octets came on a connection. The reader waits for the future, if there is one, before it
+    /// Octets came on a connection: one whole message on a WebSocket. The reader waits for the future, if there is one, before it
     /// reads on: a full inbox pushes back to the peer.
     fn bytes(&self, flow: &FlowRef, bytes: Bytes) -> Option<Work>;
     /// A connection is gone. Called once each.

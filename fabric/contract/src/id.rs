@@ -61,6 +61,8 @@ pub enum Kind {
     Gateway,
     /// One connection.
     Flow,
+    /// One client of a door other than SIP.
+    DoorSession,
     /// One transaction shard.
     Lane,
     /// The inspector of a node.
@@ -71,13 +73,14 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind, in the order consoles list them.
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Registration,
         Kind::Call,
         Kind::Dialog,
         Kind::MediaLeg,
         Kind::Gateway,
         Kind::Flow,
+        Kind::DoorSession,
         Kind::Lane,
         Kind::Console,
         Kind::Member,
@@ -93,6 +96,7 @@ impl Kind {
             Kind::MediaLeg => "media_leg",
             Kind::Gateway => "gateway",
             Kind::Flow => "flow",
+            Kind::DoorSession => "door_session",
             Kind::Lane => "lane",
             Kind::Console => "console",
             Kind::Member => "member",
@@ -104,7 +108,7 @@ impl Kind {
     pub const fn is_recorded(self) -> bool {
         match self {
             Kind::Registration | Kind::Call | Kind::Dialog | Kind::MediaLeg | Kind::Gateway => true,
-            Kind::Flow | Kind::Lane | Kind::Console | Kind::Member => false,
+            Kind::Flow | Kind::DoorSession | Kind::Lane | Kind::Console | Kind::Member => false,
         }
     }
 }
@@ -184,6 +188,13 @@ impl SideKey {
     #[must_use]
     pub const fn call(self) -> CallKey {
         CallKey(self.0 & !SIDE_MASK)
+    }
+
+    /// Tells whether the bits are as [`CallKey::from_bits`] makes them (RFC 9562 §5.8), which no
+    /// random UUID is.
+    #[must_use]
+    pub const fn is_ours(self) -> bool {
+        self.0 & UUID_FIXED == UUID_V8
     }
 
     /// Returns the side's number, 1..=255.
@@ -293,6 +304,8 @@ pub enum ActorId {
     Gateway(Arc<str>),
     /// `flow:<node>/<n>`.
     Flow(NodeId, u64),
+    /// A connection of a door other than SIP: the node and the connection's number.
+    DoorSession(NodeId, u64),
     /// `lane:<node>/<n>`.
     Lane(NodeId, u16),
     /// `console:<node>`.
@@ -312,6 +325,7 @@ impl ActorId {
             ActorId::MediaLeg(_) => Kind::MediaLeg,
             ActorId::Gateway(_) => Kind::Gateway,
             ActorId::Flow(..) => Kind::Flow,
+            ActorId::DoorSession(..) => Kind::DoorSession,
             ActorId::Lane(..) => Kind::Lane,
             ActorId::Console(_) => Kind::Console,
             ActorId::Member(_) => Kind::Member,
@@ -327,6 +341,7 @@ impl ActorId {
             ActorId::Registration(_)
             | ActorId::Gateway(_)
             | ActorId::Flow(..)
+            | ActorId::DoorSession(..)
             | ActorId::Lane(..)
             | ActorId::Console(_)
             | ActorId::Member(_) => None,
@@ -353,7 +368,9 @@ impl fmt::Display for ActorId {
             }
             ActorId::Call(key) => write!(f, "{word}:{key}"),
             ActorId::Dialog(side) | ActorId::MediaLeg(side) => write!(f, "{word}:{side}"),
-            ActorId::Flow(node, number) => write!(f, "{word}:{node}/{number}"),
+            ActorId::Flow(node, number) | ActorId::DoorSession(node, number) => {
+                write!(f, "{word}:{node}/{number}")
+            }
             ActorId::Lane(node, number) => write!(f, "{word}:{node}/{number}"),
             ActorId::Console(node) | ActorId::Member(node) => write!(f, "{word}:{node}"),
         }
@@ -409,6 +426,9 @@ impl FromStr for ActorId {
             Kind::Dialog => rest.parse().ok().map(ActorId::Dialog),
             Kind::MediaLeg => rest.parse().ok().map(ActorId::MediaLeg),
             Kind::Flow => read_pair(rest).map(|(node, number)| ActorId::Flow(node, number)),
+            Kind::DoorSession => {
+                read_pair(rest).map(|(node, number)| ActorId::DoorSession(node, number))
+            }
             Kind::Lane => read_pair(rest).and_then(|(node, number)| {
                 u16::try_from(number)
                     .ok()
@@ -500,6 +520,13 @@ impl IdHasher {
         ]))
     }
 
+    /// Returns the key of the call that a JSON client starts: its AoR and the name it gave the call,
+    /// so that whatever names it again, on whatever connection, finds the same actor.
+    #[must_use]
+    pub fn json_call_key(&self, aor: &str, name: &str) -> CallKey {
+        CallKey::from_bits(self.hash(&[b"json call", aor.as_bytes(), name.as_bytes()]))
+    }
+
     /// Returns where the record of an actor lies: its call's for the sides of a call.
     #[must_use]
     pub fn record_key(&self, id: &ActorId) -> RecordKey {
@@ -511,6 +538,7 @@ impl IdHasher {
             | ActorId::MediaLeg(_)
             | ActorId::Gateway(_)
             | ActorId::Flow(..)
+            | ActorId::DoorSession(..)
             | ActorId::Lane(..)
             | ActorId::Console(_)
             | ActorId::Member(_) => self.hash(&[owner.to_string().as_bytes()]),
@@ -519,6 +547,12 @@ impl IdHasher {
             kind: owner.kind(),
             hash,
         }
+    }
+
+    /// Returns a keyed hash of some content, by which the same is told from other.
+    #[must_use]
+    pub fn fingerprint(&self, fields: &[&[u8]]) -> u128 {
+        self.hash(fields)
     }
 
     /// Returns which of `count` lanes a key goes to.

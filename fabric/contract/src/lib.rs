@@ -15,6 +15,7 @@ pub mod limits;
 pub mod media;
 pub mod net;
 pub mod secret;
+pub mod secure;
 pub mod time;
 pub mod token;
 
@@ -32,8 +33,12 @@ pub use id::{
     ActorId, Boot, CallKey, IdError, IdHasher, Kind, NodeId, NodeInst, RecordKey, SideKey,
 };
 pub use keys::FabricKeys;
-pub use media::{LegConfig, LegCounters, MediaCommand, MediaEvent, MediaRoute};
-pub use net::{FlowRef, ListenerId};
+pub use media::{LegConfig, LegCounters, MediaCommand, MediaEvent, MediaRoute, ReserveBlock};
+pub use net::{CloseCode, Door, FlowRef, ListenerId, StreamKind};
 pub use secret::{Private, Secret};
+pub use secure::{
+    DtlsConfig, DtlsRole, IceConfig, IceCredentials, KeyMaterial, LegSocket, LegTransport,
+    PeerFingerprint, ReceivedIndex, RemoteCandidate, SrtpKeys, SrtpProfile, WebrtcConfig,
+};
 pub use time::{Deadlines, Now, StoredDeadline, Time, UtcMillis};
-pub use token::{Token, TokenMaker, TokenUse};
+pub use token::{SessionToken, Token, TokenMaker, TokenUse};

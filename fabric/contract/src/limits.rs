@@ -103,6 +103,27 @@ pub const LATCH_PACKETS: u8 = 5;
 pub const LATCH_WINDOW_MS: u64 = 5_000;
 /// Sequence numbers of one reserve (`cluster.md` §7): a jump after a restart stays under 3,000.
 pub const SEQUENCE_BLOCK: u16 = 2_048;
+/// SRTCP indices of one reserve: as many as sequence numbers (`cluster.md` §7).
+pub const SRTCP_BLOCK: u32 = 2_048;
+/// Candidates of a peer that are kept; browsers send about ten. Further ones are ignored.
+pub const ICE_CANDIDATES_MAX: usize = 16;
+/// Digits that wait to be played to one peer; further ones are dropped: a number has fewer.
+pub const DIGITS_QUEUED_MAX: usize = 64;
+/// Streams of one peer whose SRTP indices are recorded; further ones start from zero after a
+/// restart. A phone has one, a browser that restarts its microphone a few.
+pub const SRTP_STREAMS_MAX: usize = 8;
+/// Keys of ours that a leg remembers the spent numbers of, should they come back: a call agrees on
+/// new ones with each re-offer at most. The oldest go.
+pub const SRTP_KEYS_REMEMBERED: usize = 32;
+/// Former streams of one peer whose packets are not taken again; the oldest are forgotten, and then
+/// what was recorded of them could be played once more.
+pub const SRTP_RETIRED_MAX: usize = 256;
+/// Roll-overs that a restored SRTP stream is walked through: a month of speech, some milliseconds. A
+/// stream that a peer has driven further starts from zero after a restart; ours wants new keys.
+pub const SRTP_ROLLOVERS_WALKED_MAX: u64 = 2_048;
+/// SRTCP indices of ours that a restored context is walked through: 128 restarts, a fraction of a
+/// second. Beyond them the leg wants new keys.
+pub const SRTCP_INDICES_WALKED_MAX: u32 = 262_144;
 /// Octets of one RTP or RTCP packet: a UDP datagram on Ethernet; larger ones are dropped.
 pub const RTP_PACKET_BYTES_MAX: usize = 1_500;
 /// RTCP packets read from one compound; more: the compound is dropped.
@@ -159,3 +180,64 @@ pub const FORKS_BYTES_MAX: usize = 32 * 1024;
 pub const DIALOG_REQUESTS_MAX: usize = 8;
 /// Messages of a call that wait because an inbox of its own sides was full; more: the call ends.
 pub const CALL_RETELLS_MAX: usize = 16;
+
+/// Octets of one JSON message (`threats.md` 14); more: the connection is closed.
+pub const JSON_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Octets of the id of a JSON message; more: 400.
+pub const JSON_ID_BYTES_MAX: usize = 128;
+/// Calls of one JSON connection; one more: 503. Nobody talks in so many.
+pub const JSON_CALLS_MAX: usize = 32;
+/// Messages of one JSON connection in a second; more: 429, twice as many: it is closed.
+pub const JSON_MESSAGES_PER_S_MAX: u32 = 50;
+/// Wrong passwords of one JSON connection; then it is closed.
+pub const JSON_PASSWORDS_MAX: u32 = 3;
+/// Seconds in which a JSON connection must register.
+pub const JSON_REGISTER_S: u64 = 10;
+/// Messages of ours that a JSON client has not acknowledged, a call; more: the oldest goes.
+pub const JSON_UNACKNOWLEDGED_MAX: usize = 32;
+/// Octets of the unacknowledged messages of one call that its part keeps beside the last one.
+pub const JSON_UNACKNOWLEDGED_BYTES_MAX: usize = 12 * 1024;
+/// Octets of a browser's statistics that are kept; a longer report is left out.
+pub const JSON_STATS_BYTES_MAX: usize = 4 * 1024;
+
+/// Attributes of one STUN message: a browser's check has ten; more: the message is refused.
+pub const STUN_ATTRIBUTES_MAX: usize = 32;
+/// Octets of a STUN message of ours: a check with two user fragments of 256 characters fits.
+pub const STUN_MESSAGE_BYTES_MAX: usize = 768;
+/// Unknown attributes that a 420 names: what keeps it smaller than the request; others are left out.
+pub const STUN_UNKNOWN_MAX: usize = 4;
+
+/// Sources of a WebRTC peer that are remembered, a path: its interfaces on both families. The
+/// oldest that never answered a check of ours goes first, the selected one never.
+pub const PATH_REMOTES_MAX: usize = 8;
+/// Checks of one path that wait for an answer: the first second of a resume; the oldest go.
+pub const PATH_PENDING_MAX: usize = 96;
+/// Numbers of the peer's last checks, a path: one that comes again from elsewhere is a copy and
+/// teaches nothing.
+pub const PATH_SEEN_MAX: usize = 16;
+/// Packets of a path that wait to be sent; further ones are dropped, as the network would.
+pub const PATH_SENDS_MAX: usize = 64;
+/// Checks with wrong or no credentials that a path answers in a second; others get nothing.
+pub const PATH_REFUSALS_PER_S_MAX: u32 = 10;
+
+/// Messages of a dialog that wait because an inbox was full; the oldest go, as a network's would.
+pub const DIALOG_RETELLS_MAX: usize = 16;
+/// Seconds in which checks with the credentials of before an ICE restart are still answered: as
+/// long as consent lasts (RFC 7675 §5.1).
+pub const PATH_PREVIOUS_S: u64 = 30;
+
+/// STUN requests of one media worker whose responses are waited for: four checks of 4,096 legs at
+/// once. The oldest are forgotten, and asked again by their paths.
+pub const STUN_ASKED_MAX: usize = 16_384;
+/// STUN requests that are kept for a leg until its peer's credentials are known: what a browser
+/// sends in 100 ms. Further ones are dropped; it repeats them.
+pub const STUN_EARLY_MAX: usize = 4;
+/// User fragments that lead to one leg: the present one and those of ICE restarts whose checks are
+/// still answered. The oldest go.
+pub const PATH_FRAGMENTS_MAX: usize = 3;
+/// Datagrams of one handshake that are read, a try: twenty repetitions of all its flights. More are
+/// dropped: a handshake keeps what it cannot read yet.
+pub const DTLS_DATAGRAMS_MAX: u32 = 256;
+/// Times a handshake is begun anew because another client said hello before the first one returned
+/// our cookie; then whoever was last is waited for.
+pub const DTLS_RENEWALS_MAX: u32 = 64;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::SideKey;
+use crate::{LegSocket, LegTransport, ReceivedIndex, SideKey, SrtpKeys};
 
 /// What a media leg asks of the plane.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +23,8 @@ pub enum MediaCommand {
         port: Option<u16>,
         /// Leg whose worker this one shall share, so that packets stay on one core.
         beside: Option<SideKey>,
+        /// A pair of ports of its own, or the worker's WebRTC port.
+        socket: LegSocket,
     },
     /// Replaces what the plane knows of a leg.
     Configure {
@@ -37,7 +39,17 @@ pub enum MediaCommand {
         /// The leg.
         leg: SideKey,
         /// As `Reserve` said.
-        sequence_end: u16,
+        block: ReserveBlock,
+    },
+    /// Plays telephone events to the peer (RFC 4733), after those that play already. Digits that
+    /// cannot be sent (no payload type agreed, queue of `DIGITS_QUEUED_MAX` full) are dropped.
+    Digits {
+        /// The leg.
+        leg: SideKey,
+        /// `0`–`9`, `*`, `#`, `A`–`D`.
+        digits: String,
+        /// Length of each.
+        duration: Duration,
     },
     /// Frees the leg's ports.
     Close {
@@ -54,12 +66,13 @@ impl MediaCommand {
             MediaCommand::Open { leg, .. }
             | MediaCommand::Configure { leg, .. }
             | MediaCommand::Reserved { leg, .. }
+            | MediaCommand::Digits { leg, .. }
             | MediaCommand::Close { leg } => *leg,
         }
     }
 }
 
-/// What the plane knows of one plain RTP leg.
+/// What the plane knows of one leg.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegConfig {
     /// Where the peer's SDP says it receives RTP; `None` before it is known.
@@ -83,16 +96,24 @@ pub struct LegConfig {
     /// First sequence number of ours: the end of the recorded block after a restart. The block of
     /// `SEQUENCE_BLOCK` numbers from here is recorded with this configuration.
     pub sequence_start: u16,
+    /// Roll-over counter of `sequence_start` (RFC 3711 §3.3.1); 0 where nothing is protected.
+    pub rollover_start: u32,
     /// First timestamp we send.
     pub timestamp_start: u32,
     /// Payload type of telephone events that the peer sends (RFC 4733).
     pub dtmf_payload: Option<u8>,
+    /// Payload type of telephone events that we send to the peer.
+    pub dtmf_send_payload: Option<u8>,
     /// RTP clock of the chosen codec, in hertz.
     pub clock_rate: u32,
     /// Where packets from the peer go.
     pub route: MediaRoute,
     /// Silence after which `Timeout` is told; `None` never.
     pub timeout: Option<Duration>,
+    /// The peer sends and takes RTCP on the RTP port (RFC 5761); always with WebRTC.
+    pub rtcp_mux: bool,
+    /// How the path is found and packets are protected.
+    pub transport: LegTransport,
 }
 
 /// Where packets of a leg go, or come from.
@@ -147,16 +168,49 @@ pub enum MediaEvent {
     },
     /// Nothing was heard for the configured time.
     Timeout,
-    /// The current block of sequence numbers is three quarters used: record this one (its end is
-    /// where a restart goes on, `cluster.md` §7).
+    /// A current block of numbers is three quarters used: record this one (its end is where a
+    /// restart goes on, `cluster.md` §7).
     Reserve {
-        /// First sequence number after the new block.
-        sequence_end: u16,
+        /// The new block.
+        block: ReserveBlock,
         /// Last timestamp sent; a restart goes on from it by the time that passed.
         timestamp: u32,
+        /// How far the peer's protected streams are; empty where nothing is protected.
+        received: Vec<ReceivedIndex>,
+    },
+    /// Media of a WebRTC leg goes to this address now.
+    PathSelected {
+        /// The peer's address.
+        remote: SocketAddr,
+        /// The set-up was a webrtc-ice agent's; otherwise our path core moved it.
+        by_agent: bool,
+    },
+    /// Nothing proves any more that the peer of a WebRTC leg consents (RFC 7675).
+    PathLost,
+    /// The DTLS handshake is done and the peer's certificate is the described one. Nothing is
+    /// protected with the keys before they come back in a configuration: recorded, by then.
+    Keyed {
+        /// The keys.
+        keys: Box<SrtpKeys>,
+        /// `WebrtcConfig::association` they belong to.
+        association: u32,
+    },
+    /// The handshake failed: another certificate than described, no common profile, no answer.
+    Unkeyed {
+        /// What was tried and why it failed.
+        why: String,
     },
     /// Counters, when the leg closes and on demand.
     Counted(LegCounters),
+}
+
+/// The ends of a recorded block: the first numbers that may not be used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReserveBlock {
+    /// First RTP sequence number after it.
+    pub sequence_end: u16,
+    /// First SRTCP index after it; 0 where nothing is protected.
+    pub rtcp_index_end: u32,
 }
 
 /// Counters of one leg.
@@ -176,4 +230,12 @@ pub struct LegCounters {
     pub lost: u64,
     /// Interarrival jitter in RTP clock ticks (RFC 3550 §6.4.1).
     pub jitter: u32,
+    /// Packets whose protection was wrong or that were replayed.
+    pub unprotected: u64,
+    /// Paths that webrtc-ice agents set up.
+    pub paths_set_up: u32,
+    /// DTLS handshakes that were completed.
+    pub handshakes: u32,
+    /// Packets protected and unprotected by webrtc-srtp contexts.
+    pub srtp_packets: u64,
 }

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
 /// A password, hash or key: printed as nothing, wiped when dropped.
@@ -17,6 +18,12 @@ impl Secret {
     #[must_use]
     pub fn new(text: impl Into<String>) -> Self {
         Secret(text.into())
+    }
+
+    /// Compares with another secret, in a time that depends on neither text but their lengths.
+    #[must_use]
+    pub fn matches(&self, other: &Secret) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
     }
 
     /// Gives the text to the one place that needs it.

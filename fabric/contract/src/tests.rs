@@ -139,3 +139,44 @@ fn secrets_print_nothing_but_are_stored() {
     assert_eq!(codec::decode::<Secret>(&bytes).expect("decodes"), secret);
     assert_eq!(Private("+15551234").to_string(), "…34");
 }
+
+#[test]
+fn a_session_token_is_read_only_as_it_was_written() {
+    let maker = FabricKeys::new([7; 32]).tokens();
+    for (aor, instance) in [
+        ("1000@example.org", "tab-1"),
+        ("é@example.org", ""),
+        ("a@b", "x"),
+    ] {
+        let token = SessionToken {
+            aor: aor.to_owned(),
+            instance: instance.to_owned(),
+            expires: UtcMillis(1_700_000_000_000),
+        };
+        let text = maker.write_session(&token);
+        assert_eq!(maker.read_session(&text), Some(token));
+        for at in 0..text.len() {
+            let mut forged = text.clone().into_bytes();
+            forged[at] = if forged[at] == b'0' { b'1' } else { b'0' };
+            let forged = String::from_utf8(forged).expect("text");
+            assert_eq!(maker.read_session(&forged), None, "letter {at}");
+            assert_eq!(maker.read_session(&text[..at]), None, "cut at {at}");
+        }
+        let other = FabricKeys::new([8; 32]).tokens();
+        assert_eq!(other.read_session(&text), None);
+    }
+}
+
+#[test]
+fn a_json_call_has_one_key_for_one_account() {
+    let ids = FabricKeys::new([7; 32]).ids();
+    let key = ids.json_call_key("1000@example.org", "call-1");
+    assert_eq!(key, ids.json_call_key("1000@example.org", "call-1"));
+    assert_ne!(key, ids.json_call_key("1001@example.org", "call-1"));
+    assert_ne!(key, ids.call_key("1000@example.org", "call-1", ""));
+    assert!(key.side(3).is_ours());
+    let random = "550e8400-e29b-41d4-a716-446655440001"
+        .parse::<SideKey>()
+        .expect("a UUID");
+    assert!(!random.is_ours());
+}

@@ -6,10 +6,12 @@
 
 use std::hash::Hasher;
 
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use subtle::ConstantTimeEq;
 
-use crate::{NodeId, SideKey};
+use crate::{NodeId, SideKey, UtcMillis};
 
 /// What a token is for; a token of one use is never taken for another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,17 @@ pub struct Token {
     pub lane: u16,
     /// The side of the call.
     pub side: SideKey,
+}
+
+/// What a client of a door keeps to be known again without its password, on any node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionToken {
+    /// Who it is.
+    pub aor: String,
+    /// Which of its devices.
+    pub instance: String,
+    /// From when on it is worth nothing.
+    pub expires: UtcMillis,
 }
 
 /// Makes and reads tokens under the cluster's key.
@@ -102,6 +115,54 @@ impl TokenMaker {
         Some(Token { hint, lane, side })
     }
 
+    /// Writes a session token: expiry, lengths and texts, and a MAC of 128 bits over them.
+    #[must_use]
+    pub fn write_session(&self, token: &SessionToken) -> String {
+        let mut octets = token.expires.0.to_be_bytes().to_vec();
+        for text in [&token.aor, &token.instance] {
+            octets.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+            octets.extend_from_slice(text.as_bytes());
+        }
+        let mac = self.session_mac(&octets);
+        octets.extend_from_slice(&mac);
+        base32(&octets)
+    }
+
+    /// Reads a session token of ours, expired or not; `None` for any other text.
+    #[must_use]
+    pub fn read_session(&self, text: &str) -> Option<SessionToken> {
+        let length = text.len() * 5 / 8;
+        if text.len() > SESSION_BYTES_MAX || length < SESSION_MAC_OCTETS {
+            return None;
+        }
+        let octets = unbase32(text, length)?;
+        let (body, mac) = octets.split_at(length - SESSION_MAC_OCTETS);
+        if !bool::from(self.session_mac(body).ct_eq(mac)) {
+            return None;
+        }
+        let (expires, rest) = body.split_at_checked(8)?;
+        let (aor, rest) = read_text(rest)?;
+        let (instance, rest) = read_text(rest)?;
+        let expires = UtcMillis(u64::from_be_bytes(expires.try_into().ok()?));
+        rest.is_empty().then_some(SessionToken {
+            aor,
+            instance,
+            expires,
+        })
+    }
+
+    fn session_mac(&self, octets: &[u8]) -> [u8; SESSION_MAC_OCTETS] {
+        // A purpose and a function of its own: no other token's MAC is ever one of these.
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(&self.key)
+            .expect("HMAC takes a key of any length");
+        mac.update(b"weft session v1");
+        mac.update(octets);
+        let whole = mac.finalize().into_bytes();
+        let mut cut = [0; SESSION_MAC_OCTETS];
+        cut.copy_from_slice(&whole[..SESSION_MAC_OCTETS]);
+        cut
+    }
+
     fn mac(&self, used: TokenUse, octets: &[u8]) -> [u8; MAC_OCTETS] {
         let mut hasher = SipHasher24::new_with_key(&self.key);
         hasher.write_u8(used as u8);
@@ -109,6 +170,18 @@ impl TokenMaker {
         let hash = hasher.finish128().as_u128().to_be_bytes();
         [hash[0], hash[1], hash[2], hash[3]]
     }
+}
+
+/// Octets of the MAC of a session token: it is worth a password.
+const SESSION_MAC_OCTETS: usize = 16;
+/// Octets of the text of a session token: longer ones are none.
+const SESSION_BYTES_MAX: usize = 1_024;
+
+fn read_text(octets: &[u8]) -> Option<(String, &[u8])> {
+    let (length, rest) = octets.split_at_checked(2)?;
+    let length = usize::from(u16::from_be_bytes([length[0], length[1]]));
+    let (text, rest) = rest.split_at_checked(length)?;
+    Some((String::from_utf8(text.to_vec()).ok()?, rest))
 }
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghijklmnopqrstuv";

@@ -59,6 +59,12 @@ pub fn digit(event: u8) -> Option<char> {
         .map(|digit| char::from(*digit))
 }
 
+/// Returns the event code of a digit; `None` if it is none.
+#[must_use]
+pub fn code(digit: char) -> Option<u8> {
+    (0..16).find(|event| self::digit(*event) == Some(digit.to_ascii_uppercase()))
+}
+
 /// A change in what a peer presses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DtmfChange {

@@ -105,7 +105,7 @@ fn cap(kind: Kind) -> usize {
         Kind::Registration | Kind::Call | Kind::Dialog | Kind::MediaLeg | Kind::Gateway => {
             INBOX_EVENTS_MAX
         }
-        Kind::Flow | Kind::Console | Kind::Member => FLOW_INBOX_EVENTS_MAX,
+        Kind::Flow | Kind::DoorSession | Kind::Console | Kind::Member => FLOW_INBOX_EVENTS_MAX,
         Kind::Lane => LANE_INBOX_EVENTS_MAX,
     }
 }

@@ -20,7 +20,7 @@ use std::time::Duration;
 use cluster::{Commit, Version};
 use contract::core::{Event, Restored, Roster, Undelivered};
 use contract::limits::RESTART_BACKOFF_MS_MAX;
-use contract::{Batch, Kind, StoreFault, Time};
+use contract::{Batch, CloseCode, Kind, StoreFault, Time};
 
 use crate::gate::Ticket;
 use crate::intensity::Verdict;
@@ -83,7 +83,7 @@ impl<R: Roster> State<R> {
         self.core = None;
         self.entry.restarts.fetch_add(1, Ordering::Relaxed);
         // A connection's state is in the octets that are gone: it is closed instead.
-        if self.entry.id.kind() == Kind::Flow {
+        if matches!(self.entry.id.kind(), Kind::Flow | Kind::DoorSession) {
             return self.give_up();
         }
         let is_announced = killer.is_none();
@@ -196,7 +196,9 @@ impl<R: Roster> State<R> {
         let killer = self.suspended.take().and_then(|one| one.killer);
         self.bounce_killer(killer);
         if let Some(flow) = &self.flow {
-            self.fabric.env().close(flow, "its actor was given up");
+            self.fabric
+                .env()
+                .close(flow, CloseCode::Internal, "its actor was given up");
         }
     }
 

@@ -157,6 +157,7 @@ fn side_of(line: &Line) -> Option<u8> {
         | ActorId::MediaLeg(_)
         | ActorId::Gateway(_)
         | ActorId::Flow(..)
+        | ActorId::DoorSession(..)
         | ActorId::Lane(..)
         | ActorId::Console(_)
         | ActorId::Member(_) => None,

@@ -34,6 +34,7 @@ pub(crate) fn sources(layers: &LayerArgs) -> Sources {
 /// What is wrong with it.
 pub fn check(layers: &LayerArgs) -> Result<String, Failure> {
     let loaded = config::load(&sources(layers), &Interfaces::read()).map_err(Failure::input)?;
+    crate::run::check_files(&loaded)?;
     Ok(config::effective(&loaded))
 }
 
@@ -82,7 +83,7 @@ pub fn initial(arguments: &InitArgs) -> Result<String, Failure> {
 #[must_use]
 pub fn version(is_json: bool) -> String {
     let version = env!("CARGO_PKG_VERSION");
-    let commit = option_env!("WEFT_COMMIT").unwrap_or("unknown");
+    let commit = env!("WEFT_COMMIT");
     if is_json {
         let schema = json!({ "min": SCHEMA.0, "max": SCHEMA.1 });
         let protocol = json!({ "min": PROTOCOL.0, "max": PROTOCOL.1 });

@@ -81,7 +81,8 @@ pub fn initial(
     }
     let mut file = head(&host, &domain);
     let mut phones = format!(
-        "Registrar and outbound proxy: {host}:5060, UDP or TCP; domain: {domain}\n\
+        "Registrar and outbound proxy: {host}:5060, UDP or TCP, {host}:5061, TLS; domain: {domain}\n\
+         Browsers: https://{host}:8443/phone; SIP over WebSocket: wss://{host}:7443\n\
          Extensions: 9196 echo, 9197 tone, 1000-1019 each other\n\n  {:<10}password\n",
         "user"
     );
@@ -101,7 +102,9 @@ fn head(host: &str, domain: &str) -> String {
     format!(
         "# Made by `weft init`. It holds passwords: keep its mode 0600.\n\
          # `weft defaults` prints every key there is.\n\n\
-         [[profile]]\nname = \"internal\"\nudp = [\"{host}:5060\"]\ntcp = [\"{host}:5060\"]\n\n\
+         [[profile]]\nname = \"internal\"\nudp = [\"{host}:5060\"]\ntcp = [\"{host}:5060\"]\n\
+         tls = [\"{host}:5061\"]\nws = []\nwss = [\"{host}:7443\"]\n\n\
+         [http]\ntls = [\"{host}:8443\"]\n\n\
          [[domain]]\nname = \"{domain}\"\n\n"
     )
 }

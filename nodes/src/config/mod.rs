@@ -14,6 +14,7 @@ mod schema;
 mod site;
 #[cfg(test)]
 mod tests;
+mod web;
 
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,7 @@ pub use overlay::Origins;
 pub use print::{defaults, effective};
 pub use rules::{ListenerPlan, Plan, Protocol};
 pub use site::{SiteKeys, to_site};
+pub use web::{HttpPlan, TlsPlan};
 
 /// The embedded default: values, then the demo part.
 pub const DEFAULT: &str = include_str!("../../../cluster-config/default.toml");
@@ -53,6 +55,8 @@ pub struct Config {
     pub media: Media,
     /// The HTTP door.
     pub http: Http,
+    /// Certificates.
+    pub tls: Tls,
     /// Limits and timers.
     pub limits: Limits,
     /// The log.
@@ -112,6 +116,15 @@ pub struct Profile {
     /// TCP listeners.
     #[serde(default)]
     pub tcp: Vec<String>,
+    /// TLS listeners.
+    #[serde(default)]
+    pub tls: Vec<String>,
+    /// WebSocket listeners.
+    #[serde(default)]
+    pub ws: Vec<String>,
+    /// WebSocket listeners under TLS.
+    #[serde(default)]
+    pub wss: Vec<String>,
     /// `digest` or `none`.
     #[serde(default)]
     pub auth: Auth,
@@ -147,6 +160,8 @@ pub enum Auth {
 pub struct Media {
     /// Ports of plain RTP legs.
     pub rtp_ports: String,
+    /// First port of WebRTC media; 0: any that is free.
+    pub webrtc_port: u16,
     /// Threads; 0: one a processor.
     pub workers: u16,
     /// Silence that ends a call, in seconds.
@@ -163,10 +178,30 @@ pub struct Media {
 pub struct Http {
     /// Listeners.
     pub listen: Vec<String>,
+    /// Listeners under TLS.
+    pub tls: Vec<String>,
     /// Host names it answers to, besides its own.
     pub hosts: Vec<String>,
     /// Origins of pages that may ask, besides its own.
     pub origins: Vec<String>,
+    /// Networks of proxies whose word about their clients' addresses is taken.
+    pub trusted_proxies: Vec<String>,
+    /// SIP over WebSocket only with its subprotocol.
+    pub require_sip_subprotocol: bool,
+}
+
+/// `[tls]`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// File of the certificate and its chain; a self-signed one if it says none.
+    pub certificate: Option<PathBuf>,
+    /// File of its key.
+    pub key: Option<PathBuf>,
+    /// Checks whom a TLS connection of ours leads to.
+    pub verify_peers: bool,
+    /// File of the certificates that may have signed a peer's.
+    pub authorities: Option<PathBuf>,
 }
 
 /// `[limits]`.
@@ -245,6 +280,26 @@ pub struct User {
     /// Phones at a time.
     #[serde(default = "max_contacts")]
     pub max_contacts: usize,
+    /// How its media is protected.
+    #[serde(default)]
+    pub media: UserMedia,
+    /// Codecs offered to it, best first; `media.codecs` if it says none.
+    pub codecs: Option<Vec<String>>,
+}
+
+/// `user.media`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UserMedia {
+    /// As the phone offers, or as its transport suggests.
+    #[default]
+    Auto,
+    /// Plain RTP.
+    Rtp,
+    /// SRTP with keys in SDP.
+    Sdes,
+    /// SRTP with keys of DTLS, and ICE.
+    Webrtc,
 }
 
 const fn max_contacts() -> usize {

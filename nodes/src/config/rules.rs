@@ -11,6 +11,7 @@ use contract::{NodeId, Secret};
 
 use super::address::{Interfaces, Listen, Network, RtpPorts, advertised};
 use super::overlay::Origins;
+use super::web::{HttpPlan, TlsPlan};
 use super::{Auth, Config, ConfigError, NodeNumber, Profile, Step, User, credential, site};
 
 /// Transport of a SIP listener.
@@ -20,6 +21,12 @@ pub enum Protocol {
     Udp,
     /// Connections.
     Tcp,
+    /// Connections under TLS.
+    Tls,
+    /// WebSockets.
+    Ws,
+    /// WebSockets under TLS.
+    Wss,
 }
 
 impl Protocol {
@@ -29,7 +36,24 @@ impl Protocol {
         match self {
             Protocol::Udp => "udp",
             Protocol::Tcp => "tcp",
+            Protocol::Tls => "tls",
+            Protocol::Ws => "ws",
+            Protocol::Wss => "wss",
         }
+    }
+
+    /// Tells whether it needs a certificate.
+    #[must_use]
+    pub const fn is_tls(self) -> bool {
+        match self {
+            Protocol::Udp | Protocol::Tcp | Protocol::Ws => false,
+            Protocol::Tls | Protocol::Wss => true,
+        }
+    }
+
+    /// Tells whether both would want the same port.
+    fn shares_ports(self, other: Protocol) -> bool {
+        (self == Protocol::Udp) == (other == Protocol::Udp)
     }
 }
 
@@ -65,12 +89,18 @@ pub struct ListenerPlan {
 pub struct Plan {
     /// Its number.
     pub node: NodeId,
-    /// SIP listeners.
+    /// SIP listeners; the WebSockets of the HTTP listeners are the last ones.
     pub listeners: Vec<ListenerPlan>,
-    /// HTTP listeners, with the layer they are from.
-    pub http: Vec<(SocketAddr, String)>,
+    /// HTTP listeners.
+    pub http: Vec<HttpPlan>,
+    /// Certificates.
+    pub tls: TlsPlan,
+    /// Proxies whose word about their clients' addresses is taken.
+    pub trusted_proxies: Vec<Network>,
     /// Ports of plain RTP legs.
     pub rtp_ports: RtpPorts,
+    /// First port of WebRTC media, one a worker; 0: any that is free.
+    pub webrtc_port: u16,
     /// Folder of the state.
     pub data: PathBuf,
     /// File of the cluster's secret.
@@ -79,10 +109,10 @@ pub struct Plan {
     pub passwords: Vec<Option<Secret>>,
 }
 
-struct Check<'a> {
-    config: &'a Config,
-    origins: &'a Origins,
-    interfaces: &'a Interfaces,
+pub(super) struct Check<'a> {
+    pub(super) config: &'a Config,
+    pub(super) origins: &'a Origins,
+    pub(super) interfaces: &'a Interfaces,
 }
 
 /// Checks the whole and plans.
@@ -103,14 +133,20 @@ pub(super) fn check(
     check.expiries()?;
     let passwords = check.users()?;
     check.routes()?;
-    let listeners = check.listeners()?;
+    let mut listeners = check.listeners()?;
+    let http = check.http(&mut listeners)?;
     check.exposure(&listeners, &passwords)?;
     let data = config.node.data.clone();
+    let rtp_ports = check.rtp_ports()?;
+    let proxies = config.http.trusted_proxies.iter();
     Ok(Plan {
         node: number(config),
         listeners,
-        http: check.http()?,
-        rtp_ports: check.rtp_ports()?,
+        http,
+        tls: check.tls()?,
+        trusted_proxies: proxies.filter_map(|proxy| proxy.parse().ok()).collect(),
+        rtp_ports,
+        webrtc_port: check.webrtc_port(rtp_ports)?,
         secret_file: data.join(&config.cluster.secret_file),
         data,
         passwords,
@@ -132,7 +168,12 @@ fn number(config: &Config) -> NodeId {
 }
 
 impl Check<'_> {
-    fn refusal<T>(&self, key: &str, value: &str, allowed: &str) -> Result<T, ConfigError> {
+    pub(super) fn refusal<T>(
+        &self,
+        key: &str,
+        value: &str,
+        allowed: &str,
+    ) -> Result<T, ConfigError> {
         Err(ConfigError::Value {
             file: self.origins.file(key).to_owned(),
             key: key.to_owned(),
@@ -250,7 +291,13 @@ impl Check<'_> {
     fn listeners(&self) -> Result<Vec<ListenerPlan>, ConfigError> {
         let mut plans = Vec::new();
         for profile in &self.config.profile {
-            for (protocol, list) in [(Protocol::Udp, &profile.udp), (Protocol::Tcp, &profile.tcp)] {
+            for (protocol, list) in [
+                (Protocol::Udp, &profile.udp),
+                (Protocol::Tcp, &profile.tcp),
+                (Protocol::Tls, &profile.tls),
+                (Protocol::Ws, &profile.ws),
+                (Protocol::Wss, &profile.wss),
+            ] {
                 for text in list {
                     self.listener(profile, protocol, text, &mut plans)?;
                 }
@@ -260,7 +307,7 @@ impl Check<'_> {
             return self.refusal(
                 "profile",
                 "no listener",
-                "udp or tcp of at least one [[profile]]",
+                "udp, tcp, tls, ws or wss of at least one [[profile]]",
             );
         }
         Ok(plans)
@@ -276,42 +323,61 @@ impl Check<'_> {
         let key = format!("profile.{}.{}", profile.name, protocol.word());
         for local in self.addresses(&key, text)? {
             let is_every = text.starts_with(':');
-            let is_taken = plans
-                .iter()
-                .any(|plan| plan.protocol == protocol && plan.local == local && local.port() != 0);
-            if is_taken {
-                return self.refusal(&key, text, "an address that no other listener has");
-            }
+            self.check_free(&key, text, protocol, local, plans)?;
             let advertise = self.advertise(profile, &key, local, is_every)?;
-            let rtp_advertise = match &profile.rtp_advertise {
-                Some(text) => advertised(text, self.interfaces, local.is_ipv6())
-                    .map_or(advertise.0, |(address, _)| address),
-                None => advertise.0,
-            };
-            let acl = profile
-                .acl
-                .iter()
-                .filter_map(|network| network.parse().ok());
-            let digest = profile.digest.iter();
-            let digest = digest.filter_map(|name| algorithm(name));
-            plans.push(ListenerPlan {
-                profile: profile.name.clone(),
-                protocol,
-                local,
-                advertise,
-                rtp_advertise,
-                auth: profile.auth,
-                digest: digest.collect(),
-                nat: profile.nat,
-                acl: acl.collect(),
-                key: key.clone(),
-                file: self.origins.file(&key).to_owned(),
-            });
+            plans.push(self.plan(profile, protocol, local, advertise, &key));
         }
         Ok(())
     }
 
-    fn addresses(&self, key: &str, text: &str) -> Result<Vec<SocketAddr>, ConfigError> {
+    pub(super) fn check_free(
+        &self,
+        key: &str,
+        text: &str,
+        protocol: Protocol,
+        local: SocketAddr,
+        plans: &[ListenerPlan],
+    ) -> Result<(), ConfigError> {
+        let is_taken = plans.iter().any(|plan| {
+            plan.protocol.shares_ports(protocol) && plan.local == local && local.port() != 0
+        });
+        if is_taken {
+            return self.refusal(key, text, "an address that no other listener has");
+        }
+        Ok(())
+    }
+
+    pub(super) fn plan(
+        &self,
+        profile: &Profile,
+        protocol: Protocol,
+        local: SocketAddr,
+        advertise: (IpAddr, Option<u16>),
+        key: &str,
+    ) -> ListenerPlan {
+        let rtp_advertise = match &profile.rtp_advertise {
+            Some(text) => advertised(text, self.interfaces, local.is_ipv6())
+                .map_or(advertise.0, |(address, _)| address),
+            None => advertise.0,
+        };
+        let acl = profile.acl.iter();
+        let digest = profile.digest.iter();
+        ListenerPlan {
+            profile: profile.name.clone(),
+            protocol,
+            local,
+            advertise,
+            rtp_advertise,
+            auth: profile.auth,
+            digest: digest.filter_map(|name| algorithm(name)).collect(),
+            nat: profile.nat,
+            acl: acl.filter_map(|network| network.parse().ok()).collect(),
+            key: key.to_owned(),
+            file: self.origins.file(key).to_owned(),
+        }
+    }
+
+    pub(super) fn addresses(&self, key: &str, text: &str) -> Result<Vec<SocketAddr>, ConfigError> {
         let Ok(listen) = text.parse::<Listen>() else {
             return self.refusal(key, text, "`address:port`, `interface:port` or `:port`");
         };
@@ -400,16 +466,6 @@ impl Check<'_> {
             }
         }
         Ok(())
-    }
-
-    fn http(&self) -> Result<Vec<(SocketAddr, String)>, ConfigError> {
-        let mut found = Vec::new();
-        for text in &self.config.http.listen {
-            for address in self.addresses("http.listen", text)? {
-                found.push((address, self.origins.file("http.listen").to_owned()));
-            }
-        }
-        Ok(found)
     }
 
     fn rtp_ports(&self) -> Result<RtpPorts, ConfigError> {

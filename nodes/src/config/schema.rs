@@ -58,6 +58,10 @@ const ADVERTISE: Kind = Kind::Text(
     "an IP address or the name of an interface, with or without a port",
     is_advertise,
 );
+const NETWORKS: Kind = Kind::Texts("a network as `192.0.2.0/24`, or an address", is_network);
+const CODECS: Kind = Kind::Texts("opus, g722, pcmu or pcma", |text| {
+    matches!(text, "opus" | "g722" | "pcmu" | "pcma")
+});
 const LISTEN: Kind = Kind::Texts("`address:port`, `interface:port` or `:port`", is_listen);
 
 /// The whole configuration.
@@ -81,6 +85,7 @@ pub(super) const ROOT: &[Key] = &[
         "http",
         Kind::Table(&[
             key("listen", LISTEN),
+            key("tls", LISTEN),
             key(
                 "hosts",
                 Kind::Texts("a host name in letters, digits, `.`, `-`", is_host),
@@ -89,6 +94,17 @@ pub(super) const ROOT: &[Key] = &[
                 "origins",
                 Kind::Texts("an origin as `https://console.example.org`", is_origin),
             ),
+            key("trusted_proxies", NETWORKS),
+            key("require_sip_subprotocol", Kind::Truth),
+        ]),
+    ),
+    key(
+        "tls",
+        Kind::Table(&[
+            key("certificate", PATH),
+            key("key", PATH),
+            key("verify_peers", Kind::Truth),
+            key("authorities", PATH),
         ]),
     ),
     key("limits", Kind::Table(LIMITS)),
@@ -116,6 +132,9 @@ const PROFILE: &[Key] = &[
     key("name", NAME),
     key("udp", LISTEN),
     key("tcp", LISTEN),
+    key("tls", LISTEN),
+    key("ws", LISTEN),
+    key("wss", LISTEN),
     key(
         "auth",
         Kind::Text("\"digest\" or \"none\"", |text| {
@@ -129,10 +148,7 @@ const PROFILE: &[Key] = &[
         }),
     ),
     key("nat", Kind::Truth),
-    key(
-        "acl",
-        Kind::Texts("a network as `192.0.2.0/24`, or an address", is_network),
-    ),
+    key("acl", NETWORKS),
     key("advertise", ADVERTISE),
     key(
         "rtp_advertise",
@@ -151,15 +167,11 @@ const MEDIA: &[Key] = &[
             |text| text.parse::<RtpPorts>().is_ok(),
         ),
     ),
+    key("webrtc_port", Kind::Number(0, 65_472)),
     key("workers", Kind::Number(0, 64)),
     key("rtp_timeout_s", Kind::Number(5, 86_400)),
     key("rtp_hold_timeout_s", Kind::Number(5, 86_400)),
-    key(
-        "codecs",
-        Kind::Texts("opus, g722, pcmu or pcma", |text| {
-            matches!(text, "opus" | "g722" | "pcmu" | "pcma")
-        }),
-    ),
+    key("codecs", CODECS),
 ];
 
 const LIMITS: &[Key] = &[
@@ -202,6 +214,13 @@ const USER: &[Key] = &[
         "max_contacts",
         Kind::Number(1, contract::limits::BINDINGS_PER_AOR_MAX as i64),
     ),
+    key(
+        "media",
+        Kind::Text("\"auto\", \"rtp\", \"sdes\" or \"webrtc\"", |text| {
+            matches!(text, "auto" | "rtp" | "sdes" | "webrtc")
+        }),
+    ),
+    key("codecs", CODECS),
 ];
 
 const ROUTE: &[Key] = &[

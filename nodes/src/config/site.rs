@@ -9,11 +9,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actors::site::{Account, Auth, Credential, Domain, Limits, Listener, Route, Site, Step};
+use actors::site::{
+    Account, Auth, Credential, Domain, Limits, Listener, MediaPolicy, Route, Site, Step,
+};
 use contract::{FabricKeys, Secret};
 use regex::{Regex, RegexBuilder};
 
-use super::{Auth as ConfigAuth, Config, Loaded, Plan, Protocol, RouteMedia, Step as ConfigStep};
+use super::{
+    Auth as ConfigAuth, Config, Loaded, Plan, Protocol, RouteMedia, Step as ConfigStep, UserMedia,
+};
 
 /// Octets a compiled route may take; a larger one is refused (threats.md 25).
 const PATTERN_BYTES_MAX: usize = 256 * 1024;
@@ -28,6 +32,8 @@ pub struct SiteKeys<'a> {
     pub keys: &'a FabricKeys,
     /// Number of lanes.
     pub lanes: u16,
+    /// Hash of the media certificate, as SDP writes it.
+    pub media_fingerprint: &'a str,
 }
 
 /// Builds what cores read.
@@ -43,6 +49,7 @@ pub fn to_site(loaded: &Loaded, with: &SiteKeys<'_>) -> Site {
         ids: with.keys.ids(),
         tokens: with.keys.tokens(),
         nonce_key: Secret::new(nonce_key),
+        media_fingerprint: with.media_fingerprint.to_owned(),
         lanes: with.lanes,
         listeners: listeners(plan),
         domains: domains(config, plan),
@@ -58,6 +65,9 @@ fn listeners(plan: &Plan) -> Vec<Listener> {
             transport: match listener.protocol {
                 Protocol::Udp => rsip::Transport::Udp,
                 Protocol::Tcp => rsip::Transport::Tcp,
+                Protocol::Tls => rsip::Transport::Tls,
+                Protocol::Ws => rsip::Transport::Ws,
+                Protocol::Wss => rsip::Transport::Wss,
             },
             local: listener.local,
             advertise: SocketAddr::new(address, port.unwrap_or(listener.local.port())),
@@ -102,6 +112,13 @@ fn domains(config: &Config, plan: &Plan) -> Vec<Domain> {
                     display,
                     credential,
                     max_contacts: user.max_contacts,
+                    media: match user.media {
+                        UserMedia::Auto => MediaPolicy::Auto,
+                        UserMedia::Rtp => MediaPolicy::Rtp,
+                        UserMedia::Sdes => MediaPolicy::Sdes,
+                        UserMedia::Webrtc => MediaPolicy::Webrtc,
+                    },
+                    codecs: user.codecs.clone(),
                 };
                 users.insert(user.name.clone(), account);
             }

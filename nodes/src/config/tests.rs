@@ -257,13 +257,36 @@ fn every_file_of_cluster_config_loads() {
 fn the_demo_is_complete_and_loads_only_where_it_may() {
     let demo = load_texts(&[], &[], false).expect("the embedded default");
     assert_eq!(demo.config.user.len(), 20);
-    assert_eq!(demo.plan.listeners.len(), 2);
+    let shown: Vec<_> = demo
+        .plan
+        .listeners
+        .iter()
+        .map(|plan| format!("{} {}", plan.protocol.word(), plan.local))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            "udp 127.0.0.1:5060",
+            "tcp 127.0.0.1:5060",
+            "tls 127.0.0.1:5061",
+            "ws 127.0.0.1:5066",
+            "wss 127.0.0.1:7443",
+            "ws 127.0.0.1:8080",
+            "wss 127.0.0.1:8443",
+        ]
+    );
+    assert_eq!(demo.plan.http[1].listener, 6);
+    assert_eq!(
+        (demo.plan.webrtc_port, demo.plan.tls.is_self_made),
+        (16_300, true)
+    );
     assert_eq!(demo.plan.node, NodeId(1));
     let site = to_site(
         &demo,
         &SiteKeys {
             keys: &FabricKeys::new([1; 32]),
             lanes: 2,
+            media_fingerprint: "sha-256 AB",
         },
     );
     let account = site
@@ -453,6 +476,35 @@ fn refusals_name_file_key_value_and_range() {
         ),
         (profile("acl = [\"10.0.0.0/33\"]"), "a network as"),
         (
+            profile("ws = [\"127.0.0.1:5060\"]"),
+            "an address that no other listener has",
+        ),
+        (
+            profile("wss = [\"127.0.0.1:8443\"]"),
+            "`http.tls` = 127.0.0.1:8443 is not allowed; allowed: an address that no other",
+        ),
+        (
+            profile("ws = [\":5067\"]"),
+            "a profile.advertise or node.advertise",
+        ),
+        (
+            DOMAIN.to_owned() + "[tls]\ncertificate = \"c.pem\"",
+            "`tls.key` = (nothing)",
+        ),
+        (
+            DOMAIN.to_owned() + "[tls]\nverify_peers = true",
+            "true beside `tls.authorities`",
+        ),
+        (
+            DOMAIN.to_owned() + "[media]\nwebrtc_port = 16384",
+            "with the 64 ports from it outside 16384-32768",
+        ),
+        (
+            DOMAIN.to_owned() + "[http]\ntrusted_proxies = [\"nginx one\"]",
+            "a network as",
+        ),
+        (user("password = \"p\"\nmedia = \"dtls\""), "\"webrtc\""),
+        (
             user("password = \"weft-1\"") + "[[profile]]\nname = \"p\"\nudp = [\"192.0.2.7:5062\"]",
             "with the demo password of user 1",
         ),
@@ -469,14 +521,20 @@ fn refusals_name_file_key_value_and_range() {
         );
         assert_eq!(error.class(), FaultClass::Config);
     }
-    let demo_outside = load_texts(&[], &["profile.internal.udp=[\"eth0:5060\"]"], false);
-    let said = demo_outside
-        .expect_err("the demo stays on the loopback")
-        .to_string();
-    assert!(
-        said.contains("--set") && said.contains("demo password of user 1000"),
-        "{said}"
-    );
+    for outside in [
+        "profile.internal.udp=[\"eth0:5060\"]",
+        "profile.internal.wss=[\"eth0:7443\"]",
+        "http.tls=[\":8443\"]",
+    ] {
+        let demo_outside = load_texts(&[], &[outside], false);
+        let said = demo_outside
+            .expect_err("the demo stays on the loopback")
+            .to_string();
+        assert!(
+            said.contains("--set") && said.contains("demo password of user 1000"),
+            "{said}"
+        );
+    }
     for bad in ["media.workers", "=3", "media..x=3", "media.sheep=3"] {
         assert!(load_texts(&[], &[bad], false).is_err(), "{bad}");
     }

@@ -12,22 +12,26 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use contract::Secret;
 use contract::limits::HEADER_DEADLINE_S;
+use contract::{ListenerId, Secret};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
 use super::guard::{Guard, Peer};
-use super::{ConsoleDoor, Tickets, api};
-use crate::env_os::{pause, within};
+use super::{ConsoleDoor, Tickets, api, pages};
+use crate::env_os::within;
+use crate::net::Network;
+use crate::net::tcp::{self, HANDSHAKE_DEADLINE};
 
 /// Connections of all HTTP listeners at a time; more are closed at once.
 const CONNECTIONS_MAX: usize = 1_024;
@@ -96,48 +100,114 @@ impl HttpParts {
     }
 }
 
+/// A bound listener.
+#[derive(Debug)]
+pub struct HttpListener {
+    socket: TcpListener,
+    acceptor: Option<Acceptor>,
+    web_sockets: Option<(Arc<Network>, ListenerId)>,
+}
+
+/// Lets in those who speak TLS; a type of its own so that a listener can be printed.
+#[derive(Clone)]
+struct Acceptor(TlsAcceptor);
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Acceptor")
+    }
+}
+
+impl HttpListener {
+    /// Makes it HTTPS.
+    #[must_use]
+    pub(crate) fn with_tls(mut self, acceptor: TlsAcceptor) -> Self {
+        self.acceptor = Some(Acceptor(acceptor));
+        self
+    }
+
+    /// Makes `/ws` a WebSocket of a signalling listener.
+    #[must_use]
+    pub(crate) fn with_web_sockets(mut self, network: Arc<Network>, listener: ListenerId) -> Self {
+        self.web_sockets = Some((network, listener));
+        self
+    }
+
+    /// Returns its address.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
 /// Binds a listener; must be called inside the runtime.
 ///
 /// # Errors
 /// What the system said.
-pub fn listen(local: SocketAddr) -> io::Result<TcpListener> {
-    crate::net::tcp::bind(local)
+pub fn listen(local: SocketAddr) -> io::Result<HttpListener> {
+    Ok(HttpListener {
+        socket: tcp::bind(local)?,
+        acceptor: None,
+        web_sockets: None,
+    })
 }
 
 /// Serves a listener in tasks of its own, for ever.
-pub fn serve(handle: &Handle, listener: TcpListener, parts: Arc<HttpParts>) {
+pub fn serve(handle: &Handle, listener: HttpListener, parts: Arc<HttpParts>) {
     let guarded = api::guarded().layer(from_fn_with_state(Arc::clone(&parts), guard));
-    let routes = api::open().merge(guarded).with_state(Arc::clone(&parts));
+    let open = api::open().merge(pages::routes());
+    let routes = open.merge(guarded).with_state(Arc::clone(&parts));
     handle.spawn(accept(handle.clone(), listener, routes, parts));
 }
 
-async fn accept(handle: Handle, listener: TcpListener, routes: Router, parts: Arc<HttpParts>) {
+async fn accept(handle: Handle, listener: HttpListener, routes: Router, parts: Arc<HttpParts>) {
+    let HttpListener {
+        socket,
+        acceptor,
+        web_sockets,
+    } = listener;
     loop {
-        let (stream, remote) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "accept failed");
-                pause(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+        let (stream, remote) = tcp::next(&socket).await;
         let (Some(place), Ok(local)) = (Place::take(&parts, remote.ip()), stream.local_addr())
         else {
             metrics::counter!("weft_http_connections_refused_total").increment(1);
             continue;
         };
-        let routes = routes.clone();
+        let (routes, acceptor, web_sockets) =
+            (routes.clone(), acceptor.clone(), web_sockets.clone());
+        let peer = Peer { local, remote };
         handle.spawn(async move {
-            serve_connection(stream, routes, Peer { local, remote }).await;
+            match acceptor {
+                None => serve_connection(stream, routes, peer, web_sockets).await,
+                Some(Acceptor(acceptor)) => {
+                    match within(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await {
+                        Some(Ok(stream)) => {
+                            serve_connection(stream, routes, peer, web_sockets).await;
+                        }
+                        Some(Err(error)) => tracing::debug!(%error, %remote, "TLS handshake"),
+                        None => tracing::debug!(%remote, "TLS handshake took too long"),
+                    }
+                }
+            }
             drop(place);
         });
     }
 }
 
-async fn serve_connection(stream: TcpStream, routes: Router, peer: Peer) {
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    routes: Router,
+    peer: Peer,
+    web_sockets: Option<(Arc<Network>, ListenerId)>,
+) {
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        let routes = routes.clone();
+        let (routes, web_sockets) = (routes.clone(), web_sockets.clone());
         async move {
+            if let (Some((network, listener)), "/ws") = (web_sockets, request.uri().path()) {
+                return Ok::<_, Infallible>(network.upgrade(listener, request, peer.remote));
+            }
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
             let answered = within(REQUEST_DEADLINE, routes.oneshot(request)).await;
@@ -146,7 +216,7 @@ async fn serve_connection(stream: TcpStream, routes: Router, peer: Peer) {
                 Some(Err(never)) => match never {},
                 None => api::problem(408, "the request took too long"),
             };
-            Ok::<_, Infallible>(hardened(response))
+            Ok(hardened(response))
         }
     });
     let served = http1::Builder::new()
@@ -154,24 +224,30 @@ async fn serve_connection(stream: TcpStream, routes: Router, peer: Peer) {
         .header_read_timeout(Duration::from_secs(HEADER_DEADLINE_S))
         .max_buf_size(HEAD_BYTES_MAX)
         .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "http connection");
     }
 }
 
-/// Lets no browser guess, frame or keep what it is given.
+/// Lets no browser guess, frame or keep what it is given; a page that says more is left its word.
 fn hardened(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
-    headers.insert(
-        header::CONTENT_SECURITY_POLICY,
-        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-    );
+    let defaults: [(HeaderName, &str); 4] = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; frame-ancestors 'none'",
+        ),
+    ];
+    for (name, value) in defaults {
+        let headers = response.headers_mut();
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
+    }
     response
 }
 

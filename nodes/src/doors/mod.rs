@@ -6,11 +6,12 @@
 mod api;
 mod guard;
 mod http;
+mod pages;
 #[cfg(test)]
 mod tests;
 mod ticket;
 
-pub use http::{HttpParts, listen, serve};
+pub use http::{HttpListener, HttpParts, listen, serve};
 pub use ticket::{Reply, Tickets};
 
 /// The way to the console actor.

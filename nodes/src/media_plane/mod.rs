@@ -10,20 +10,30 @@
 //!       └───────────────────────────────────────────────────────────────────┘
 //! ```
 
+mod agent;
+mod asked;
+pub mod certificate;
+mod feed;
+mod handshake;
 mod ports;
+pub mod srtp;
+mod web;
 mod worker;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod web_tests;
 
-use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use contract::env::{MediaPlane, MediaSink};
-use contract::{MediaCommand, SideKey, Time};
+use contract::{MediaCommand, SideKey, SrtpKeys, Time};
 
+use certificate::MediaCertificate;
 use ports::Ports;
 use worker::Worker;
 
@@ -38,23 +48,76 @@ pub struct MediaPlaneError {
     source: std::io::Error,
 }
 
+/// What the plane is made of.
+#[derive(Clone)]
+pub struct MediaSettings {
+    /// Worker threads.
+    pub workers: usize,
+    /// Ports of legs with sockets of their own.
+    pub ports: RangeInclusive<u16>,
+    /// WebRTC port of the first worker, the others follow; 0: any that are free.
+    pub webrtc_port: u16,
+    /// The node's clock.
+    pub clock: Clock,
+    /// Where agents and handshakes run.
+    pub runtime: tokio::runtime::Handle,
+    /// What handshakes show.
+    pub certificate: MediaCertificate,
+}
+
+impl std::fmt::Debug for MediaSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MediaSettings({} workers)", self.workers)
+    }
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+enum WorkerOrder {
+    /// By a media leg.
+    Command(MediaCommand),
+    /// By an agent: the set-up of a path has ended.
+    Path {
+        leg: SideKey,
+        /// Which set-up of the leg.
+        set_up: u32,
+        selected: Option<SocketAddr>,
+    },
+    /// By a handshake.
+    Keys {
+        leg: SideKey,
+        association: u32,
+        keys: Result<Box<SrtpKeys>, String>,
+    },
+    /// The plane is dropped.
+    End,
+}
+
+/// The way to tell a worker.
+#[derive(Clone, Debug)]
+struct Orders {
+    queue: Sender<WorkerOrder>,
+    waker: Arc<mio::Waker>,
+}
+
+impl Orders {
+    fn give(&self, order: WorkerOrder) {
+        if self.queue.send(order).is_ok() {
+            // A wake-up that fails is made good by the next packet or tick.
+            let _ = self.waker.wake();
+        }
+    }
+}
+
 /// Worker threads and which leg is on which.
 pub struct MediaWorkers {
     workers: Vec<Handle>,
-    places: Mutex<Places>,
     sink: Arc<OnceLock<Arc<dyn MediaSink>>>,
 }
 
 struct Handle {
-    queue: Sender<MediaCommand>,
-    waker: Arc<mio::Waker>,
+    orders: Orders,
     thread: Option<std::thread::JoinHandle<()>>,
-}
-
-#[derive(Default)]
-struct Places {
-    worker_of: BTreeMap<SideKey, usize>,
-    legs: Vec<usize>,
 }
 
 impl std::fmt::Debug for MediaWorkers {
@@ -64,84 +127,39 @@ impl std::fmt::Debug for MediaWorkers {
 }
 
 impl MediaWorkers {
-    /// Starts `count` worker threads that take RTP ports out of `ports`.
+    /// Starts the worker threads.
     ///
     /// # Errors
     /// If the system gives no thread or no poll.
-    pub fn start(
-        count: usize,
-        ports: RangeInclusive<u16>,
-        clock: &Clock,
-    ) -> Result<Arc<Self>, MediaPlaneError> {
+    pub fn start(settings: &MediaSettings) -> Result<Arc<Self>, MediaPlaneError> {
         let sink = Arc::new(OnceLock::new());
-        let ports = Arc::new(Mutex::new(Ports::new(ports)));
+        let ports = Arc::new(Mutex::new(Ports::new(settings.ports.clone())));
+        let count = settings.workers.max(1);
         let mut workers = Vec::with_capacity(count);
-        for number in 0..count.max(1) {
+        for number in 0..count {
             let failed = |source| MediaPlaneError { number, source };
-            let (queue, commands) = channel();
-            let worker = Worker::new(
-                commands,
-                Arc::clone(&ports),
-                Arc::clone(&sink),
-                Arc::clone(clock),
-            )
-            .map_err(failed)?;
-            let waker = worker.waker();
+            let (worker, orders) =
+                Worker::new(number, settings, Arc::clone(&ports), Arc::clone(&sink))
+                    .map_err(failed)?;
             let thread = std::thread::Builder::new()
                 .name(format!("media-{number}"))
                 .spawn(move || worker.run())
                 .map_err(failed)?;
             workers.push(Handle {
-                queue,
-                waker,
+                orders,
                 thread: Some(thread),
             });
         }
-        let legs = vec![0; workers.len()];
-        let places = Mutex::new(Places {
-            legs,
-            ..Places::default()
-        });
-        Ok(Arc::new(MediaWorkers {
-            workers,
-            places,
-            sink,
-        }))
+        Ok(Arc::new(MediaWorkers { workers, sink }))
     }
 
-    fn places(&self) -> MutexGuard<'_, Places> {
-        self.places.lock().expect("no holder of the places panics")
-    }
-}
-
-impl Places {
-    /// Returns the worker a command goes to, and keeps count of the legs of each.
-    fn worker(&mut self, command: &MediaCommand) -> Option<usize> {
-        let leg = command.leg();
-        match command {
-            MediaCommand::Open { beside, .. } => {
-                let beside = beside.and_then(|other| self.worker_of.get(&other).copied());
-                // After a restart legs open in any order: the first one decides for its call.
-                let (first, last) = (leg.call().side(1), leg.call().side(u8::MAX));
-                let kin = self.worker_of.range(first..=last).next();
-                let beside = beside.or(kin.map(|(_, worker)| *worker));
-                let idlest = self.legs.iter().enumerate().min_by_key(|(_, legs)| **legs);
-                let worker = beside.or(idlest.map(|(number, _)| number))?;
-                if let Some(former) = self.worker_of.insert(leg, worker) {
-                    self.legs[former] -= 1;
-                }
-                self.legs[worker] += 1;
-                Some(worker)
-            }
-            MediaCommand::Configure { .. } | MediaCommand::Reserved { .. } => {
-                self.worker_of.get(&leg).copied()
-            }
-            MediaCommand::Close { .. } => {
-                let worker = self.worker_of.remove(&leg)?;
-                self.legs[worker] -= 1;
-                Some(worker)
-            }
-        }
+    /// Returns the worker of a leg: all legs of a call share one, after a restart too, when their
+    /// shared port must be the one they had.
+    fn worker(&self, leg: SideKey) -> &Handle {
+        let bits = leg.call().bits();
+        let folded = (bits >> 96) ^ (bits >> 64) ^ (bits >> 32) ^ (bits >> 8);
+        let folded = usize::try_from(folded & 0xffff).unwrap_or(0);
+        &self.workers[folded % self.workers.len()]
     }
 }
 
@@ -153,25 +171,15 @@ impl MediaPlane for MediaWorkers {
     }
 
     fn command(&self, command: MediaCommand) {
-        let Some(worker) = self.places().worker(&command) else {
-            tracing::debug!(leg = %command.leg(), "a command for a leg that is not open");
-            return;
-        };
-        let handle = &self.workers[worker];
-        if handle.queue.send(command).is_ok() {
-            // A wake-up that fails is made good by the next packet or tick.
-            let _ = handle.waker.wake();
-        }
+        let worker = self.worker(command.leg());
+        worker.orders.give(WorkerOrder::Command(command));
     }
 }
 
 impl Drop for MediaWorkers {
     fn drop(&mut self) {
-        for handle in &mut self.workers {
-            // The worker ends when its queue has no sender left.
-            let (nobody, _) = channel();
-            handle.queue = nobody;
-            let _ = handle.waker.wake();
+        for handle in &self.workers {
+            handle.orders.give(WorkerOrder::End);
         }
         for handle in &mut self.workers {
             if let Some(thread) = handle.thread.take() {

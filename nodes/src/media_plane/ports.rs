@@ -87,7 +87,8 @@ fn bind_pair(address: IpAddr, port: u16) -> Result<Pair, Error> {
     Ok(Pair { rtp, rtcp, local })
 }
 
-fn bind(local: SocketAddr) -> Result<UdpSocket, Error> {
+/// Binds a socket of media that does not block.
+pub(super) fn bind(local: SocketAddr) -> Result<UdpSocket, Error> {
     let socket = UdpSocket::bind(local)?;
     socket.set_nonblocking(true)?;
     let options = socket2::SockRef::from(&socket);

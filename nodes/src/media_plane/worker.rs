@@ -7,19 +7,22 @@
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, IoSliceMut};
 use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use contract::env::MediaSink;
-use contract::{MediaCommand, MediaEvent, SideKey};
+use contract::{LegSocket, LegTransport, MediaCommand, MediaEvent, SideKey};
 use media::relay::{RelayTable, Verdict};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::UdpGroSegment;
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSockRef, UdpSocketState};
 
-use super::Clock;
 use super::ports::Ports;
+use super::web::{Sorted, WebLegs, WebOutput};
+use super::{Clock, MediaSettings, Orders, WorkerOrder};
 
 /// Octets of one packet buffer: an Ethernet frame, and what reassembled fragments may bring.
 const PACKET_BYTES: usize = 2_048;
@@ -31,12 +34,33 @@ const BATCHES_PER_TURN: usize = 8;
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 const WAKE: Token = Token(usize::MAX);
+/// Tokens from here on are shared sockets.
+const SHARED_FIRST: usize = usize::MAX / 2;
+/// Octets that protection may add to a packet.
+const PROTECTION_ROOM: usize = 64;
+
+/// A socket that many legs share.
+struct Shared {
+    local: SocketAddr,
+    socket: Socket,
+    sender: Arc<std::net::UdpSocket>,
+}
+
+/// Whose packets a socket brings.
+#[derive(Clone, Copy)]
+enum Origin {
+    Own { leg: SideKey, is_rtcp: bool },
+    Shared(SocketAddr),
+}
 
 /// One worker.
 pub struct Worker {
     poll: Poll,
-    waker: Arc<Waker>,
-    commands: Receiver<MediaCommand>,
+    orders: Receiver<WorkerOrder>,
+    /// First port of the worker's shared sockets; 0: any.
+    webrtc_port: u16,
+    shared: Vec<Shared>,
+    web: WebLegs,
     ports: Arc<Mutex<Ports>>,
     sink: Arc<OnceLock<Arc<dyn MediaSink>>>,
     clock: Clock,
@@ -45,6 +69,8 @@ pub struct Worker {
     sockets: Vec<Option<Sockets>>,
     free: Vec<usize>,
     buffers: Vec<u8>,
+    /// A packet on its way, with room for its protection.
+    packet: Vec<u8>,
     unfinished: Vec<Token>,
 }
 
@@ -67,33 +93,36 @@ impl Worker {
     /// # Errors
     /// If the system gives no poll.
     pub fn new(
-        commands: Receiver<MediaCommand>,
+        number: usize,
+        settings: &MediaSettings,
         ports: Arc<Mutex<Ports>>,
         sink: Arc<OnceLock<Arc<dyn MediaSink>>>,
-        clock: Clock,
-    ) -> Result<Self, Error> {
+    ) -> Result<(Self, Orders), Error> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
-        Ok(Worker {
+        let (queue, orders) = channel();
+        let way = Orders { queue, waker };
+        let first = settings.webrtc_port;
+        let own = first.saturating_add(u16::try_from(number).unwrap_or(u16::MAX));
+        let certificate = settings.certificate.clone();
+        let worker = Worker {
             poll,
-            waker,
-            commands,
+            orders,
+            webrtc_port: if first == 0 { 0 } else { own },
+            shared: Vec::new(),
+            web: WebLegs::new(settings.runtime.clone(), certificate, way.clone()),
             ports,
             sink,
-            clock,
-            table: RelayTable::new(),
+            clock: Arc::clone(&settings.clock),
+            table: RelayTable::new(Arc::new(super::srtp::LibraryMaker)),
             legs: BTreeMap::new(),
             sockets: Vec::new(),
             free: Vec::new(),
             buffers: vec![0; PACKET_BYTES * BATCH_SIZE],
+            packet: vec![0; PACKET_BYTES + PROTECTION_ROOM],
             unfinished: Vec::new(),
-        })
-    }
-
-    /// Returns what wakes the thread.
-    #[must_use]
-    pub fn waker(&self) -> Arc<Waker> {
-        Arc::clone(&self.waker)
+        };
+        Ok((worker, way))
     }
 
     /// Runs until the plane is dropped.
@@ -132,7 +161,8 @@ impl Worker {
     }
 
     fn wait(&self) -> Duration {
-        let Some(due) = self.table.next_deadline() else {
+        let due = [self.table.next_deadline(), self.web.next_due()];
+        let Some(due) = due.into_iter().flatten().min() else {
             return WAIT_MAX;
         };
         let left = due.since((self.clock)());
@@ -143,10 +173,27 @@ impl Worker {
     /// Carries out what is queued; false when the plane is gone.
     fn obey(&mut self) -> bool {
         loop {
-            match self.commands.try_recv() {
-                Ok(command) => self.carry_out(command),
+            match self.orders.try_recv() {
+                Ok(WorkerOrder::Command(command)) => self.carry_out(command),
+                Ok(WorkerOrder::Path {
+                    leg,
+                    set_up,
+                    selected,
+                }) => {
+                    let now = (self.clock)();
+                    self.web.on_path(leg, set_up, selected, now);
+                    self.settle();
+                }
+                Ok(WorkerOrder::Keys {
+                    leg,
+                    association,
+                    keys,
+                }) => {
+                    self.web.on_keys(leg, association, keys);
+                    self.settle();
+                }
                 Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) => return false,
+                Ok(WorkerOrder::End) | Err(TryRecvError::Disconnected) => return false,
             }
         }
     }
@@ -158,8 +205,12 @@ impl Worker {
                 address,
                 port,
                 beside: _,
+                socket,
             } => {
-                let opened = self.open(leg, address, port);
+                let opened = match socket {
+                    LegSocket::Own => self.open(leg, address, port),
+                    LegSocket::Shared => self.share(leg, address, port),
+                };
                 let event = match opened {
                     Ok(rtp) => MediaEvent::Opened { rtp },
                     Err(error) => {
@@ -176,8 +227,20 @@ impl Worker {
                 if let Err(error) = self.table.configure(leg, &config, now) {
                     tracing::warn!(%leg, %error, "a media leg keeps its former configuration");
                 }
+                if let LegTransport::Webrtc(web) = &config.transport {
+                    self.web.configure(leg, web, now);
+                    self.settle();
+                }
             }
-            MediaCommand::Reserved { leg, sequence_end } => self.table.reserved(leg, sequence_end),
+            MediaCommand::Reserved { leg, block } => self.table.reserved(leg, block),
+            MediaCommand::Digits {
+                leg,
+                digits,
+                duration,
+            } => {
+                let now = (self.clock)();
+                self.table.digits(leg, &digits, duration, now);
+            }
             MediaCommand::Close { leg } => self.close(leg),
         }
     }
@@ -227,8 +290,50 @@ impl Worker {
         }
     }
 
+    /// Gives a leg the shared socket of an address, bound for the first one.
+    fn share(
+        &mut self,
+        leg: SideKey,
+        address: std::net::IpAddr,
+        port: Option<u16>,
+    ) -> Result<SocketAddr, Error> {
+        if let Some(local) = self.web.local(leg) {
+            return Ok(local);
+        }
+        let wanted = port.unwrap_or(self.webrtc_port);
+        let fits = |one: &&Shared| {
+            let is_port = one.local.port() == wanted || (port.is_none() && wanted == 0);
+            one.local.ip() == address && is_port
+        };
+        let (local, sender) = match self.shared.iter().find(fits) {
+            Some(known) => (known.local, Arc::clone(&known.sender)),
+            None => self.bind_shared(SocketAddr::new(address, wanted))?,
+        };
+        self.table.open(leg).map_err(Error::other)?;
+        self.web.open(leg, local, sender);
+        Ok(local)
+    }
+
+    fn bind_shared(
+        &mut self,
+        wanted: SocketAddr,
+    ) -> Result<(SocketAddr, Arc<std::net::UdpSocket>), Error> {
+        let socket = super::ports::bind(wanted)?;
+        let local = socket.local_addr()?;
+        let sender = Arc::new(socket.try_clone()?);
+        let socket = self.register(socket, SHARED_FIRST + self.shared.len())?;
+        self.shared.push(Shared {
+            local,
+            socket,
+            sender: Arc::clone(&sender),
+        });
+        Ok((local, sender))
+    }
+
     fn register(&self, socket: std::net::UdpSocket, token: usize) -> Result<Socket, Error> {
         let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        // Joined packets (quinn-udp asks for them) would not fit the buffers; media comes in batches.
+        let _ = setsockopt(&socket, UdpGroSegment, &false);
         let mut socket = UdpSocket::from_std(socket);
         self.poll
             .registry()
@@ -237,7 +342,11 @@ impl Worker {
     }
 
     fn close(&mut self, leg: SideKey) {
-        let counters = self.table.close(leg);
+        let mut counters = self.table.close(leg);
+        if let (Some((paths, handshakes)), Some(counters)) = (self.web.close(leg), &mut counters) {
+            counters.paths_set_up = paths;
+            counters.handshakes = handshakes;
+        }
         if let Some(slot) = self.legs.remove(&leg)
             && let Some(sockets) = self.sockets[slot].take()
         {
@@ -261,16 +370,16 @@ impl Worker {
 
     /// Takes what a socket has, batch after batch, and sends it on.
     fn drain(&mut self, token: Token) {
-        let (slot, is_rtcp) = (token.0 / 2, token.0 % 2 == 1);
         for _ in 0..BATCHES_PER_TURN {
-            let Some(Some(sockets)) = self.sockets.get(slot) else {
+            // The buffers are lent to the receive: the socket is borrowed from the same worker.
+            let mut buffers = std::mem::take(&mut self.buffers);
+            let Some((socket, origin)) = self.origin(token) else {
+                self.buffers = buffers;
                 return;
             };
-            let leg = sockets.leg;
-            let socket = if is_rtcp { &sockets.rtcp } else { &sockets.rtp };
             let mut metas = [RecvMeta::default(); BATCH_SIZE];
             let count = {
-                let mut chunks = self.buffers.chunks_exact_mut(PACKET_BYTES);
+                let mut chunks = buffers.chunks_exact_mut(PACKET_BYTES);
                 let mut slices: [IoSliceMut<'_>; BATCH_SIZE] = std::array::from_fn(|_| {
                     IoSliceMut::new(chunks.next().expect("a buffer for each packet of a batch"))
                 });
@@ -278,10 +387,11 @@ impl Worker {
                     .state
                     .recv(UdpSockRef::from(&socket.socket), &mut slices, &mut metas)
             };
+            self.buffers = buffers;
             match count {
                 Ok(count) => {
                     for (at, meta) in metas.iter().take(count).enumerate() {
-                        self.relay(leg, is_rtcp, at * PACKET_BYTES, meta);
+                        self.take(origin, at * PACKET_BYTES, meta);
                     }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
@@ -292,44 +402,100 @@ impl Worker {
         self.unfinished.push(token);
     }
 
-    /// Gives each packet of one receive to the table and sends what it says.
-    fn relay(&mut self, leg: SideKey, is_rtcp: bool, start: usize, meta: &RecvMeta) {
+    /// Returns the socket of a token, and whose packets it brings.
+    fn origin(&self, token: Token) -> Option<(&Socket, Origin)> {
+        if let Some(number) = token.0.checked_sub(SHARED_FIRST) {
+            let shared = self.shared.get(number)?;
+            return Some((&shared.socket, Origin::Shared(shared.local)));
+        }
+        let (slot, is_rtcp) = (token.0 / 2, token.0 % 2 == 1);
+        let sockets = self.sockets.get(slot)?.as_ref()?;
+        let leg = sockets.leg;
+        let socket = if is_rtcp { &sockets.rtcp } else { &sockets.rtp };
+        Some((socket, Origin::Own { leg, is_rtcp }))
+    }
+
+    /// Takes each packet of one receive.
+    fn take(&mut self, origin: Origin, start: usize, meta: &RecvMeta) {
         let now = (self.clock)();
         let stride = meta.stride.max(1);
         let end = start + meta.len.min(PACKET_BYTES);
         let mut at = start;
         while at < end {
-            let packet = &mut self.buffers[at..end.min(at + stride)];
-            let verdict = if is_rtcp {
-                self.table.on_rtcp(leg, meta.addr, now, packet)
-            } else {
-                self.table.on_packet(leg, meta.addr, now, packet)
-            };
-            let (from, to, length) = match verdict {
-                Verdict::Forward { to_leg, to, length } => (to_leg, to, length),
-                Verdict::Reflect { to, length } => (leg, to, length),
-                Verdict::Drop(_) => (leg, meta.addr, 0),
-            };
-            if length > 0 {
-                send(
-                    &self.legs,
-                    &self.sockets,
-                    from,
-                    is_rtcp,
-                    to,
-                    &packet[..length],
-                );
+            let octets = &self.buffers[at..end.min(at + stride)];
+            let length = octets.len();
+            self.packet[..length].copy_from_slice(octets);
+            match origin {
+                Origin::Own { leg, is_rtcp } => self.relay(leg, is_rtcp, meta.addr, length, now),
+                Origin::Shared(local) => {
+                    let packet = &self.packet[..length];
+                    match self.web.sort(local, meta.addr, packet, now) {
+                        Sorted::Media(leg) => self.relay(leg, false, meta.addr, length, now),
+                        Sorted::Taken => self.settle(),
+                    }
+                }
             }
             at += stride;
         }
     }
 
+    /// Gives the packet to the table and sends what it says.
+    fn relay(
+        &mut self,
+        leg: SideKey,
+        is_rtcp: bool,
+        source: SocketAddr,
+        length: usize,
+        now: contract::Time,
+    ) {
+        let packet = &mut self.packet[..];
+        let verdict = if is_rtcp {
+            self.table.on_rtcp(leg, source, now, packet, length)
+        } else {
+            self.table.on_packet(leg, source, now, packet, length)
+        };
+        let (from, is_rtcp, to, length) = match verdict {
+            Verdict::Forward {
+                to_leg,
+                to,
+                length,
+                is_rtcp,
+            } => (to_leg, is_rtcp, to, length),
+            Verdict::Reflect { to, length } => (leg, false, to, length),
+            Verdict::Drop(_) => return,
+        };
+        let ways = Ways {
+            legs: &self.legs,
+            sockets: &self.sockets,
+            web: &self.web,
+        };
+        ways.send(from, is_rtcp, to, &self.packet[..length]);
+    }
+
     fn tick(&mut self) {
         let now = (self.clock)();
-        let (legs, sockets) = (&self.legs, &self.sockets);
+        let ways = Ways {
+            legs: &self.legs,
+            sockets: &self.sockets,
+            web: &self.web,
+        };
         self.table.on_tick(now, &mut |leg, to, packet| {
-            send(legs, sockets, leg, false, to, packet);
+            ways.send(leg, false, to, packet);
         });
+        if self.web.next_due().is_some_and(|due| due <= now) {
+            self.web.on_time(now);
+            self.settle();
+        }
+    }
+
+    /// Carries out what paths and handshakes found.
+    fn settle(&mut self) {
+        for (leg, output) in self.web.take() {
+            match output {
+                WebOutput::Target(target) => self.table.set_target(leg, target),
+                WebOutput::Event(event) => self.send_event(leg, event),
+            }
+        }
     }
 
     fn tell(&mut self) {
@@ -345,19 +511,24 @@ impl Worker {
     }
 }
 
-/// Sends a packet from a leg's socket. A packet that the system does not take is lost, as on any
-/// network: media is never queued.
-fn send(
-    legs: &BTreeMap<SideKey, usize>,
-    sockets: &[Option<Sockets>],
-    leg: SideKey,
-    is_rtcp: bool,
-    to: SocketAddr,
-    packet: &[u8],
-) {
-    let Some(Some(pair)) = legs.get(&leg).and_then(|slot| sockets.get(*slot)) else {
-        return;
-    };
-    let socket = if is_rtcp { &pair.rtcp } else { &pair.rtp };
-    let _ = socket.socket.send_to(packet, to);
+/// The sockets of all legs, to send from.
+struct Ways<'a> {
+    legs: &'a BTreeMap<SideKey, usize>,
+    sockets: &'a [Option<Sockets>],
+    web: &'a WebLegs,
+}
+
+impl Ways<'_> {
+    /// Sends a packet from a leg's socket. A packet that the system does not take is lost, as on any
+    /// network: media is never queued.
+    fn send(&self, leg: SideKey, is_rtcp: bool, to: SocketAddr, packet: &[u8]) {
+        let slot = self.legs.get(&leg);
+        match slot.and_then(|slot| self.sockets.get(*slot)) {
+            Some(Some(pair)) => {
+                let socket = if is_rtcp { &pair.rtcp } else { &pair.rtp };
+                let _ = socket.socket.send_to(packet, to);
+            }
+            Some(None) | None => self.web.send(leg, to, packet),
+        }
+    }
 }

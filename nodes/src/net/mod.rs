@@ -1,45 +1,103 @@
 //! Sockets: octets in, octets out, nothing of their meaning.
 //!
 //! In: what `Env` is asked to bind, open, send and close. Out: calls of a `NetSink`. It reads no
-//! message and decides no routing. UDP is in `udp.rs`, TCP in `tcp.rs`.
+//! message and decides no routing. UDP is in `udp.rs`, TCP and TLS in `tcp.rs`, certificates in
+//! `tls.rs`; a WebSocket is judged in `handshake.rs`, upgraded in `web.rs`, carried in `ws.rs`.
 
+mod connection;
+mod handshake;
+mod place;
 pub(crate) mod tcp;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 mod udp;
+pub(crate) mod web;
+mod ws;
+#[cfg(test)]
+mod ws_tests;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use contract::env::{BindError, NetSink};
-use contract::{FlowRef, ListenerId};
+use contract::{CloseCode, FlowRef, ListenerId, StreamKind};
 use tokio::runtime::Handle;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use self::tcp::Connection;
+use self::connection::Connection;
+pub(crate) use self::handshake::WebRules;
 use self::udp::DatagramSocket;
+use self::ws::Pace;
+use crate::env_os::pause;
+
+/// Connections that a drain closes at once, at least: few clients do not wait for one another.
+const WAVE_MIN: usize = 200;
+/// Waves of a drain, at most: what come back at a time is a tenth.
+const WAVES_MAX: usize = 10;
+/// Pause between two waves.
+const WAVE_PAUSE: Duration = Duration::from_millis(50);
+/// Longest wait for the last connections to end.
+const DISMISS_DEADLINE: Duration = Duration::from_millis(500);
+
+/// What streams need besides an address.
+#[derive(Default)]
+pub(crate) struct Streams {
+    /// Who may open a WebSocket, and how.
+    pub rules: WebRules,
+    /// Lets in those who speak TLS; without it no TLS listener can be bound.
+    pub acceptor: Option<TlsAcceptor>,
+    /// Opens TLS connections.
+    pub connector: Option<TlsConnector>,
+}
 
 /// All sockets of signalling.
-#[derive(Debug)]
 pub(crate) struct Network {
     handle: Handle,
+    streams: Streams,
+    pace: Pace,
     tables: Mutex<Tables>,
 }
 
-#[derive(Debug, Default)]
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Network").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
 struct Tables {
+    is_closing: bool,
     datagrams: HashMap<ListenerId, Arc<DatagramSocket>>,
-    streams: HashMap<ListenerId, SocketAddr>,
+    streams: HashMap<ListenerId, (SocketAddr, StreamKind)>,
+    /// Listeners whose sockets the HTTP door has, and where their WebSockets deliver.
+    lent: HashMap<ListenerId, (SocketAddr, Option<Arc<dyn NetSink>>)>,
     connections: HashMap<u64, Arc<Connection>>,
     of_listener: HashMap<ListenerId, usize>,
     of_address: HashMap<IpAddr, usize>,
 }
 
+impl Tables {
+    /// Counts one connection less of an address.
+    fn leave(&mut self, address: IpAddr) {
+        if let Some(count) = self.of_address.get_mut(&address) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.of_address.remove(&address);
+            }
+        }
+    }
+}
+
 impl Network {
-    pub(crate) fn new(handle: Handle) -> Self {
+    pub(crate) fn new(handle: Handle, streams: Streams) -> Self {
         Network {
             handle,
+            streams,
+            pace: Pace::default(),
             tables: Mutex::default(),
         }
     }
@@ -47,6 +105,12 @@ impl Network {
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // A panic while the lock was held left whole entries: each change is one insert or remove.
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that the HTTP door has a listener's socket: binding it then only tells where its
+    /// WebSockets deliver.
+    pub(crate) fn lend(&self, listener: ListenerId, bound: SocketAddr) {
+        self.tables().lent.insert(listener, (bound, None));
     }
 
     pub(crate) fn bind_datagram(
@@ -72,19 +136,40 @@ impl Network {
         self: &Arc<Self>,
         listener: ListenerId,
         local: SocketAddr,
+        kind: StreamKind,
         sink: Arc<dyn NetSink>,
     ) -> Result<SocketAddr, BindError> {
-        let refused = |error: std::io::Error| BindError {
-            what: "tcp",
-            address: local,
-            why: error.to_string(),
+        let (what, is_tls) = match kind {
+            StreamKind::Tcp => ("tcp", false),
+            StreamKind::Tls => ("tls", true),
+            StreamKind::Ws => ("ws", false),
+            StreamKind::Wss => ("wss", true),
         };
+        let refused = |why: String| BindError {
+            what,
+            address: local,
+            why,
+        };
+        if let Some((bound, place)) = self.tables().lent.get_mut(&listener) {
+            *place = Some(sink);
+            return Ok(*bound);
+        }
+        if is_tls && self.streams.acceptor.is_none() {
+            return Err(refused("there is no certificate".to_owned()));
+        }
         let _inside = self.handle.enter();
-        let socket = tcp::bind(local).map_err(refused)?;
-        let bound = socket.local_addr().map_err(refused)?;
-        self.tables().streams.insert(listener, bound);
-        self.handle
-            .spawn(tcp::accept(Arc::clone(self), socket, listener, sink));
+        let socket = tcp::bind(local).map_err(|error| refused(error.to_string()))?;
+        let bound = socket
+            .local_addr()
+            .map_err(|error| refused(error.to_string()))?;
+        self.tables().streams.insert(listener, (bound, kind));
+        let entrance = tcp::Entrance {
+            network: Arc::clone(self),
+            listener,
+            kind,
+            sink,
+        };
+        self.handle.spawn(tcp::accept(socket, entrance));
         Ok(bound)
     }
 
@@ -110,9 +195,34 @@ impl Network {
         }
     }
 
-    pub(crate) fn close(&self, flow: &FlowRef, why: &'static str) {
+    pub(crate) fn close(&self, flow: &FlowRef, code: CloseCode, why: &'static str) {
         if let Some(connection) = self.connection(flow) {
-            connection.close(why);
+            connection.close(code, why);
+        }
+    }
+
+    /// Takes no new connection and ends all there are, in waves, so that not all come back at once.
+    pub(crate) async fn dismiss(&self, code: CloseCode, why: &'static str) {
+        let mut all: Vec<_> = {
+            let mut tables = self.tables();
+            tables.is_closing = true;
+            tables.connections.values().cloned().collect()
+        };
+        all.sort_by_key(|connection| *connection.flow());
+        let wave = all.len().div_ceil(WAVES_MAX).max(WAVE_MIN);
+        for (at, connections) in all.chunks(wave).enumerate() {
+            if at > 0 {
+                pause(WAVE_PAUSE).await;
+            }
+            for connection in connections {
+                connection.close(code, why);
+            }
+        }
+        let step = Duration::from_millis(10);
+        let mut left = DISMISS_DEADLINE;
+        while !self.tables().connections.is_empty() && !left.is_zero() {
+            pause(step).await;
+            left = left.saturating_sub(step);
         }
     }
 
@@ -122,62 +232,6 @@ impl Network {
             FlowRef::Stream { number, .. } => {
                 let found = self.tables().connections.get(number).cloned();
                 found.filter(|connection| connection.flow() == flow)
-            }
-        }
-    }
-}
-
-/// A place for one connection in the tables; given back when dropped.
-#[derive(Debug)]
-struct Place {
-    network: Arc<Network>,
-    listener: ListenerId,
-    address: IpAddr,
-    number: Option<u64>,
-}
-
-impl Place {
-    /// Takes a place if the listener and the address have one left (threats.md 8).
-    fn take(network: &Arc<Network>, listener: ListenerId, address: IpAddr) -> Option<Place> {
-        let address = address.to_canonical();
-        let mut tables = network.tables();
-        let of_listener = tables.of_listener.get(&listener).copied().unwrap_or(0);
-        let of_address = tables.of_address.get(&address).copied().unwrap_or(0);
-        if of_listener >= contract::limits::CONNECTIONS_MAX
-            || of_address >= contract::limits::CONNECTIONS_PER_ADDRESS_MAX
-        {
-            return None;
-        }
-        tables.of_listener.insert(listener, of_listener + 1);
-        tables.of_address.insert(address, of_address + 1);
-        drop(tables);
-        Some(Place {
-            network: Arc::clone(network),
-            listener,
-            address,
-            number: None,
-        })
-    }
-
-    fn put(&mut self, number: u64, connection: Arc<Connection>) {
-        self.number = Some(number);
-        self.network.tables().connections.insert(number, connection);
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut tables = self.network.tables();
-        if let Some(number) = self.number {
-            tables.connections.remove(&number);
-        }
-        if let Some(count) = tables.of_listener.get_mut(&self.listener) {
-            *count = count.saturating_sub(1);
-        }
-        if let Some(count) = tables.of_address.get_mut(&self.address) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                tables.of_address.remove(&self.address);
             }
         }
     }

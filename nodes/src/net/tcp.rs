@@ -1,26 +1,26 @@
-//! TCP listeners and connections of signalling.
+//! Listeners and connections of signalling over TCP and TLS.
 //!
 //! In: connections and octets of the system, octets of cores. Out: calls of the sink, `closed` once
 //! each. A full inbox stops the reading, a full write queue ends the connection. Framing is the flow
-//! actor's.
+//! actor's; a connection that shall become a WebSocket goes on to `web.rs`.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use contract::env::NetSink;
-use contract::limits::CONNECTION_WRITE_BYTES_MAX;
-use contract::{FlowRef, ListenerId};
+use contract::limits::HEADER_DEADLINE_S;
+use contract::{CloseCode, Door, FlowRef, ListenerId, StreamKind};
+use rustls::pki_types::ServerName;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Notify;
 
-use super::{Network, Place};
+use super::connection::{Connection, End, Next};
+use super::place::Place;
+use super::{Network, web};
 use crate::env_os::{pause, within};
 
 /// Connections the system queues for us.
@@ -30,98 +30,23 @@ const READ_BYTES: usize = 16 * 1024;
 /// Longest wait for a connection of ours to open: less than Timer B, so that the next address of
 /// the peer still gets its try.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Longest TLS handshake of a peer (threats.md 8).
+pub(crate) const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(HEADER_DEADLINE_S);
 /// Longest silence, if no flow actor ends it sooner: longer than the longest registration, whose
 /// refresh is the phone's sign of life.
 const IDLE_DEADLINE: Duration = Duration::from_secs(90_000);
 /// Longest wait for queued octets to leave a closing connection.
-const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const FLUSH_DEADLINE: Duration = Duration::from_secs(5);
 /// Silence after which the system probes whether the peer is still there.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// One connection, as others see it.
-#[derive(Debug)]
-pub(super) struct Connection {
-    flow: FlowRef,
-    queue: Mutex<Queue>,
-    changed: Notify,
-    broken: Notify,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: VecDeque<Bytes>,
-    octets: usize,
-    ending: Option<&'static str>,
-}
-
-impl Connection {
-    fn new(flow: FlowRef) -> Self {
-        Connection {
-            flow,
-            queue: Mutex::default(),
-            changed: Notify::new(),
-            broken: Notify::new(),
-        }
-    }
-
-    pub(super) const fn flow(&self) -> &FlowRef {
-        &self.flow
-    }
-
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Queues octets; a peer that takes too little loses the connection.
-    pub(super) fn send(&self, bytes: Bytes) {
-        let mut queue = self.queue();
-        if queue.ending.is_some() {
-            metrics::counter!("weft_stream_writes_lost_total").increment(1);
-            return;
-        }
-        if queue.octets + bytes.len() > CONNECTION_WRITE_BYTES_MAX {
-            queue.ending = Some("the peer takes too little");
-            queue.waiting.clear();
-            queue.octets = 0;
-            drop(queue);
-            metrics::counter!("weft_connections_overrun_total").increment(1);
-            self.broken.notify_one();
-            return;
-        }
-        queue.octets += bytes.len();
-        queue.waiting.push_back(bytes);
-        drop(queue);
-        self.changed.notify_one();
-    }
-
-    pub(super) fn close(&self, why: &'static str) {
-        let mut queue = self.queue();
-        queue.ending.get_or_insert(why);
-        drop(queue);
-        self.changed.notify_one();
-    }
-
-    fn next(&self) -> Next {
-        let mut queue = self.queue();
-        match (queue.waiting.pop_front(), queue.ending) {
-            (Some(bytes), _) => {
-                queue.octets -= bytes.len();
-                Next::Write(bytes)
-            }
-            (None, Some(why)) => Next::End(why),
-            (None, None) => Next::Wait,
-        }
-    }
-
-    fn ending(&self) -> Option<&'static str> {
-        self.queue().ending
-    }
-}
-
-enum Next {
-    Write(Bytes),
-    Wait,
-    End(&'static str),
+/// Where connections of a listener go.
+#[derive(Clone)]
+pub(super) struct Entrance {
+    pub network: Arc<Network>,
+    pub listener: ListenerId,
+    pub kind: StreamKind,
+    pub sink: Arc<dyn NetSink>,
 }
 
 /// Binds; must be called inside the runtime.
@@ -142,59 +67,149 @@ pub(crate) fn bind(local: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts for ever.
-pub(super) async fn accept(
-    network: Arc<Network>,
-    socket: TcpListener,
-    listener: ListenerId,
-    sink: Arc<dyn NetSink>,
-) {
+/// Waits for the next connection; out of descriptors, the others go on and new ones wait.
+pub(crate) async fn next(socket: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
-        let (stream, remote) = match socket.accept().await {
-            Ok(accepted) => accepted,
+        match socket.accept().await {
+            Ok((stream, remote)) => {
+                let _ = stream.set_nodelay(true);
+                let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+                return (stream, remote);
+            }
             Err(error) => {
-                // Out of descriptors: the others go on, and new ones wait.
                 tracing::warn!(%error, "accept failed");
                 pause(Duration::from_millis(100)).await;
-                continue;
             }
-        };
-        let Some(place) = Place::take(&network, listener, remote.ip()) else {
-            metrics::counter!("weft_connections_refused_total").increment(1);
-            continue;
-        };
-        let Some(flow) = sink.accepted(listener, remote) else {
-            metrics::counter!("weft_connections_refused_total").increment(1);
-            continue;
-        };
-        let sink = Arc::clone(&sink);
-        network.handle.spawn(run(place, flow, stream, sink, false));
+        }
     }
 }
 
-/// Opens a connection from the listener's address.
+/// Accepts for ever.
+pub(super) async fn accept(socket: TcpListener, entrance: Entrance) {
+    loop {
+        let (stream, remote) = next(&socket).await;
+        let rules = &entrance.network.streams.rules;
+        let is_proxy = match entrance.kind {
+            StreamKind::Tcp | StreamKind::Tls => false,
+            StreamKind::Ws | StreamKind::Wss => rules.trusts(remote.ip()),
+        };
+        let counted = (!is_proxy).then_some(remote.ip());
+        let Some(place) = Place::take(&entrance.network, entrance.listener, counted) else {
+            metrics::counter!("weft_connections_refused_total").increment(1);
+            continue;
+        };
+        let handle = entrance.network.handle.clone();
+        handle.spawn(enter(entrance.clone(), stream, remote, place));
+    }
+}
+
+async fn enter(entrance: Entrance, stream: TcpStream, remote: SocketAddr, place: Place) {
+    match entrance.kind {
+        StreamKind::Tcp => {
+            if let Some(flow) = accepted(&entrance, remote) {
+                let (reader, writer) = stream.into_split();
+                run(place, flow, reader, writer, entrance.sink, false).await;
+            }
+        }
+        StreamKind::Tls => {
+            let Some(stream) = shake_hands(&entrance.network, stream).await else {
+                return;
+            };
+            if let Some(flow) = accepted(&entrance, remote) {
+                let (reader, writer) = tokio::io::split(stream);
+                run(place, flow, reader, writer, entrance.sink, false).await;
+            }
+        }
+        StreamKind::Ws => web::serve(entrance, stream, remote, place).await,
+        StreamKind::Wss => {
+            if let Some(stream) = shake_hands(&entrance.network, stream).await {
+                web::serve(entrance, stream, remote, place).await;
+            }
+        }
+    }
+}
+
+fn accepted(entrance: &Entrance, remote: SocketAddr) -> Option<FlowRef> {
+    let flow = entrance.sink.accepted(entrance.listener, remote, Door::Sip);
+    if flow.is_none() {
+        metrics::counter!("weft_connections_refused_total").increment(1);
+    }
+    flow
+}
+
+async fn shake_hands(
+    network: &Network,
+    stream: TcpStream,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    let acceptor = network.streams.acceptor.clone()?;
+    let done = within(HANDSHAKE_DEADLINE, acceptor.accept(stream)).await;
+    match done {
+        Some(Ok(stream)) => Some(stream),
+        Some(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake");
+            metrics::counter!("weft_tls_handshakes_failed_total").increment(1);
+            None
+        }
+        None => {
+            metrics::counter!("weft_tls_handshakes_failed_total").increment(1);
+            None
+        }
+    }
+}
+
+/// Opens a connection from the listener's address, as the listener's kind has it.
 pub(super) async fn connect(
     network: Arc<Network>,
     flow: FlowRef,
-    local: Option<SocketAddr>,
+    listener: Option<(SocketAddr, StreamKind)>,
     sink: Arc<dyn NetSink>,
 ) {
-    let Some(place) = Place::take(&network, flow.listener(), flow.remote().ip()) else {
+    let Some(place) = Place::take(&network, flow.listener(), Some(flow.remote().ip())) else {
         return sink.closed(&flow, "too many connections".to_owned());
     };
-    match within(CONNECT_DEADLINE, open(flow.remote(), local)).await {
-        Some(Ok(stream)) => {
-            run(place, flow, stream, sink, true).await;
+    let remote = flow.remote();
+    let (local, kind) = listener.unzip();
+    let is_tls = match kind {
+        None | Some(StreamKind::Tcp) => false,
+        Some(StreamKind::Tls) => true,
+        Some(StreamKind::Ws | StreamKind::Wss) => {
+            let why = "a WebSocket is opened by its client only".to_owned();
+            return sink.closed(&flow, why);
         }
-        Some(Err(error)) => sink.closed(&flow, format!("connecting to {}: {error}", flow.remote())),
+    };
+    let opening = async {
+        let stream = open(remote, local).await?;
+        if !is_tls {
+            return Ok(Opened::Plain(stream));
+        }
+        let connector = network.streams.connector.clone();
+        let connector =
+            connector.ok_or_else(|| io::Error::other("this node opens no TLS connection"))?;
+        let name = ServerName::IpAddress(remote.ip().to_canonical().into());
+        let secured = connector.connect(name, stream).await?;
+        Ok::<_, io::Error>(Opened::Secured(Box::new(secured)))
+    };
+    match within(CONNECT_DEADLINE, opening).await {
+        Some(Ok(Opened::Plain(stream))) => {
+            let (reader, writer) = stream.into_split();
+            run(place, flow, reader, writer, sink, true).await;
+        }
+        Some(Ok(Opened::Secured(stream))) => {
+            let (reader, writer) = tokio::io::split(stream);
+            run(place, flow, reader, writer, sink, true).await;
+        }
+        Some(Err(error)) => sink.closed(&flow, format!("connecting to {remote}: {error}")),
         None => {
-            let why = format!(
-                "connecting to {}: no answer in {CONNECT_DEADLINE:?}",
-                flow.remote()
-            );
+            let why = format!("connecting to {remote}: no answer in {CONNECT_DEADLINE:?}");
             sink.closed(&flow, why);
         }
     }
+}
+
+enum Opened {
+    Plain(TcpStream),
+    Secured(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
 async fn open(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<TcpStream> {
@@ -208,18 +223,20 @@ async fn open(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<TcpSt
     if let Some(local) = fitting {
         socket.bind(SocketAddr::new(local.ip(), 0))?;
     }
-    socket.connect(remote).await
+    let stream = socket.connect(remote).await?;
+    let _ = stream.set_nodelay(true);
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    Ok(stream)
 }
 
 async fn run(
     mut place: Place,
     flow: FlowRef,
-    stream: TcpStream,
+    reader: impl AsyncRead + Unpin,
+    writer: impl AsyncWrite + Unpin,
     sink: Arc<dyn NetSink>,
     is_ours: bool,
 ) {
-    let _ = stream.set_nodelay(true);
-    let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
     let connection = Arc::new(Connection::new(flow));
     if let FlowRef::Stream { number, .. } = flow {
         place.put(number, Arc::clone(&connection));
@@ -228,57 +245,67 @@ async fn run(
     if is_ours {
         sink.opened(flow);
     }
-    let (reader, writer) = stream.into_split();
-    let why = tokio::select! {
+    let end = tokio::select! {
         biased;
-        why = write(&connection, writer) => why,
-        () = connection.broken.notified() => {
-            connection.ending().unwrap_or("broken").to_owned()
-        }
-        why = read(&flow, reader, &sink) => why,
+        end = write(&connection, writer) => end,
+        end = connection.broken() => end,
+        end = read(&flow, reader, &sink) => end,
     };
     metrics::gauge!("weft_connections").decrement(1.0);
     drop(place);
-    sink.closed(&flow, why);
+    sink.closed(&flow, end.why);
 }
 
-async fn read(flow: &FlowRef, mut reader: OwnedReadHalf, sink: &Arc<dyn NetSink>) -> String {
+async fn read(flow: &FlowRef, mut reader: impl AsyncRead + Unpin, sink: &Arc<dyn NetSink>) -> End {
     let mut buffer = BytesMut::new();
+    let ended = |why: String| End::new(CloseCode::Normal, why);
     loop {
         buffer.reserve(READ_BYTES);
         match within(IDLE_DEADLINE, reader.read_buf(&mut buffer)).await {
-            None => return format!("silent for {} s", IDLE_DEADLINE.as_secs()),
-            Some(Ok(0)) => return "closed by the peer".to_owned(),
+            None => return ended(format!("silent for {} s", IDLE_DEADLINE.as_secs())),
+            Some(Ok(0)) => return ended("closed by the peer".to_owned()),
             Some(Ok(_)) => {
                 if let Some(room) = sink.bytes(flow, buffer.split().freeze()) {
                     room.await;
                 }
             }
-            Some(Err(error)) => return error.to_string(),
+            Some(Err(error)) => return ended(error.to_string()),
         }
     }
 }
 
-async fn write(connection: &Connection, mut writer: OwnedWriteHalf) -> String {
+async fn write(connection: &Connection, mut writer: impl AsyncWrite + Unpin) -> End {
+    let broken = |why: String| End::new(CloseCode::Normal, why);
     loop {
         match connection.next() {
             Next::Write(bytes) => {
-                // A closing connection does not wait for ever for a peer that reads nothing.
-                let patience = match connection.ending() {
-                    Some(_) => FLUSH_DEADLINE,
-                    None => IDLE_DEADLINE,
+                let written = async {
+                    writer.write_all(&bytes).await?;
+                    // Under TLS the last record may still wait.
+                    writer.flush().await
                 };
-                match within(patience, writer.write_all(&bytes)).await {
+                match within(patience(connection), written).await {
                     Some(Ok(())) => {}
-                    Some(Err(error)) => return error.to_string(),
-                    None => return "the peer takes nothing".to_owned(),
+                    Some(Err(error)) => return broken(error.to_string()),
+                    None => return broken("the peer takes nothing".to_owned()),
                 }
             }
-            Next::Wait => connection.changed.notified().await,
-            Next::End(why) => {
+            // TCP has its own signs of life.
+            Next::Ping => {}
+            Next::Wait => connection.changed().await,
+            Next::End(end) => {
                 let _ = within(FLUSH_DEADLINE, writer.shutdown()).await;
-                return why.to_owned();
+                return end;
             }
         }
+    }
+}
+
+/// A closing connection does not wait for ever for a peer that reads nothing.
+pub(super) fn patience(connection: &Connection) -> Duration {
+    if connection.is_ending() {
+        FLUSH_DEADLINE
+    } else {
+        IDLE_DEADLINE
     }
 }

@@ -1,20 +1,20 @@
 //! Sockets on the loopback: what comes in reaches the sink, what goes out reaches the peer.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use contract::env::{NetSink, Work};
-use contract::{FlowRef, ListenerId, NodeId};
+use contract::{Door, FlowRef, ListenerId, NodeId, StreamKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Runtime;
 
-use super::Network;
+use super::{Network, Streams};
 
 #[derive(Debug, PartialEq)]
-enum Seen {
+pub(super) enum Seen {
     Datagram(std::net::SocketAddr, Bytes),
     Accepted,
     Opened(FlowRef),
@@ -22,18 +22,24 @@ enum Seen {
     Closed(FlowRef, String),
 }
 
-struct Recorder {
+pub(super) struct Recorder {
     seen: Mutex<Sender<Seen>>,
     numbers: AtomicU64,
+    /// Takes nobody in.
+    pub(super) is_full: AtomicBool,
+    /// The one address that is not let in.
+    pub(super) banned: Mutex<Option<std::net::IpAddr>>,
 }
 
 impl Recorder {
-    fn new() -> (Arc<Self>, Receiver<Seen>) {
+    pub(super) fn new() -> (Arc<Self>, Receiver<Seen>) {
         let (sender, receiver) = channel();
         (
             Arc::new(Recorder {
                 seen: Mutex::new(sender),
                 numbers: AtomicU64::new(1),
+                is_full: AtomicBool::new(false),
+                banned: Mutex::default(),
             }),
             receiver,
         )
@@ -49,7 +55,19 @@ impl NetSink for Recorder {
         self.note(Seen::Datagram(remote, bytes));
     }
 
-    fn accepted(&self, listener: ListenerId, remote: std::net::SocketAddr) -> Option<FlowRef> {
+    fn lets_in(&self, _listener: ListenerId, remote: std::net::SocketAddr) -> bool {
+        *self.banned.lock().expect("not poisoned") != Some(remote.ip())
+    }
+
+    fn accepted(
+        &self,
+        listener: ListenerId,
+        remote: std::net::SocketAddr,
+        door: Door,
+    ) -> Option<FlowRef> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return None;
+        }
         self.note(Seen::Accepted);
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         Some(FlowRef::Stream {
@@ -57,6 +75,7 @@ impl NetSink for Recorder {
             number,
             listener,
             remote,
+            door,
         })
     }
 
@@ -74,9 +93,9 @@ impl NetSink for Recorder {
     }
 }
 
-const WAIT: Duration = Duration::from_secs(10);
+pub(super) const WAIT: Duration = Duration::from_secs(10);
 
-fn runtime() -> Runtime {
+pub(super) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -87,7 +106,7 @@ fn runtime() -> Runtime {
 #[test]
 fn datagrams_of_a_burst_all_arrive_in_order() {
     let runtime = runtime();
-    let network = Arc::new(Network::new(runtime.handle().clone()));
+    let network = Arc::new(Network::new(runtime.handle().clone(), Streams::default()));
     let (sink, seen) = Recorder::new();
     for local in ["127.0.0.1:0", "[::1]:0"] {
         let Ok(bound) =
@@ -120,7 +139,7 @@ fn datagrams_of_a_burst_all_arrive_in_order() {
 #[test]
 fn a_port_in_use_is_refused_with_its_address() {
     let runtime = runtime();
-    let network = Arc::new(Network::new(runtime.handle().clone()));
+    let network = Arc::new(Network::new(runtime.handle().clone(), Streams::default()));
     let (sink, _seen) = Recorder::new();
     let udp = std::net::UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let taken = udp.local_addr().expect("bound");
@@ -131,7 +150,7 @@ fn a_port_in_use_is_refused_with_its_address() {
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
     let taken = tcp.local_addr().expect("bound");
     let error = network
-        .bind_stream(ListenerId(0), taken, sink)
+        .bind_stream(ListenerId(0), taken, StreamKind::Tcp, sink)
         .expect_err("in use");
     assert_eq!((error.what, error.address), ("tcp", taken));
 }
@@ -139,12 +158,13 @@ fn a_port_in_use_is_refused_with_its_address() {
 #[test]
 fn a_connection_carries_both_ways_and_ends_once() {
     let runtime = runtime();
-    let network = Arc::new(Network::new(runtime.handle().clone()));
+    let network = Arc::new(Network::new(runtime.handle().clone(), Streams::default()));
     let (sink, seen) = Recorder::new();
     let bound = network
         .bind_stream(
             ListenerId(3),
             "127.0.0.1:0".parse().expect("address"),
+            StreamKind::Tcp,
             sink.clone(),
         )
         .expect("bound");
@@ -158,6 +178,7 @@ fn a_connection_carries_both_ways_and_ends_once() {
             number: 1,
             listener: ListenerId(3),
             remote: peer.local_addr().expect("bound"),
+            door: Door::Sip,
         };
         assert_eq!(seen.recv_timeout(WAIT), Ok(Seen::Accepted));
         assert_eq!(
@@ -166,7 +187,7 @@ fn a_connection_carries_both_ways_and_ends_once() {
         );
         network.send(&flow, Bytes::from_static(b"one "));
         network.send(&flow, Bytes::from_static(b"two"));
-        network.close(&flow, "enough");
+        network.close(&flow, contract::CloseCode::Normal, "enough");
         let mut text = String::new();
         peer.read_to_string(&mut text).await.expect("read");
         assert_eq!(text, "one two");
@@ -180,7 +201,7 @@ fn a_connection_carries_both_ways_and_ends_once() {
 #[test]
 fn a_connection_of_ours_opens_or_says_why_not() {
     let runtime = runtime();
-    let network = Arc::new(Network::new(runtime.handle().clone()));
+    let network = Arc::new(Network::new(runtime.handle().clone(), Streams::default()));
     let (sink, seen) = Recorder::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
     let remote = listener.local_addr().expect("bound");
@@ -189,6 +210,7 @@ fn a_connection_of_ours_opens_or_says_why_not() {
         number,
         listener: ListenerId(0),
         remote,
+        door: Door::Sip,
     };
     network.connect(flow(7), sink.clone());
     assert_eq!(seen.recv_timeout(WAIT), Ok(Seen::Opened(flow(7))));
@@ -209,7 +231,7 @@ fn a_connection_of_ours_opens_or_says_why_not() {
 #[test]
 fn a_peer_that_reads_nothing_loses_its_connection() {
     let runtime = runtime();
-    let network = Arc::new(Network::new(runtime.handle().clone()));
+    let network = Arc::new(Network::new(runtime.handle().clone(), Streams::default()));
     let (sink, seen) = Recorder::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
     let remote = listener.local_addr().expect("bound");
@@ -218,6 +240,7 @@ fn a_peer_that_reads_nothing_loses_its_connection() {
         number: 1,
         listener: ListenerId(0),
         remote,
+        door: Door::Sip,
     };
     network.connect(flow, sink);
     let peer = listener.accept().expect("accepted");

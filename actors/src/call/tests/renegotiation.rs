@@ -289,3 +289,29 @@ fn a_session_that_we_shall_refresh_is_refreshed() {
     world.pass(Duration::from_secs(60));
     assert_eq!(world.count(A, "UPDATE"), 2);
 }
+
+#[test]
+fn trickled_candidates_of_a_phone_reach_its_leg() {
+    let mut world = World::new();
+    let sdp = super::json::browser("actpass", "sendrecv");
+    world.call("1001", &sdp);
+    world.answer(B, "INVITE", 200, SDP_B);
+    world.ack("");
+    assert_eq!(world.state(&world.call_id()), "talking");
+    let fields = "Content-Type: application/trickle-ice-sdpfrag\r\nInfo-Package: trickle-ice\r\n";
+    let body = "a=ice-ufrag:abcd\r\nm=audio 9 RTP/AVP 0\r\na=mid:0\r\n\
+        a=candidate:1 1 udp 2122260223 198.51.100.9 50009 typ host\r\na=end-of-candidates\r\n";
+    let text = world.request_text(1, "INFO", 11, body, fields);
+    let inbound = world.inbound(A, text, None);
+    let id = world.dialog(1);
+    world.tell(id.clone(), dialog::Message::Request(inbound));
+    assert!(world.last(A, "200").message.method().is(rsip::Method::Info));
+    let transport = format!("{:?}", world.config(1).transport);
+    assert!(transport.contains("198.51.100.9:50009"), "{transport}");
+    assert_eq!(world.count(B, "INFO"), 0, "candidates are no digits");
+    let long = format!("{body}a=x:{}\r\n", "y".repeat(4_096));
+    let text = world.request_text(1, "INFO", 12, &long, fields);
+    let inbound = world.inbound(A, text, None);
+    world.tell(id, dialog::Message::Request(inbound));
+    assert_eq!(world.count(A, "400"), 1);
+}

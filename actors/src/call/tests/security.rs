@@ -155,6 +155,7 @@ fn a_lost_connection_comes_back_by_digest_only() {
                 number,
                 listener,
                 remote,
+                door: contract::Door::Sip,
             }
         }
         other => other,

@@ -11,13 +11,15 @@
 //! | any other | refused | refused |
 //!
 //! Locked after 5 packets of one SSRC. A source gives way before that to one of a higher
-//! rank, and, once it is silent for 100 ms, to any. Only a new negotiation opens the lock.
+//! rank, and, once it is silent for 100 ms, to any. Only a new negotiation opens the lock. Packets of
+//! protected legs come here once they are authentic; `refuses` says of some before that the source
+//! cannot win anyway. WebRTC legs have no latch: the caller has validated each source by ICE.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use contract::limits::{LATCH_PACKETS, LATCH_WINDOW_MS};
-use contract::{LegConfig, Time};
+use contract::{LegConfig, LegTransport, Time};
 
 const WINDOW: Duration = Duration::from_millis(LATCH_WINDOW_MS);
 
@@ -66,6 +68,11 @@ pub(super) struct Latch {
     /// Where packets went before the negotiation, if the signalled address is the same.
     carried: Option<SocketAddr>,
     learned_rtcp: Option<SocketAddr>,
+    rtcp_mux: bool,
+    /// ICE has the say.
+    is_validated: bool,
+    /// Where ICE says that packets go.
+    selected: Option<SocketAddr>,
 }
 
 impl Latch {
@@ -81,6 +88,9 @@ impl Latch {
             locked: None,
             carried: None,
             learned_rtcp: None,
+            rtcp_mux: config.rtcp_mux,
+            is_validated: matches!(config.transport, LegTransport::Webrtc(_)),
+            selected: None,
         }
     }
 
@@ -90,9 +100,11 @@ impl Latch {
         let is_same = self.negotiation == next.negotiation
             && self.remote == next.remote
             && self.sip_source == next.sip_source
-            && self.nat == next.nat;
+            && self.nat == next.nat
+            && self.is_validated == next.is_validated;
         if is_same {
             self.remote_rtcp = next.remote_rtcp;
+            self.rtcp_mux = next.rtcp_mux;
             return;
         }
         let carried = if self.remote == next.remote {
@@ -100,11 +112,39 @@ impl Latch {
         } else {
             None
         };
-        *self = Latch { carried, ..next };
+        let selected = self.selected.filter(|_| self.is_validated);
+        *self = Latch {
+            carried,
+            selected,
+            ..next
+        };
+    }
+
+    /// Sets where packets of a WebRTC leg go.
+    pub(super) fn select(&mut self, to: Option<SocketAddr>) {
+        self.selected = to.map(canonical);
+    }
+
+    /// Tells whether an RTP packet of this source is refused whatever it says; changes nothing.
+    pub(super) fn refuses(&self, from: SocketAddr, now: Time) -> bool {
+        let from = canonical(from);
+        if self.is_validated || self.locked.is_some_and(|(address, _)| address == from) {
+            return false;
+        }
+        let is_early = now.since(self.opened) <= WINDOW;
+        let rank = self.rank(from);
+        let is_unwanted = rank == Rank::Stranger && !(self.nat && is_early);
+        let is_beaten = self
+            .locked
+            .is_some_and(|(_, locked)| !is_early || rank <= locked);
+        is_unwanted || is_beaten
     }
 
     /// Decides on an RTP packet.
     pub(super) fn admit(&mut self, from: SocketAddr, ssrc: u32, now: Time) -> Admission {
+        if self.is_validated {
+            return Admission::Taken;
+        }
         let from = canonical(from);
         if let Some((address, _)) = self.locked
             && address == from
@@ -145,27 +185,38 @@ impl Latch {
         }
     }
 
-    /// Decides on an RTCP packet, and learns where RTCP goes from the first of the peer's address.
-    pub(super) fn admit_rtcp(&mut self, from: SocketAddr) -> bool {
+    /// Decides on the source of an RTCP packet; changes nothing.
+    pub(super) fn knows_rtcp(&self, from: SocketAddr) -> bool {
+        if self.is_validated {
+            return true;
+        }
         let from = canonical(from);
         if self.is_muxed() {
             return self.target() == Some(from);
         }
-        let is_known = match self.locked {
-            Some((address, _)) => address.ip() == from.ip(),
+        match self.locked {
+            Some((address, _)) => {
+                address.ip() == from.ip() && self.learned_rtcp.is_none_or(|known| known == from)
+            }
             None => {
                 self.rank(from) > Rank::Stranger
                     || self.remote_rtcp.is_some_and(|rtcp| rtcp.ip() == from.ip())
             }
-        };
-        if is_known && self.locked.is_some() {
-            return *self.learned_rtcp.get_or_insert(from) == from;
         }
-        is_known
+    }
+
+    /// Learns where RTCP goes from the first packet that is the peer's.
+    pub(super) fn learn_rtcp(&mut self, from: SocketAddr) {
+        if !self.is_muxed() && self.locked.is_some() {
+            self.learned_rtcp.get_or_insert(canonical(from));
+        }
     }
 
     /// Returns where RTP goes.
     pub(super) fn target(&self) -> Option<SocketAddr> {
+        if self.is_validated {
+            return self.selected;
+        }
         let waiting = || {
             self.candidate
                 .filter(|c| c.rank > Rank::Stranger)
@@ -207,7 +258,8 @@ impl Latch {
 
     /// Tells whether RTCP shares the RTP port (RFC 5761).
     pub(super) fn is_muxed(&self) -> bool {
-        self.remote_rtcp.is_some() && self.remote_rtcp == self.remote
+        let is_one_address = self.remote_rtcp.is_some() && self.remote_rtcp == self.remote;
+        self.is_validated || self.rtcp_mux || is_one_address
     }
 
     fn rank(&self, from: SocketAddr) -> Rank {

@@ -1,32 +1,42 @@
-//! One leg of the relay table: its latch, its peer's stream, its sender, its deadlines.
+//! One leg of the relay table: its protection, its latch, its peer's stream, its sender, its deadlines.
 //!
-//! In: packets of its peer, packets for its peer, time. Out: accepted packets, placed packets, tone
-//! frames, events. It does not know other legs; `table.rs` joins them.
+//! In: packets of its peer, packets for its peer, time. Out: accepted packets, placed and protected
+//! packets, tone frames, digits, events. It does not know other legs; `table.rs` joins them.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use contract::limits::MEDIA_EVENTS_MAX;
-use contract::{LegConfig, LegCounters, MediaEvent, MediaRoute, SideKey, Time};
+use contract::{LegConfig, LegCounters, MediaEvent, MediaRoute, ReserveBlock, SideKey, Time};
 
 use super::DropReason;
+use super::digits::Digits;
 use super::latch::{Admission, Latch};
-use super::sender::{Placed, Sender, StreamId, Unplaced};
+use super::played::PlayedTone;
+use super::sender::{Origin, Placed, Sender, StreamId, Unplaced};
+use super::shield::Shield;
 use super::source::{Arrival, Source};
+use super::srtp::{SRTP_TAIL_BYTES, SrtpError, SrtpMaker};
 use crate::dtmf::{self, DtmfChange, DtmfReader};
-use crate::rtp::{self, DatagramKind, HEADER_BYTES, RtpHeader};
-use crate::tone::{FRAME_SAMPLES, Tone, ToneError};
+use crate::rtp::{self, HEADER_BYTES, RtpHeader};
+use crate::tone::{FRAME_SAMPLES, ToneError};
 
 /// Events of all legs that wait to be taken.
 pub(super) type Events = VecDeque<(SideKey, MediaEvent)>;
 
-/// Length of a tone frame.
-const FRAME: Duration = Duration::from_millis(20);
-/// Frames that are sent late at most; more are left out, as if they had been lost.
-const LATE_FRAMES_MAX: u64 = 5;
-/// Octets of a tone packet.
-const TONE_PACKET_BYTES: usize = HEADER_BYTES + FRAME_SAMPLES;
+/// Sends a packet of our own from a leg's RTP socket: leg, where to, octets.
+pub(super) type Send<'a> = &'a mut dyn FnMut(SideKey, SocketAddr, &[u8]);
+
+/// A configuration cannot be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unconfigurable {
+    Tone(ToneError),
+    Srtp(SrtpError),
+}
+
+/// Octets that a packet of our own needs at most.
+const OWN_PACKET_BYTES: usize = HEADER_BYTES + FRAME_SAMPLES + SRTP_TAIL_BYTES;
 /// Mark of a payload type that is not relayed.
 const UNMAPPED: u8 = 0xff;
 
@@ -48,12 +58,15 @@ pub(super) struct Leg {
     key: SideKey,
     pub(super) latch: Latch,
     pub(super) sender: Sender,
+    shield: Shield,
+    digits: Digits,
     source: Option<Source>,
     pub(super) route: MediaRoute,
     sends: bool,
     receives: bool,
     payloads: [u8; 128],
     dtmf_payload: Option<u8>,
+    dtmf_send_payload: Option<u8>,
     dtmf: DtmfReader,
     clock_rate: u32,
     timeout: Option<Duration>,
@@ -69,28 +82,39 @@ pub(super) struct Leg {
     is_timeout_told: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct PlayedTone {
-    route: MediaRoute,
-    tone: Tone,
-    payload: u8,
-    frames: u64,
-    due: Time,
+/// A packet of our own that is to be placed.
+struct Own<'a> {
     id: StreamId,
+    /// Its number and timestamp in its own stream.
+    sequence: u64,
+    timestamp: u32,
+    /// When its timestamp is of.
+    at: Time,
+    payload_type: u8,
+    is_marked: bool,
+    payload: &'a [u8],
 }
 
 impl Leg {
-    pub(super) fn new(key: SideKey, config: &LegConfig, now: Time) -> Result<Leg, ToneError> {
+    pub(super) fn new(
+        key: SideKey,
+        config: &LegConfig,
+        now: Time,
+        maker: &dyn SrtpMaker,
+    ) -> Result<Leg, Unconfigurable> {
         let mut leg = Leg {
             key,
             latch: Latch::new(config, now),
             sender: Sender::new(config),
+            shield: Shield::default(),
+            digits: Digits::default(),
             source: None,
             route: MediaRoute::Drop,
             sends: false,
             receives: false,
             payloads: [UNMAPPED; 128],
             dtmf_payload: None,
+            dtmf_send_payload: None,
             dtmf: DtmfReader::default(),
             clock_rate: config.clock_rate,
             timeout: None,
@@ -104,22 +128,37 @@ impl Leg {
             latched_told: None,
             is_timeout_told: false,
         };
-        leg.update(config, now)?;
+        leg.update(config, now, maker)?;
         Ok(leg)
     }
 
-    /// Takes a configuration. Streams, latch and tone go on where it does not change them.
-    pub(super) fn update(&mut self, config: &LegConfig, now: Time) -> Result<(), ToneError> {
-        self.tone = self.tone_of(config, now)?;
+    /// Takes a configuration. Streams, contexts, latch and tone go on where it does not change them.
+    pub(super) fn update(
+        &mut self,
+        config: &LegConfig,
+        now: Time,
+        maker: &dyn SrtpMaker,
+    ) -> Result<(), Unconfigurable> {
+        let change = self.shield.plan(config, &self.sender, maker);
+        let change = change.map_err(Unconfigurable::Srtp)?;
+        self.tone = self.tone_of(config, now).map_err(Unconfigurable::Tone)?;
+        let restart = change.restart;
+        self.shield.change(change, &self.sender);
+        if let Some(floor) = restart {
+            self.sender.restart(config, floor);
+        }
         self.latch.update(config, now);
         if self.latch.diverted().is_none() {
             self.latched_told = None;
         }
-        self.sender.update(config);
         self.route = config.route;
         self.sends = config.sends;
         self.receives = config.receives;
         self.dtmf_payload = config.dtmf_payload;
+        self.dtmf_send_payload = config.dtmf_send_payload;
+        if !self.may_send_digits() {
+            self.digits.clear();
+        }
         self.clock_rate = config.clock_rate;
         self.payloads = payload_table(config);
         if self.timeout != config.timeout || self.negotiation != config.negotiation {
@@ -132,35 +171,51 @@ impl Leg {
     }
 
     fn tone_of(&mut self, config: &LegConfig, now: Time) -> Result<Option<PlayedTone>, ToneError> {
-        let MediaRoute::Tone {
-            hertz,
-            level_dbm0,
-            payload,
-        } = config.route
-        else {
-            return Ok(None);
-        };
         if let Some(played) = self.tone.filter(|played| played.route == config.route) {
             return Ok(Some(played));
         }
-        let tone = Tone::new(hertz, level_dbm0, payload)?;
         self.tones_played = self.tones_played.wrapping_add(1);
-        let id = StreamId {
-            leg: self.key,
-            ssrc: 0,
-            restarts: self.tones_played,
-        };
-        Ok(Some(PlayedTone {
-            route: config.route,
-            tone,
-            payload,
-            frames: 0,
-            due: now,
-            id,
-        }))
+        PlayedTone::begin(config.route, self.tones_played, now)
     }
 
-    /// Takes an RTP packet of the leg's port.
+    /// Takes an RTP packet out of its protection, if its source may be the peer's at all. Whatever
+    /// fails here has changed nothing but counters.
+    pub(super) fn unprotect(
+        &mut self,
+        from: SocketAddr,
+        now: Time,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Result<usize, DropReason> {
+        if self.latch.refuses(from, now) {
+            self.counters.refused += 1;
+            return Err(DropReason::WrongSource);
+        }
+        let done = self.shield.unprotect_rtp(buffer, length);
+        self.noted(done)
+    }
+
+    /// Takes an RTCP packet out of its protection, if its source may be the peer's.
+    pub(super) fn unprotect_rtcp(
+        &mut self,
+        from: SocketAddr,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Result<usize, DropReason> {
+        if !self.latch.knows_rtcp(from) {
+            self.counters.refused += 1;
+            return Err(DropReason::WrongSource);
+        }
+        let done = self.shield.unprotect_rtcp(buffer, length);
+        self.noted(done)
+    }
+
+    fn noted(&mut self, done: Result<usize, DropReason>) -> Result<usize, DropReason> {
+        self.counters.unprotected += u64::from(done == Err(DropReason::Unprotected));
+        done
+    }
+
+    /// Takes an RTP packet of the leg's port, out of its protection.
     pub(super) fn accept(
         &mut self,
         from: SocketAddr,
@@ -168,9 +223,6 @@ impl Leg {
         packet: &[u8],
         events: &mut Events,
     ) -> Result<Accepted, DropReason> {
-        if DatagramKind::of(packet) != DatagramKind::Rtp {
-            return Err(DropReason::Malformed);
-        }
         let header = RtpHeader::read(packet).map_err(|_| DropReason::Malformed)?;
         let admission = self.latch.admit(from, header.ssrc, now);
         if admission != Admission::Taken {
@@ -208,8 +260,7 @@ impl Leg {
         Ok(Accepted {
             header,
             stream: StreamId {
-                leg: self.key,
-                ssrc: header.ssrc,
+                origin: Origin::Peer(self.key, header.ssrc),
                 restarts,
             },
             sequence,
@@ -222,7 +273,8 @@ impl Leg {
     fn stream_of(&mut self, header: &RtpHeader, events: &mut Events) -> &mut Source {
         let known = self.source.filter(|source| source.ssrc() == header.ssrc);
         if known.is_none() {
-            if self.sender.is_ours(header.ssrc) {
+            // Each direction of a protected leg has a key of its own, and its SSRC is agreed on.
+            if self.shield.is_open() && self.sender.is_ours(header.ssrc) {
                 self.sender.collide();
             }
             let ended = self.dtmf.reset();
@@ -232,32 +284,49 @@ impl Leg {
         self.source.insert(source)
     }
 
-    /// Takes an RTCP packet of the leg's port; true if it is the peer's.
-    pub(super) fn accept_rtcp(&mut self, from: SocketAddr, now: Time) -> bool {
-        let is_known = self.latch.admit_rtcp(from);
-        if !is_known {
-            self.counters.refused += 1;
-        } else if !self.receives {
+    /// Takes an RTCP packet of the peer, out of its protection.
+    pub(super) fn accept_rtcp(&mut self, from: SocketAddr, now: Time) {
+        self.latch.learn_rtcp(from);
+        if !self.receives {
             // On hold the peer's reports are all that shows it is there.
             self.heard = now;
             self.is_timeout_told = false;
         }
-        is_known
     }
 
-    /// Gives a packet that is to go to the peer its numbers and header; returns where it goes.
+    /// Protects an RTCP packet that goes to the peer; returns its length.
+    pub(super) fn protect_rtcp(
+        &mut self,
+        buffer: &mut [u8],
+        length: usize,
+        events: &mut Events,
+    ) -> Result<usize, DropReason> {
+        let done = self.shield.protect_rtcp(buffer, length);
+        self.reserve(events);
+        done
+    }
+
+    /// Gives a packet that is to go to the peer its numbers, header and protection; returns where it
+    /// goes and its length.
     pub(super) fn send(
         &mut self,
         accepted: &Accepted,
         now: Time,
-        packet: &mut [u8],
+        buffer: &mut [u8],
+        length: usize,
         events: &mut Events,
-    ) -> Result<SocketAddr, DropReason> {
+    ) -> Result<(SocketAddr, usize), DropReason> {
         if !self.sends {
             return Err(DropReason::Direction);
         }
+        if self.digits.is_active() {
+            return Err(DropReason::Digits);
+        }
         let payload_type = accepted.payload.ok_or(DropReason::UnmappedPayload)?;
         let to = self.latch.target().ok_or(DropReason::NoTarget)?;
+        if self.shield.is_unkeyed() {
+            return Err(DropReason::Unkeyed);
+        }
         let (stream, sequence) = (accepted.stream, accepted.sequence);
         let timestamp = accepted.header.timestamp;
         let placed = self
@@ -273,9 +342,21 @@ impl Leg {
         header.sequence = placed.sequence;
         header.timestamp = placed.timestamp;
         header.ssrc = self.sender.ssrc();
-        header.write(packet);
-        self.note_sent(packet.len(), events);
-        Ok(to)
+        header.write(&mut buffer[..length]);
+        self.note_sent(length, events);
+        let length = self.shield.protect_rtp(buffer, length, placed.rollover)?;
+        Ok((to, length))
+    }
+
+    /// Plays digits to the peer after those that play already.
+    pub(super) fn play_digits(&mut self, digits: &str, duration: Duration, now: Time) {
+        if self.may_send_digits() {
+            self.digits.add(digits, duration, now);
+        }
+    }
+
+    fn may_send_digits(&self) -> bool {
+        self.sends && self.dtmf_send_payload.is_some()
     }
 
     /// Returns when the leg next has something to do.
@@ -283,19 +364,14 @@ impl Leg {
         let timeout = self.timeout.filter(|_| !self.is_timeout_told);
         let silent = timeout.map(|timeout| self.heard + timeout);
         let tone = self.tone.map(|tone| tone.due);
-        [self.dtmf.deadline(), silent, tone]
+        [self.dtmf.deadline(), silent, tone, self.digits.due()]
             .into_iter()
             .flatten()
             .min()
     }
 
-    /// Does what is due: lost ends of digits, the silence, tone frames.
-    pub(super) fn on_time(
-        &mut self,
-        now: Time,
-        events: &mut Events,
-        send: &mut dyn FnMut(SideKey, SocketAddr, &[u8]),
-    ) {
+    /// Does what is due: lost ends of digits, the silence, tone frames, digits of ours.
+    pub(super) fn on_time(&mut self, now: Time, events: &mut Events, send: Send<'_>) {
         let ended = self.dtmf.on_time(now);
         self.tell_digits([ended, None, None], events);
         let is_silent = self
@@ -304,15 +380,19 @@ impl Leg {
         if is_silent && !self.is_timeout_told {
             self.is_timeout_told = tell(events, self.key, MediaEvent::Timeout);
         }
-        self.skip_late_frames(now);
+        if let Some(played) = &mut self.tone {
+            played.skip_late(now);
+        }
         while let Some(played) = self.tone.filter(|played| played.due <= now) {
             self.play_frame(played, events, send);
         }
+        self.play_digit_packets(now, events, send);
     }
 
     /// Allows the numbers of a recorded block.
-    pub(super) fn reserved(&mut self, sequence_end: u16) {
-        self.sender.extend(sequence_end);
+    pub(super) fn reserved(&mut self, block: ReserveBlock) {
+        self.sender.extend(block.sequence_end);
+        self.shield.extend(block.rtcp_index_end);
     }
 
     /// Returns the counters with what the present stream adds.
@@ -320,56 +400,83 @@ impl Leg {
         LegCounters {
             lost: self.source.map_or(0, |source| source.lost()),
             jitter: self.source.map_or(0, |source| source.jitter()),
+            srtp_packets: self.shield.library_packets(),
             ..self.counters
         }
     }
 
-    fn skip_late_frames(&mut self, now: Time) {
-        let Some(played) = &mut self.tone else {
-            return;
+    fn play_frame(&mut self, mut played: PlayedTone, events: &mut Events, send: Send<'_>) {
+        let mut samples = [0; FRAME_SAMPLES];
+        played.tone.fill(&mut samples);
+        let own = Own {
+            id: played.id,
+            sequence: played.frames,
+            timestamp: (played.frames as u32).wrapping_mul(FRAME_SAMPLES as u32),
+            at: played.due,
+            payload_type: played.payload,
+            is_marked: false,
+            payload: &samples,
         };
-        let frame_us = u64::try_from(FRAME.as_micros()).unwrap_or(1);
-        let late = u64::try_from(now.since(played.due).as_micros()).unwrap_or(0) / frame_us;
-        if late > LATE_FRAMES_MAX {
-            played.frames += late;
-            played.due = played.due + Duration::from_micros(late * frame_us);
+        played.advance();
+        self.tone = Some(played);
+        if !self.digits.is_active() {
+            self.send_own(&own, events, send);
         }
     }
 
-    fn play_frame(
-        &mut self,
-        mut played: PlayedTone,
-        events: &mut Events,
-        send: &mut dyn FnMut(SideKey, SocketAddr, &[u8]),
-    ) {
-        let mut packet = [0; TONE_PACKET_BYTES];
-        let (head, samples) = packet.split_at_mut(HEADER_BYTES);
-        played.tone.fill(samples);
-        let timestamp = (played.frames as u32).wrapping_mul(FRAME_SAMPLES as u32);
-        let (sequence, at) = (played.frames, played.due);
-        played.frames += 1;
-        played.due = played.due + FRAME;
-        self.tone = Some(played);
-        let Some(to) = self.latch.target().filter(|_| self.sends) else {
+    fn play_digit_packets(&mut self, now: Time, events: &mut Events, send: Send<'_>) {
+        let Some(payload_type) = self.dtmf_send_payload else {
             return;
         };
-        let placed = self
-            .sender
-            .place(played.id, sequence, timestamp, at, self.clock_rate);
+        while let Some(packet) = self.digits.next(now, self.clock_rate) {
+            let own = Own {
+                id: StreamId {
+                    origin: Origin::Digits,
+                    restarts: packet.event_number,
+                },
+                sequence: u64::from(packet.number),
+                timestamp: 0,
+                at: packet.began,
+                payload_type,
+                is_marked: packet.number == 0,
+                payload: &packet.report,
+            };
+            self.send_own(&own, events, send);
+        }
+    }
+
+    /// Sends a packet of our own; one that cannot be sent is lost.
+    fn send_own(&mut self, own: &Own<'_>, events: &mut Events, send: Send<'_>) {
+        let is_sent = self.sends && !self.shield.is_unkeyed();
+        let Some(to) = self.latch.target().filter(|_| is_sent) else {
+            return;
+        };
+        let placed =
+            self.sender
+                .place(own.id, own.sequence, own.timestamp, own.at, self.clock_rate);
         let Ok(Placed {
             sequence,
+            rollover,
             timestamp,
             is_first,
         }) = placed
         else {
             return;
         };
-        if let Ok(head) = head.try_into() {
-            let ssrc = self.sender.ssrc();
-            rtp::write_header(head, is_first, played.payload, sequence, timestamp, ssrc);
+        let mut buffer = [0; OWN_PACKET_BYTES];
+        let length = HEADER_BYTES + own.payload.len();
+        let ssrc = self.sender.ssrc();
+        let is_marked = own.is_marked || (is_first && own.id.origin == Origin::Tone);
+        if let Some(head) = buffer.first_chunk_mut() {
+            rtp::write_header(head, is_marked, own.payload_type, sequence, timestamp, ssrc);
         }
-        self.note_sent(packet.len(), events);
-        send(self.key, to, &packet);
+        if let Some(payload) = buffer.get_mut(HEADER_BYTES..length) {
+            payload.copy_from_slice(own.payload);
+        }
+        self.note_sent(length, events);
+        if let Ok(length) = self.shield.protect_rtp(&mut buffer, length, rollover) {
+            send(self.key, to, &buffer[..length]);
+        }
     }
 
     fn note_heard(&mut self, from: SocketAddr, now: Time, events: &mut Events) {
@@ -388,21 +495,39 @@ impl Leg {
         }
     }
 
+    /// Counts a packet that is sent, and asks for the next block. Octets are those of RTP, as
+    /// sender reports count them.
     fn note_sent(&mut self, octets: usize, events: &mut Events) {
         self.counters.packets_out += 1;
         self.counters.octets_out += octets as u64;
-        if let Some(sequence_end) = self.sender.wanted_reserve() {
-            let timestamp = self.sender.timestamp();
-            if tell(
-                events,
-                self.key,
-                MediaEvent::Reserve {
-                    sequence_end,
-                    timestamp,
-                },
-            ) {
-                self.sender.reserve_asked();
-            }
+        self.reserve(events);
+    }
+
+    /// Asks for the next block once three quarters of either one are used. Where one is not due yet,
+    /// its present end is told again.
+    fn reserve(&mut self, events: &mut Events) {
+        let (sequence_end, rtcp_index_end) =
+            (self.sender.wanted_reserve(), self.shield.wanted_reserve());
+        if sequence_end.is_none() && rtcp_index_end.is_none() {
+            return;
+        }
+        let block = ReserveBlock {
+            sequence_end: sequence_end.unwrap_or(self.sender.reserve_end()),
+            rtcp_index_end: rtcp_index_end.unwrap_or(self.shield.reserve_end()),
+        };
+        let reserve = MediaEvent::Reserve {
+            block,
+            timestamp: self.sender.timestamp(),
+            received: self.shield.received(),
+        };
+        if !tell(events, self.key, reserve) {
+            return;
+        }
+        if sequence_end.is_some() {
+            self.sender.reserve_asked();
+        }
+        if let Some(end) = rtcp_index_end {
+            self.shield.reserve_asked(end);
         }
     }
 

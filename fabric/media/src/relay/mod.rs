@@ -1,28 +1,40 @@
-//! The relay table: what happens to every packet of every plain RTP leg.
+//! The relay table: what happens to every RTP and RTCP packet of every leg, protected or not.
 //!
 //! In: `LegConfig`s of media legs, packets with source and time, ticks. Out: a verdict for each
-//! packet (rewritten in place), tone frames, events of legs. The media plane's workers and the
-//! simulator's media model run this same table. It owns no socket and no clock, and allocates
-//! nothing for a packet.
+//! packet (rewritten in place), tone frames, digits, events of legs. The media plane's workers and
+//! the simulator's media model run this same table. It owns no socket and no clock, and allocates
+//! nothing for a packet. It neither finds paths nor shakes hands: STUN and DTLS never come here.
 //!
 //! ```text
-//!  packet ──▶ latch ──▶ source ──▶ telephone events ──▶ route ──▶ sender ──▶ verdict
-//!            (whose)   (RFC 3550   (digits)            relay,     (our SSRC, sequence,
-//!                       A.1, A.8)                      echo,       reserve, time)
-//!                                                      tone, drop
+//!  packet ▶ unprotect ▶ latch ▶ source ▶ events ▶ route ▶ sender ▶ protect ▶ verdict
+//!           (of the     (whose) (RFC 3550 (digits) relay,  (our SSRC, (of the leg
+//!            leg it              A.1, A.8)         echo,    sequence,  it goes to)
+//!            came to)                              tone     reserve)
 //! ```
 //!
 //! The rules stand alone: whose packets are taken in `latch.rs`, loss, jitter and doubles in
-//! `source.rs`, our own numbers in `sender.rs`; `leg.rs` joins them for one leg, `table.rs` for all.
+//! `source.rs`, our own numbers in `sender.rs`, keys and spent indices in `shield.rs`, what we play
+//! ourselves in `digits.rs` and `played.rs`; `leg.rs` joins them for one leg, `table.rs` for all. What ciphers is
+//! behind `Srtp`.
 
+mod digits;
 mod latch;
 mod leg;
+mod played;
 mod sender;
+mod shield;
 mod source;
+mod srtp;
 mod table;
 
 #[cfg(test)]
+mod digits_tests;
+#[cfg(test)]
+mod protected_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod toy;
 
 use std::net::SocketAddr;
 
@@ -31,6 +43,7 @@ use contract::{FaultClass, SideKey};
 use crate::tone::ToneError;
 
 pub use sender::recovered_timestamp;
+pub use srtp::{NoSrtp, SRTP_TAIL_BYTES, Srtp, SrtpError, SrtpFault, SrtpMaker, SrtpStart};
 pub use table::RelayTable;
 
 /// What is to be done with a packet. The octets have been rewritten where they are to be sent.
@@ -44,8 +57,11 @@ pub enum Verdict {
         to: SocketAddr,
         /// Octets to send, from the first.
         length: usize,
+        /// It leaves from that leg's RTCP socket; else from the one of RTP, which multiplexed RTCP
+        /// shares (RFC 5761).
+        is_rtcp: bool,
     },
-    /// Send it back from the socket it came to.
+    /// Send it back from the RTP socket it came to.
     Reflect {
         /// Where to.
         to: SocketAddr,
@@ -89,11 +105,19 @@ pub enum DropReason {
     UnmappedPayload,
     /// The next block of sequence numbers is not recorded yet.
     ReserveExhausted,
+    /// The keys of one of the legs are not there yet.
+    Unkeyed,
+    /// Its protection is wrong, or it was replayed.
+    Unprotected,
+    /// It could not be protected.
+    Unprotectable,
+    /// Digits are played to the peer instead.
+    Digits,
 }
 
 impl DropReason {
     /// Every reason, in order.
-    pub const ALL: [DropReason; 15] = [
+    pub const ALL: [DropReason; 19] = [
         DropReason::UnknownLeg,
         DropReason::Unconfigured,
         DropReason::Malformed,
@@ -109,6 +133,10 @@ impl DropReason {
         DropReason::NoTarget,
         DropReason::UnmappedPayload,
         DropReason::ReserveExhausted,
+        DropReason::Unkeyed,
+        DropReason::Unprotected,
+        DropReason::Unprotectable,
+        DropReason::Digits,
     ];
 
     /// Returns the reason's name, as a label of a metric.
@@ -130,6 +158,10 @@ impl DropReason {
             DropReason::NoTarget => "no_target",
             DropReason::UnmappedPayload => "unmapped_payload",
             DropReason::ReserveExhausted => "reserve_exhausted",
+            DropReason::Unkeyed => "unkeyed",
+            DropReason::Unprotected => "unprotected",
+            DropReason::Unprotectable => "unprotectable",
+            DropReason::Digits => "digits",
         }
     }
 }
@@ -155,6 +187,15 @@ pub enum TableError {
         #[source]
         cause: ToneError,
     },
+    /// The contexts of its keys cannot be made; the leg keeps its former configuration.
+    #[error("configuring media leg {leg}")]
+    Srtp {
+        /// The leg.
+        leg: SideKey,
+        /// Why.
+        #[source]
+        cause: SrtpError,
+    },
 }
 
 impl TableError {
@@ -165,6 +206,7 @@ impl TableError {
             TableError::Full(_) => FaultClass::Overload,
             TableError::AlreadyOpen(_) | TableError::NotOpen(_) => FaultClass::Bug,
             TableError::Tone { cause, .. } => cause.class(),
+            TableError::Srtp { cause, .. } => cause.class(),
         }
     }
 }

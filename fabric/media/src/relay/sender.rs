@@ -3,7 +3,8 @@
 //! In: packets of another peer's stream, of this one's (echo) or of a tone. Out: the numbers they go
 //! out with. A change of stream goes on where the last one ended; loss and order within a stream
 //! are kept. Each number is used once, and only out of a recorded block (`cluster.md` §7): the next
-//! block is asked for when three quarters are used, and without it nothing is sent.
+//! block is asked for when three quarters are used, and without it nothing is sent. Numbers are
+//! counted with their roll-overs, as SRTP wants them (RFC 3711 §3.3.1).
 
 use std::time::Duration;
 
@@ -16,12 +17,33 @@ use super::source::ticks;
 /// not use up ours, as each block costs a record.
 const GAP_MAX: u64 = 64;
 
-/// A stream that is sent on: whose, which, and which restart of it.
+/// First index that does not exist: the roll-over counter has 32 bits (RFC 3711 §3.3.1).
+const INDEX_END: u64 = 1 << 48;
+
+/// A stream that is sent: whose, which, and which restart of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct StreamId {
-    pub(super) leg: SideKey,
-    pub(super) ssrc: u32,
+    pub(super) origin: Origin,
     pub(super) restarts: u32,
+}
+
+/// Where a stream comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The peer of a leg, with its SSRC.
+    Peer(SideKey, u32),
+    /// A tone of ours.
+    Tone,
+    /// Digits of ours.
+    Digits,
+}
+
+/// Where numbers may begin at the earliest, because those before are used, and how far they are
+/// recorded: roll-over counter times 65,536 plus sequence number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Floor {
+    pub(super) next: u64,
+    pub(super) limit: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +59,7 @@ struct Stream {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Placed {
     pub(super) sequence: u16,
+    pub(super) rollover: u32,
     pub(super) timestamp: u32,
     /// First packet after a change of stream.
     pub(super) is_first: bool,
@@ -55,12 +78,12 @@ pub(super) enum Unplaced {
 #[derive(Clone, Debug)]
 pub(super) struct Sender {
     /// What signalling gave us; another value starts anew.
-    given: (u32, u16, u32),
+    given: Given,
     ssrc: u32,
     has_collided: bool,
-    /// Number after the highest one sent; the low 16 bits go on the wire.
+    /// Index after the highest one sent; the low 16 bits go on the wire.
     next: u64,
-    /// First number that is not recorded yet.
+    /// First index that is not recorded yet.
     limit: u64,
     asked_until: u64,
     timestamp: u32,
@@ -70,10 +93,10 @@ pub(super) struct Sender {
 
 impl Sender {
     pub(super) fn new(config: &LegConfig) -> Self {
-        let start = 0x1_0000 | u64::from(config.sequence_start);
+        let start = start_index(config);
         let limit = start + u64::from(SEQUENCE_BLOCK);
         Sender {
-            given: given(config),
+            given: Given::of(config),
             ssrc: config.ssrc,
             has_collided: false,
             next: start,
@@ -85,10 +108,31 @@ impl Sender {
         }
     }
 
-    /// Starts anew if the configuration gives other numbers; else goes on.
-    pub(super) fn update(&mut self, config: &LegConfig) {
-        if self.given != given(config) {
-            *self = Sender::new(config);
+    /// Tells whether a configuration gives the numbers that this stream began with.
+    pub(super) fn is_given(&self, config: &LegConfig) -> bool {
+        self.given == Given::of(config)
+    }
+
+    /// Begins anew where the configuration says, but not before `floor`.
+    pub(super) fn restart(&mut self, config: &LegConfig, floor: Floor) {
+        let former = self.clone();
+        *self = Sender::new(config);
+        self.next = self.next.max(floor.next);
+        self.limit = self.limit.max(floor.limit);
+        self.asked_until = self.limit;
+        let is_same_clock =
+            self.given.ssrc == former.given.ssrc && self.given.timestamp == former.given.timestamp;
+        if is_same_clock {
+            self.timestamp = former.timestamp;
+            self.sent = former.sent;
+        }
+    }
+
+    /// Returns how far the stream is.
+    pub(super) const fn floor(&self) -> Floor {
+        Floor {
+            next: self.next,
+            limit: self.limit,
         }
     }
 
@@ -103,7 +147,7 @@ impl Sender {
 
     /// Tells whether an SSRC of the peer is ours, or was before it collided.
     pub(super) const fn is_ours(&self, ssrc: u32) -> bool {
-        self.ssrc == ssrc || (self.has_collided && self.given.0 == ssrc)
+        self.ssrc == ssrc || (self.has_collided && self.given.ssrc == ssrc)
     }
 
     /// Takes another SSRC because the peer uses ours (RFC 3550 §8.2), once: a peer that follows
@@ -127,7 +171,7 @@ impl Sender {
         now: Time,
         clock_rate: u32,
     ) -> Result<Placed, Unplaced> {
-        if self.next >= self.limit {
+        if self.next >= self.limit.min(INDEX_END) {
             return Err(Unplaced::Exhausted);
         }
         let known = self.stream.filter(|stream| stream.id == id);
@@ -141,7 +185,7 @@ impl Sender {
             return Err(Unplaced::Late);
         }
         let mut ours = sequence.wrapping_add(stream.sequence_offset);
-        if ours >= self.limit || ours > self.next + GAP_MAX {
+        if ours >= self.limit.min(INDEX_END) || ours > self.next + GAP_MAX {
             ours = self.next;
             stream.floor = sequence;
             stream.sequence_offset = ours.wrapping_sub(sequence);
@@ -155,6 +199,7 @@ impl Sender {
         self.stream = Some(stream);
         Ok(Placed {
             sequence: ours as u16,
+            rollover: (ours >> 16) as u32,
             timestamp,
             is_first: known.is_none(),
         })
@@ -167,29 +212,34 @@ impl Sender {
         is_due.then(|| (self.limit + u64::from(SEQUENCE_BLOCK)) as u16)
     }
 
+    /// Returns the end of the block that is recorded or asked for.
+    pub(super) const fn reserve_end(&self) -> u16 {
+        self.asked_until as u16
+    }
+
     /// Notes that the next block has been asked for.
     pub(super) fn reserve_asked(&mut self) {
         self.asked_until = self.limit + u64::from(SEQUENCE_BLOCK);
     }
 
-    /// Allows the numbers of a recorded block; ends that are no later than known change nothing.
+    /// Allows the numbers of a recorded block, if it is the one that was asked for.
     pub(super) fn extend(&mut self, sequence_end: u16) {
-        let more = sequence_end.wrapping_sub(self.limit as u16);
-        if more <= SEQUENCE_BLOCK {
-            self.limit += u64::from(more);
-            self.asked_until = self.asked_until.max(self.limit);
+        if sequence_end == self.reserve_end() {
+            self.limit = self.asked_until;
         }
     }
 
     /// Returns the peer's SSRC behind our stream, if it comes from `leg`, with the offsets between
     /// its numbers and ours: sequence and timestamp.
     pub(super) fn behind(&self, leg: SideKey) -> Option<(u32, u32, u32)> {
-        let stream = self.stream.filter(|stream| stream.id.leg == leg)?;
-        Some((
-            stream.id.ssrc,
-            stream.sequence_offset as u32,
-            stream.timestamp_offset,
-        ))
+        let stream = self.stream?;
+        let Origin::Peer(from, ssrc) = stream.id.origin else {
+            return None;
+        };
+        if from != leg {
+            return None;
+        }
+        Some((ssrc, stream.sequence_offset as u32, stream.timestamp_offset))
     }
 
     /// Timestamp of the first packet of a new stream: later than the last by the time that passed.
@@ -197,6 +247,7 @@ impl Sender {
         match self.sent {
             None => self.timestamp,
             Some(sent) => {
+                let now = now.max(sent);
                 let passed = ticks(now, clock_rate).wrapping_sub(ticks(sent, clock_rate));
                 self.timestamp.wrapping_add(passed.max(1))
             }
@@ -213,6 +264,25 @@ pub fn recovered_timestamp(recorded: u32, passed: Duration, clock_rate: u32) -> 
     recorded.wrapping_add(ticks(Time::from_micros(micros), clock_rate).max(1))
 }
 
-const fn given(config: &LegConfig) -> (u32, u16, u32) {
-    (config.ssrc, config.sequence_start, config.timestamp_start)
+/// What a configuration says of our numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Given {
+    ssrc: u32,
+    start: u64,
+    timestamp: u32,
+}
+
+impl Given {
+    fn of(config: &LegConfig) -> Self {
+        Given {
+            ssrc: config.ssrc,
+            start: start_index(config),
+            timestamp: config.timestamp_start,
+        }
+    }
+}
+
+/// Returns the index a configuration starts with.
+pub(super) fn start_index(config: &LegConfig) -> u64 {
+    u64::from(config.rollover_start) << 16 | u64::from(config.sequence_start)
 }

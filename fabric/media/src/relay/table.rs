@@ -6,11 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use contract::limits::MEDIA_LEGS_MAX;
-use contract::{LegConfig, LegCounters, MediaEvent, MediaRoute, SideKey, Time};
+use contract::{LegConfig, LegCounters, MediaEvent, MediaRoute, ReserveBlock, SideKey, Time};
 
-use super::leg::{Events, Leg};
+use super::leg::{Accepted, Events, Leg, Unconfigurable};
+use super::srtp::SrtpMaker;
 use super::{DropReason, TableError, Verdict};
 use crate::rtcp::{self, RtcpMap};
 use crate::rtp::DatagramKind;
@@ -19,8 +22,9 @@ use crate::rtp::DatagramKind;
 const EVENTS_AT_START: usize = 1_024;
 
 /// The relay table of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct RelayTable {
+    maker: Arc<dyn SrtpMaker>,
     index: BTreeMap<SideKey, usize>,
     slots: Vec<Slot>,
     free: Vec<usize>,
@@ -37,12 +41,17 @@ struct Slot {
 }
 
 impl RelayTable {
-    /// Makes an empty table.
+    /// Makes an empty table; `maker` protects its legs.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(maker: Arc<dyn SrtpMaker>) -> Self {
         RelayTable {
+            maker,
+            index: BTreeMap::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            deadlines: BTreeSet::new(),
             events: Events::with_capacity(EVENTS_AT_START),
-            ..RelayTable::default()
+            drops: [0; DropReason::ALL.len()],
         }
     }
 
@@ -68,7 +77,8 @@ impl RelayTable {
     /// Replaces what is known of a leg; streams go on where the numbers given are the same.
     ///
     /// # Errors
-    /// `NotOpen`; `Tone` if the route's tone cannot be made: the former configuration stays.
+    /// `NotOpen`; `Tone`, `Srtp` if the route's tone or the contexts of the keys cannot be made: the
+    /// former configuration stays.
     pub fn configure(
         &mut self,
         leg: SideKey,
@@ -76,22 +86,45 @@ impl RelayTable {
         now: Time,
     ) -> Result<(), TableError> {
         let slot = *self.index.get(&leg).ok_or(TableError::NotOpen(leg))?;
-        let place = &mut self.slots[slot].leg;
+        let (place, maker) = (&mut self.slots[slot].leg, self.maker.as_ref());
         let done = match place {
-            Some(known) => known.update(config, now),
-            None => Leg::new(leg, config, now).map(|made| *place = Some(made)),
+            Some(known) => known.update(config, now, maker),
+            None => Leg::new(leg, config, now, maker).map(|made| *place = Some(made)),
         };
-        done.map_err(|cause| TableError::Tone { leg, cause })?;
+        done.map_err(|cause| match cause {
+            Unconfigurable::Tone(cause) => TableError::Tone { leg, cause },
+            Unconfigurable::Srtp(cause) => TableError::Srtp { leg, cause },
+        })?;
         self.schedule(slot);
         Ok(())
     }
 
     /// Allows the sequence numbers of a block that `Reserve` asked for and that is now recorded.
     /// An unknown leg is ignored: it may have closed meanwhile.
-    pub fn reserved(&mut self, leg: SideKey, sequence_end: u16) {
+    pub fn reserved(&mut self, leg: SideKey, block: ReserveBlock) {
         if let Some(leg) = self.leg_mut(leg) {
-            leg.reserved(sequence_end);
+            leg.reserved(block);
         }
+    }
+
+    /// Sets where packets of a WebRTC leg go: the address that ICE has validated and selected;
+    /// `None` while there is none. Other legs and unknown ones are not changed by it.
+    pub fn set_target(&mut self, leg: SideKey, target: Option<SocketAddr>) {
+        if let Some(leg) = self.leg_mut(leg) {
+            leg.latch.select(target);
+        }
+    }
+
+    /// Plays digits to a leg's peer, after those that play already; other sound to it is left out
+    /// meanwhile. What cannot be sent, is no digit or does not fit into the queue is left out.
+    pub fn digits(&mut self, leg: SideKey, digits: &str, duration: Duration, now: Time) {
+        let Some(slot) = self.index.get(&leg).copied() else {
+            return;
+        };
+        if let Some(leg) = &mut self.slots[slot].leg {
+            leg.play_digits(digits, duration, now);
+        }
+        self.schedule(slot);
     }
 
     /// Closes a leg and returns its last counters; `None` if it is not open.
@@ -125,14 +158,6 @@ impl RelayTable {
         self.slots[slot].leg.as_ref()?.latch.target()
     }
 
-    /// Tells whether RTCP to a leg's peer leaves from the leg's RTP port (RFC 5761).
-    #[must_use]
-    pub fn is_muxed(&self, leg: SideKey) -> bool {
-        let slot = self.index.get(&leg);
-        let leg = slot.and_then(|slot| self.slots[*slot].leg.as_ref());
-        leg.is_some_and(|leg| leg.latch.is_muxed())
-    }
-
     /// Returns how many legs are open.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -151,17 +176,21 @@ impl RelayTable {
         self.drops[reason as usize]
     }
 
-    /// Decides on a packet that came to a leg's RTP port, and rewrites it where it is to be sent.
+    /// Decides on a packet that came to a leg's RTP port, in the first `length` octets of `buffer`,
+    /// and rewrites it where it is to be sent. `SRTP_TAIL_BYTES` behind it are needed where it is
+    /// sent on protected. Packets of a WebRTC leg are RTP or RTCP of a source that ICE has validated.
     ///
-    /// Bound: no allocation, two look-ups.
+    /// Bound: no allocation but those of an `Srtp`, two look-ups.
     pub fn on_packet(
         &mut self,
         leg: SideKey,
         from: SocketAddr,
         now: Time,
-        packet: &mut [u8],
+        buffer: &mut [u8],
+        length: usize,
     ) -> Verdict {
-        let decided = self.decide(leg, from, now, packet);
+        let length = length.min(buffer.len());
+        let decided = self.decide(leg, from, now, buffer, length);
         self.counted(decided)
     }
 
@@ -171,14 +200,16 @@ impl RelayTable {
         leg: SideKey,
         from: SocketAddr,
         now: Time,
-        packet: &mut [u8],
+        buffer: &mut [u8],
+        length: usize,
     ) -> Verdict {
-        let decided = self.decide_rtcp(leg, from, now, packet);
+        let length = length.min(buffer.len());
+        let decided = self.decide_rtcp(leg, from, now, buffer, length);
         self.counted(decided)
     }
 
-    /// Does what is due: ends digits whose end was lost, tells timeouts, plays tones through `send`
-    /// (leg to send from, where to, the packet).
+    /// Does what is due: ends digits whose end was lost, tells timeouts, plays tones and digits
+    /// through `send` (leg from whose RTP socket it leaves, where to, the packet).
     pub fn on_tick(&mut self, now: Time, send: &mut dyn FnMut(SideKey, SocketAddr, &[u8])) {
         while let Some((due, slot)) = self.deadlines.first().copied() {
             if due > now {
@@ -223,26 +254,53 @@ impl RelayTable {
         key: SideKey,
         from: SocketAddr,
         now: Time,
-        packet: &mut [u8],
+        buffer: &mut [u8],
+        length: usize,
     ) -> Result<Verdict, DropReason> {
         let slot = *self.index.get(&key).ok_or(DropReason::UnknownLeg)?;
         let leg = self.slots[slot]
             .leg
             .as_mut()
             .ok_or(DropReason::Unconfigured)?;
-        if DatagramKind::of(packet) == DatagramKind::Rtcp && leg.latch.is_muxed() {
-            return self.decide_rtcp(key, from, now, packet);
+        match DatagramKind::of(&buffer[..length]) {
+            DatagramKind::Rtp => {}
+            DatagramKind::Rtcp if leg.latch.is_muxed() => {
+                return self.decide_rtcp(key, from, now, buffer, length);
+            }
+            DatagramKind::Rtcp
+            | DatagramKind::Stun
+            | DatagramKind::Zrtp
+            | DatagramKind::Dtls
+            | DatagramKind::TurnChannel
+            | DatagramKind::Unknown => return Err(DropReason::Malformed),
         }
-        let (accepted, route) = (leg.accept(from, now, packet, &mut self.events), leg.route);
+        let length = leg.unprotect(from, now, buffer, length)?;
+        let accepted = leg.accept(from, now, &buffer[..length], &mut self.events);
+        let route = leg.route;
         self.schedule(slot);
-        let mut accepted = accepted?;
-        let length = packet.len();
+        self.route(key, route, accepted?, now, buffer, length)
+    }
+
+    fn route(
+        &mut self,
+        key: SideKey,
+        route: MediaRoute,
+        mut accepted: Accepted,
+        now: Time,
+        buffer: &mut [u8],
+        length: usize,
+    ) -> Result<Verdict, DropReason> {
         match route {
             MediaRoute::Relay(to_leg) => {
                 let peer = self.leg_mut_with_events(to_leg).filter(|_| to_leg != key);
                 let (peer, events) = peer.ok_or(DropReason::NoPeer)?;
-                let to = peer.send(&accepted, now, packet, events)?;
-                Ok(Verdict::Forward { to_leg, to, length })
+                let (to, length) = peer.send(&accepted, now, buffer, length, events)?;
+                Ok(Verdict::Forward {
+                    to_leg,
+                    to,
+                    length,
+                    is_rtcp: false,
+                })
             }
             MediaRoute::Echo => {
                 let (leg, events) = self
@@ -253,7 +311,7 @@ impl RelayTable {
                 }
                 // What is not mapped goes back as it came.
                 accepted.payload.get_or_insert(accepted.header.payload_type);
-                let to = leg.send(&accepted, now, packet, events)?;
+                let (to, length) = leg.send(&accepted, now, buffer, length, events)?;
                 Ok(Verdict::Reflect { to, length })
             }
             MediaRoute::Tone { .. } | MediaRoute::Drop => Err(DropReason::NoRoute),
@@ -265,42 +323,40 @@ impl RelayTable {
         key: SideKey,
         from: SocketAddr,
         now: Time,
-        packet: &mut [u8],
+        buffer: &mut [u8],
+        length: usize,
     ) -> Result<Verdict, DropReason> {
         let slot = *self.index.get(&key).ok_or(DropReason::UnknownLeg)?;
         let leg = self.slots[slot]
             .leg
             .as_mut()
             .ok_or(DropReason::Unconfigured)?;
-        if rtcp::check(packet).is_err() {
+        if DatagramKind::of(&buffer[..length]) != DatagramKind::Rtcp {
             return Err(DropReason::Malformed);
         }
-        if !leg.accept_rtcp(from, now) {
-            return Err(DropReason::WrongSource);
+        let length = leg.unprotect_rtcp(from, buffer, length)?;
+        if rtcp::check(&buffer[..length]).is_err() {
+            return Err(DropReason::Malformed);
         }
+        leg.accept_rtcp(from, now);
         let MediaRoute::Relay(to_leg) = leg.route else {
             return Err(DropReason::NoRoute);
         };
         let (ours, behind) = (leg.sender.ssrc(), leg.sender.behind(to_leg));
         self.schedule(slot);
-        let peer = self
-            .leg_mut(to_leg)
-            .filter(|_| to_leg != key)
-            .ok_or(DropReason::NoPeer)?;
+        let peer = self.leg_mut_with_events(to_leg).filter(|_| to_leg != key);
+        let (peer, events) = peer.ok_or(DropReason::NoPeer)?;
         let to = peer.latch.rtcp_target().ok_or(DropReason::NoTarget)?;
-        let sent = peer.counters();
-        let map = RtcpMap {
-            sender: peer.sender.ssrc(),
-            timestamp_offset: peer
-                .sender
-                .behind(key)
-                .map_or(0, |(_, _, timestamp)| timestamp),
-            sent: (sent.packets_out as u32, sent.octets_out as u32),
-            reported: behind.map(|(theirs, ..)| (ours, theirs)),
-            sequence_offset: behind.map_or(0, |(_, sequence, _)| sequence),
-        };
-        let length = rtcp::rewrite(packet, &map).map_err(|_| DropReason::Malformed)?;
-        Ok(Verdict::Forward { to_leg, to, length })
+        let map = rtcp_map(key, peer, ours, behind);
+        let rewritten = rtcp::rewrite(&mut buffer[..length], &map);
+        let length = rewritten.map_err(|_| DropReason::Malformed)?;
+        let length = peer.protect_rtcp(buffer, length, events)?;
+        Ok(Verdict::Forward {
+            to_leg,
+            to,
+            length,
+            is_rtcp: !peer.latch.is_muxed(),
+        })
     }
 
     fn leg_mut_with_events(&mut self, leg: SideKey) -> Option<(&mut Leg, &mut Events)> {
@@ -327,5 +383,21 @@ impl RelayTable {
     fn schedule_after(&mut self, slot: usize, now: Time) -> bool {
         self.schedule(slot);
         self.slots[slot].scheduled.is_none_or(|due| due > now)
+    }
+}
+
+/// Returns how a report of leg `from` is rewritten toward the peer of `to`. `ours` is the SSRC that
+/// the reporter hears, `behind` whose stream that is, with the offsets of its numbers.
+fn rtcp_map(from: SideKey, to: &Leg, ours: u32, behind: Option<(u32, u32, u32)>) -> RtcpMap {
+    let sent = to.counters();
+    RtcpMap {
+        sender: to.sender.ssrc(),
+        timestamp_offset: to
+            .sender
+            .behind(from)
+            .map_or(0, |(_, _, timestamp)| timestamp),
+        sent: (sent.packets_out as u32, sent.octets_out as u32),
+        reported: behind.map(|(theirs, ..)| (ours, theirs)),
+        sequence_offset: behind.map_or(0, |(_, sequence, _)| sequence),
     }
 }

@@ -67,6 +67,7 @@ fn answer_refuses_the_rest(name: &str, offer: &Session, remote: &RemoteMedia) {
         rtcp_mux: false,
         direction: Direction::SendRecv,
         ptime: None,
+        transport: LocalTransport::Plain,
     };
     let answer = LocalSdp::new(4)
         .answer(offer, remote, &local, &remote.all_codecs())
@@ -109,6 +110,7 @@ fn injected_values_add_no_line() {
                 rtcp_mux: false,
                 direction: Direction::SendRecv,
                 ptime: Some(20),
+                transport: LocalTransport::Plain,
             };
             let pcmu = Codec::from_static(0).expect("static");
             let offer: Vec<Codec> = codecs.into_iter().chain([pcmu]).collect();

@@ -13,7 +13,8 @@ use super::attribute::Attribute;
 use super::codec::{Codec, CodecRole};
 use super::model::{Direction, Format, Formats, Host, Media, MediaKind, Origin, Protocol, Session};
 use super::negotiation::{NegotiationError, RemoteMedia, answer_direction};
-use super::text::{Text, Word};
+use super::secure::LocalTransport;
+use super::text::{Text, Token, Word};
 
 /// Our end of the audio stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct LocalMedia {
     pub direction: Direction,
     /// Packet time we want, in milliseconds.
     pub ptime: Option<u16>,
+    /// How our end is reached and protected.
+    pub transport: LocalTransport,
 }
 
 /// What must be kept of the descriptions we sent on one leg.
@@ -79,14 +82,21 @@ impl LocalSdp {
         codecs: &[Codec],
     ) -> Result<Session, NegotiationError> {
         let codecs = self.settle_payloads(codecs)?;
-        let attributes = stream_attributes(local, local.rtcp_mux, None);
-        let audio = audio_media(
-            local,
-            Protocol::RtpAvp,
-            local.direction,
-            &codecs,
-            attributes,
-        );
+        let former = self.last.as_ref().and_then(|last| {
+            let section = last.media.get(audio_index(last))?;
+            Some((section.protocol.clone(), mid_of(section)))
+        });
+        let (protocol, mid) = match former {
+            // What was agreed on stays: RFC 3264 §8.3.
+            Some((protocol, mid)) if local.transport.fits(&protocol) => (protocol, mid),
+            Some((_, mid)) => (local.transport.protocol(), mid),
+            None => (local.transport.protocol(), None),
+        };
+        let mid = mid.or_else(|| local.transport.is_webrtc().then(first_mid).flatten());
+        let has_mux = local.rtcp_mux || local.transport.is_webrtc();
+        let attributes = stream_attributes(local, has_mux, mid.clone());
+        let bundled = mid.filter(|_| local.transport.is_webrtc());
+        let audio = audio_media(local, protocol, local.direction, &codecs, attributes);
         let mut media = Vec::new();
         match &self.last {
             None => media.push(audio),
@@ -99,7 +109,7 @@ impl LocalSdp {
                 }
             }
         }
-        Ok(self.stamp(local.address, media))
+        Ok(self.stamp(local, media, bundled))
     }
 
     /// Makes the answer to an offer: the audio section that `remote` was read from is taken with
@@ -119,16 +129,19 @@ impl LocalSdp {
         }
         let direction = answer_direction(remote.direction, local.direction);
         let mut media: Vec<Media> = offer.media.iter().map(refused).collect();
+        let mut bundled = None;
         if let Some(section) = media.get_mut(remote.index) {
             let mid = section.attributes.pop();
-            let attributes = stream_attributes(local, local.rtcp_mux && remote.rtcp_mux, mid);
+            bundled = mid.clone().filter(|_| remote.is_bundled());
+            let has_mux = local.transport.is_webrtc() || local.rtcp_mux;
+            let attributes = stream_attributes(local, has_mux && remote.rtcp_mux, mid);
             let protocol = remote.protocol.clone();
             *section = audio_media(local, protocol, direction, codecs, attributes);
         }
         for codec in codecs {
             self.remember(codec);
         }
-        Ok(self.stamp(local.address, media))
+        Ok(self.stamp(local, media, bundled))
     }
 
     /// Gives each codec the payload type it had before, or the wanted one, or a free one.
@@ -179,10 +192,15 @@ impl LocalSdp {
     }
 
     /// Puts our origin on a body; the version rises if the body is not the last one.
-    fn stamp(&mut self, address: IpAddr, media: Vec<Media>) -> Session {
+    fn stamp(
+        &mut self,
+        local: &LocalMedia,
+        media: Vec<Media>,
+        bundled: Option<Attribute>,
+    ) -> Session {
         let username = Word::new("-").expect("a dash is a word");
         let name = Text::new("-").expect("a dash is text");
-        let host = Host::Ip(address);
+        let host = Host::Ip(local.address);
         let mut session = Session {
             origin: Origin {
                 username,
@@ -193,7 +211,7 @@ impl LocalSdp {
             name,
             connection: Some(host),
             direction: None,
-            attributes: Vec::new(),
+            attributes: session_attributes(local, bundled),
             media,
         };
         if self.last.as_ref() != Some(&session) {
@@ -241,7 +259,38 @@ fn stream_attributes(local: &LocalMedia, mux: bool, mid: Option<Attribute>) -> V
         attributes.push(Attribute::RtcpMux);
     }
     attributes.extend(mid);
+    let host = Host::Ip(local.address);
+    attributes.extend(local.transport.attributes(&host, local.port));
     attributes
+}
+
+/// Returns what stands before the sections: the group that our one stream is in (RFC 9143 §7.2),
+/// and that we are lite.
+fn session_attributes(local: &LocalMedia, bundled: Option<Attribute>) -> Vec<Attribute> {
+    let group = bundled.and_then(|mid| {
+        // Callers give a mid or nothing.
+        let Attribute::Mid(mid) = mid else {
+            return None;
+        };
+        Some(Attribute::Group {
+            semantics: Token::new("BUNDLE").ok()?,
+            mids: vec![mid],
+        })
+    });
+    let lite = local.transport.is_lite().then_some(Attribute::IceLite);
+    group.into_iter().chain(lite).collect()
+}
+
+/// Returns the identification of our first section where the peer has given none.
+fn first_mid() -> Option<Attribute> {
+    Token::new("0").ok().map(Attribute::Mid)
+}
+
+fn mid_of(media: &Media) -> Option<Attribute> {
+    let mut attributes = media.attributes.iter();
+    attributes
+        .find(|attribute| matches!(attribute, Attribute::Mid(_)))
+        .cloned()
 }
 
 /// Returns the refusal of a section: port 0, one format, its `mid` and nothing else
@@ -266,10 +315,7 @@ fn refused(media: &Media) -> Media {
         }]),
         Formats::Opaque(words) => Formats::Opaque(words.first().cloned().into_iter().collect()),
     };
-    let mid = media
-        .attributes
-        .iter()
-        .find(|attribute| matches!(attribute, Attribute::Mid(_)));
+    let mid = mid_of(media);
     Media {
         kind: media.kind.clone(),
         port: 0,
@@ -277,6 +323,6 @@ fn refused(media: &Media) -> Media {
         formats,
         connection: None,
         direction: None,
-        attributes: mid.cloned().into_iter().collect(),
+        attributes: mid.into_iter().collect(),
     }
 }

@@ -11,6 +11,7 @@ mod local;
 mod model;
 mod negotiation;
 mod reader;
+mod secure;
 mod text;
 mod writer;
 
@@ -20,6 +21,8 @@ mod corpus_tests;
 mod model_tests;
 #[cfg(test)]
 mod negotiation_tests;
+#[cfg(test)]
+mod secure_tests;
 
 pub use address::{Network, Scope, may_send};
 pub use attribute::{
@@ -32,5 +35,9 @@ pub use model::{
 };
 pub use negotiation::{NegotiationError, RemoteMedia, answer_direction, read_answer, read_offer};
 pub use reader::{SdpError, read};
+pub use secure::{
+    LocalTransport, LocalWebrtc, RemoteTransport, RemoteWebrtc, SdesKey, answer_setup,
+    read_candidate,
+};
 pub use text::{HostName, SecretText, Text, TextError, Token, Word};
 pub use writer::write;

@@ -1,8 +1,8 @@
 //! Offer/answer as seen from one leg of a B2BUA: what a peer offers or answers.
 //!
 //! In: `Session`s of a peer. Out: `RemoteMedia`, the one audio stream we take, or an error that
-//! maps to a SIP status. Making our own offers and answers is in `local.rs`. It takes plain RTP;
-//! sections of other kinds are refused one by one, not the whole (`architecture.md` §5).
+//! maps to a SIP status. Making our own offers and answers is in `local.rs`. Sections that cannot be
+//! taken are refused one by one, not the whole (`architecture.md` §5).
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,14 +12,17 @@ use serde::{Deserialize, Serialize};
 use super::attribute::Attribute;
 use super::codec::{Codec, CodecRole};
 use super::model::{Direction, Host, Media, MediaKind, Protocol, Session};
+use super::secure::{RemoteTransport, read_transport};
 
 /// The audio stream of a peer's description.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteMedia {
     /// Index of its `m=` section.
     pub index: usize,
-    /// Transport protocol; `RTP/AVP` or `RTP/AVPF`.
+    /// Transport protocol.
     pub protocol: Protocol,
+    /// How it is reached and protected.
+    pub transport: RemoteTransport,
     /// Where the peer says it receives RTP; `None` if it gives the unspecified address or a name.
     /// Whether it may be sent to is `may_send`'s decision.
     pub rtp: Option<SocketAddr>,
@@ -44,6 +47,15 @@ impl RemoteMedia {
     #[must_use]
     pub const fn is_holding(&self) -> bool {
         !self.direction.receives()
+    }
+
+    /// Tells whether its section is in a BUNDLE group (RFC 9143).
+    #[must_use]
+    pub fn is_bundled(&self) -> bool {
+        match &self.transport {
+            RemoteTransport::Webrtc(webrtc) => webrtc.is_bundled,
+            RemoteTransport::Plain | RemoteTransport::Sdes(_) => false,
+        }
     }
 
     /// Returns audio codecs and auxiliary ones.
@@ -79,7 +91,7 @@ pub enum NegotiationError {
     #[error("negotiating media: no audio offered")]
     NoAudio,
     /// Audio is there, but only over a protocol that is not taken.
-    #[error("negotiating media: no audio over plain RTP")]
+    #[error("negotiating media: no audio over a protocol that is taken")]
     UnsupportedProtocol,
     /// No audio codec is shared.
     #[error("negotiating media: no shared codec")]
@@ -208,9 +220,8 @@ fn read_media(
     index: usize,
     media: &Media,
 ) -> Result<RemoteMedia, NegotiationError> {
-    if !media.protocol.is_plain_rtp() {
-        return Err(NegotiationError::UnsupportedProtocol);
-    }
+    let transport = read_transport(session, media).ok_or(NegotiationError::UnsupportedProtocol)?;
+    let is_webrtc = matches!(transport, RemoteTransport::Webrtc(_));
     let host = media.connection.as_ref().or(session.connection.as_ref());
     let host = host.ok_or(NegotiationError::NoConnection)?;
     let (codecs, auxiliary) = split_codecs(media);
@@ -218,13 +229,15 @@ fn read_media(
         return Err(NegotiationError::NoSharedCodec);
     }
     let mut direction = media_direction(session, media);
-    if host.is_unspecified() {
+    // Before candidates are known WebRTC gives the unspecified address (RFC 8839 §4.3.1).
+    if host.is_unspecified() && !is_webrtc {
         direction = Direction::new(direction.sends(), false);
     }
     let rtp = sendable(host, media.port);
     let mut remote = RemoteMedia {
         index,
         protocol: media.protocol.clone(),
+        transport,
         rtp,
         rtcp: rtp.and_then(next_port),
         rtcp_mux: false,

@@ -18,6 +18,7 @@ fn local(direction: Direction) -> LocalMedia {
         rtcp_mux: false,
         direction,
         ptime: Some(20),
+        transport: LocalTransport::Plain,
     }
 }
 

@@ -125,6 +125,7 @@ async fn a_flow_that_panics_is_closed_and_gone() {
         number: 9,
         listener: ListenerId(0),
         remote: "127.0.0.1:9".parse().unwrap(),
+        door: contract::Door::Sip,
     };
     let id = flow.actor().unwrap();
     assert!(node.fabric.start_system(id.clone()));

@@ -233,7 +233,7 @@ pub(super) fn name(id: &ActorId) -> String {
         ActorId::MediaLeg(side) => format!("leg{}", side.number()),
         ActorId::Lane(_, number) => format!("lane{number}"),
         ActorId::Console(_) => "console".to_owned(),
-        ActorId::Flow(_, number) => format!("flow{number}"),
+        ActorId::Flow(_, number) | ActorId::DoorSession(_, number) => format!("flow{number}"),
         ActorId::Gateway(_) | ActorId::Member(_) => id.to_string(),
     }
 }

@@ -200,6 +200,7 @@ impl Env for World {
         &self,
         _: ListenerId,
         local: SocketAddr,
+        _: contract::StreamKind,
         _: Arc<dyn NetSink>,
     ) -> Result<SocketAddr, BindError> {
         Ok(local)
@@ -209,7 +210,7 @@ impl Env for World {
 
     fn send(&self, _: &FlowRef, _: Bytes) {}
 
-    fn close(&self, flow: &FlowRef, why: &'static str) {
+    fn close(&self, flow: &FlowRef, _: contract::CloseCode, why: &'static str) {
         self.site.note(format!("close {flow}: {why}"));
     }
 

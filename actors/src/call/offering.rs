@@ -1,0 +1,111 @@
+//! What kind of media a callee is offered, and which codecs either side may use.
+//!
+//! In: the callee's binding and account. Out: plain RTP, SDES or WebRTC; for an account that leaves
+//! it open the next kind when a phone refuses one. A browser speaks WebRTC only, and no account
+//! makes it speak anything else.
+
+use contract::Door;
+use media::sdp::CodecRole;
+use rsip::Transport;
+use serde::{Deserialize, Serialize};
+use sip::Aor;
+
+use super::core::{CALLER, Call, CallCtx};
+use crate::media_leg::{Codecs, Offering, Stream, codecs};
+use crate::site::MediaPolicy;
+use crate::{Site, Target};
+
+/// A fork that may be tried once more with another kind of media.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Attempt {
+    pub(super) target: Target,
+    pub(super) offering: Offering,
+}
+
+/// Returns what a target is offered first, and whether other kinds may follow.
+pub(super) fn first(target: &Target, callee: Option<&Aor>, site: &Site) -> (Offering, bool) {
+    let listener = site.listener(target.flow.listener());
+    let is_browser = target.door() == Door::Json
+        || listener.is_some_and(|one| matches!(one.transport, Transport::Ws | Transport::Wss));
+    if is_browser {
+        return (Offering::Webrtc, false);
+    }
+    let account = callee.and_then(|callee| site.account(callee));
+    match account.map_or(MediaPolicy::Auto, |account| account.media) {
+        MediaPolicy::Auto => (Offering::Rtp, true),
+        MediaPolicy::Rtp => (Offering::Rtp, false),
+        MediaPolicy::Sdes => (Offering::Sdes, false),
+        MediaPolicy::Webrtc => (Offering::Webrtc, false),
+    }
+}
+
+/// Returns what follows a refusal.
+const fn next(offering: Offering) -> Option<Offering> {
+    match offering {
+        Offering::Rtp => Some(Offering::Sdes),
+        Offering::Sdes => Some(Offering::Webrtc),
+        Offering::Webrtc => None,
+    }
+}
+
+impl Call {
+    /// Calls the target of a fork that refused the kind of media once more, with the next kind;
+    /// tells whether there is one.
+    pub(super) fn try_next_kind(&mut self, side: u8, status: u16, ctx: &mut CallCtx<'_>) -> bool {
+        if !matches!(status, 415 | 488 | 606) {
+            return false;
+        }
+        let fork = self.data.sides.get_mut(&side);
+        let Some(attempt) = fork.and_then(|fork| fork.attempt.take()) else {
+            return false;
+        };
+        let (Some(offering), Some(side)) = (next(attempt.offering), self.take_side()) else {
+            return false;
+        };
+        tracing::debug!(call = %self.data.key, side, ?offering, "the next kind of media");
+        self.describe(side, attempt.target, offering, true, ctx);
+        true
+    }
+
+    /// Leaves of what a side described what its account, and that of the other side, allow.
+    pub(super) fn allowed(&self, mut stream: Stream, site: &Site) -> Stream {
+        for list in self.lists(site) {
+            stream.codecs.retain(|codec| {
+                codec.role() != CodecRole::Audio
+                    || list
+                        .iter()
+                        .any(|name| codec.name.as_str().eq_ignore_ascii_case(name))
+            });
+        }
+        stream
+    }
+
+    /// Returns what an application answers the caller with: all that it may use of its offer.
+    pub(super) fn any_codec(&self) -> Codecs {
+        let stream = self.stream_of(CALLER);
+        stream.map_or(Codecs::Any, |stream| Codecs::Only(stream.codecs.clone()))
+    }
+
+    /// Returns the codecs of a side whose peer's are not known.
+    pub(super) fn configured(&self, side: u8, site: &Site) -> Codecs {
+        let aor = if side == CALLER {
+            self.data.caller.account.as_ref()
+        } else {
+            self.data.callee.as_ref()
+        };
+        let own = aor
+            .and_then(|aor| site.account(aor))
+            .and_then(|account| account.codecs.as_deref());
+        own.map_or(Codecs::Configured, |names| {
+            Codecs::Only(codecs::named(names))
+        })
+    }
+
+    fn lists<'s>(&'s self, site: &'s Site) -> impl Iterator<Item = &'s [String]> {
+        let accounts = [self.data.caller.account.as_ref(), self.data.callee.as_ref()];
+        accounts
+            .into_iter()
+            .flatten()
+            .filter_map(|aor| site.account(aor)?.codecs.as_deref())
+    }
+}

@@ -1,0 +1,143 @@
+//! A connection that goes and comes back (`architecture.md` §7).
+//!
+//! In: news of connections, answers of the registration, orders over another connection. Out: what
+//! is numbered, once more; the end of what may not wait longer than 8 s. A call that is up waits
+//! for its client as long as media flows.
+
+use std::time::Duration;
+
+use contract::{ActorId, FlowRef};
+use doors::json::ServerMessage;
+
+use super::core::{DialogCtx, GIVE_UP_AFTER, JsonDialog, Outcome, PARK, Role, State, Timer};
+use crate::door_session::About;
+use crate::{Target, call, message, registration};
+
+/// Time between look-ups for a client whose connection is gone.
+const LOCATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+impl JsonDialog {
+    /// Asks to be told of the connection's end.
+    pub(super) fn watch(&mut self, ctx: &DialogCtx<'_>) {
+        if self.data.is_flow_gone {
+            return;
+        }
+        if let Some((to, watch)) = message::watch(self.data.flow, ctx.me().clone()) {
+            self.out.other(to, watch);
+        }
+    }
+
+    /// A connection is gone.
+    pub(super) fn on_flow_gone(&mut self, flow: FlowRef, ctx: &mut DialogCtx<'_>) {
+        if flow != self.data.flow || self.data.is_flow_gone {
+            return ctx.ignore("another connection, or known");
+        }
+        self.lose_connection(ctx);
+    }
+
+    /// What may wait waits for 8 s.
+    pub(super) fn lose_connection(&mut self, ctx: &mut DialogCtx<'_>) {
+        self.data.is_flow_gone = true;
+        self.timers.clear(Timer::GiveUp);
+        self.timers.clear(Timer::AwaitAnswer);
+        self.out.save();
+        match self.data.state {
+            State::Confirmed if self.data.outgoing.is_none() => {}
+            State::Ended => {}
+            State::Confirmed
+            | State::Incoming
+            | State::Early
+            | State::Calling
+            | State::Proceeding
+            | State::Ending => self.await_connection(ctx),
+        }
+    }
+
+    pub(super) fn await_connection(&mut self, ctx: &DialogCtx<'_>) {
+        self.timers.set(Timer::Park, ctx.now().mono, PARK);
+        self.locate(ctx);
+    }
+
+    /// Asks the registration of the client's account where it is now.
+    pub(super) fn locate(&mut self, ctx: &DialogCtx<'_>) {
+        if self.timers.due(Timer::Park).is_none() {
+            return;
+        }
+        let to = ActorId::Registration(self.data.account.as_str().into());
+        let reply = ctx.me().clone();
+        self.out
+            .other(to, registration::Message::Locate { reply }.into());
+        self.timers
+            .set(Timer::LocateAgain, ctx.now().mono, LOCATE_AGAIN_AFTER);
+    }
+
+    /// The registration answers: the client may be bound over another connection.
+    pub(super) fn on_located(&mut self, targets: &[Target], ctx: &mut DialogCtx<'_>) {
+        let lost = self.data.flow;
+        let found = targets.iter().find(|target| {
+            let is_new = !target.unreachable && target.flow != lost;
+            is_new
+                && target.door() == contract::Door::Json
+                && target.uri.equivalent(&self.data.contact)
+        });
+        match found.map(|target| target.flow) {
+            Some(flow) if self.data.is_flow_gone => self.rebind(flow, ctx),
+            Some(_) | None => ctx.ignore("it has not come back, or we know"),
+        }
+    }
+
+    /// The client is there, perhaps over another connection: what it may have missed is said again.
+    pub(super) fn rebind(&mut self, flow: FlowRef, ctx: &mut DialogCtx<'_>) {
+        if flow == self.data.flow && !self.data.is_flow_gone {
+            return;
+        }
+        self.data.flow = flow;
+        self.data.is_flow_gone = false;
+        self.timers.clear(Timer::Park);
+        self.timers.clear(Timer::LocateAgain);
+        self.out.save();
+        self.watch(ctx);
+        let now = ctx.now().mono;
+        if self.data.state == State::Ending {
+            self.timers.set(Timer::GiveUp, now, GIVE_UP_AFTER);
+        }
+        if self.data.outgoing.is_some() {
+            self.timers
+                .set(Timer::AwaitAnswer, now, super::core::ANSWER_WAIT);
+        }
+        self.say_again();
+    }
+
+    /// Says again what was not acknowledged.
+    pub(super) fn say_again(&mut self) {
+        for known in self.data.unacknowledged.clone() {
+            match serde_json::from_str::<ServerMessage>(&known.text) {
+                Ok(message) => self.say(message, About::Numbered(known.number)),
+                Err(error) => tracing::warn!(%error, "a kept message cannot be read"),
+            }
+        }
+        let is_caller = self.data.role == Role::Caller;
+        let is_early = matches!(self.data.state, State::Incoming | State::Early);
+        let is_unheard = self.data.state == State::Confirmed && !self.data.knows_answer;
+        if is_caller && (is_early || is_unheard) {
+            self.say_state_again();
+        }
+    }
+
+    /// The connection did not come back.
+    pub(super) fn give_up_on_connection(&mut self, ctx: &mut DialogCtx<'_>) {
+        self.timers.clear(Timer::LocateAgain);
+        match self.data.state {
+            State::Incoming | State::Early => {
+                self.data.outcome = Some(Outcome::Cancelled);
+                let side = self.number();
+                self.out.call(call::Message::Cancelled { side });
+                self.enter(State::Ended, ctx);
+            }
+            State::Calling | State::Proceeding => self.fail(480, ctx),
+            State::Confirmed => self.give_up_on_answer(480),
+            State::Ending => self.enter(State::Ended, ctx),
+            State::Ended => ctx.ignore("nothing waits"),
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! What a JSON dialog keeps and says; whole calls are in `call/tests/json.rs`.
+
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test names what it waits for"
+)]
+
+use std::time::Duration;
+
+use contract::limits::{JSON_UNACKNOWLEDGED_BYTES_MAX, JSON_UNACKNOWLEDGED_MAX};
+use contract::{ActorId, CallKey, Core, Door, Event, FlowRef, NodeId, SideKey, Undelivered};
+
+use super::*;
+use crate::call;
+use crate::dialog::{self, Invite};
+use crate::registration::contact;
+use crate::script::{Actions, STREAM, Stage, told};
+
+fn flow_of(number: u64) -> FlowRef {
+    FlowRef::Stream {
+        node: NodeId(1),
+        number,
+        listener: STREAM,
+        remote: "192.0.2.7:40000".parse().expect("an address"),
+        door: Door::Json,
+    }
+}
+
+fn side() -> SideKey {
+    CallKey::from_bits(77 << 64).side(2)
+}
+
+fn aor() -> Aor {
+    "1000@example.org".parse().expect("an AoR")
+}
+
+fn called() -> Stage<JsonDialog> {
+    let target = crate::Target {
+        uri: contact(&aor(), "tab-1"),
+        flow: flow_of(7),
+        path: Vec::new(),
+        q: 1_000,
+        unreachable: false,
+    };
+    let invite = dialog::Message::Invite(Box::new(Invite {
+        target,
+        callee: aor(),
+        from: sip::NameAddr::new("sip:1001@example.org".parse().expect("a URI")),
+        max_forwards: 69,
+        sdp: Some(Bytes::from_static(b"v=0\r\n")),
+    }));
+    let site = crate::script::site();
+    let core = JsonDialog::create(side(), &invite, &site).expect("a JSON target");
+    let mut stage = Stage::new(core, ActorId::Dialog(side()));
+    let actions = stage.tell(invite);
+    assert_eq!(words(&actions), ["incoming"]);
+    stage
+}
+
+fn order(stage: &mut Stage<JsonDialog>, command: ClientCommand) -> Actions {
+    order_of(stage, flow_of(7), "tab-1", command)
+}
+
+fn order_of(
+    stage: &mut Stage<JsonDialog>,
+    flow: FlowRef,
+    instance: &str,
+    command: ClientCommand,
+) -> Actions {
+    stage.tell(dialog::Message::Client(Box::new(ClientOrder {
+        aor: aor(),
+        contact: contact(&aor(), instance),
+        flow,
+        name: side().to_string(),
+        id: Some("q".to_owned()),
+        command,
+    })))
+}
+
+fn deliveries(actions: &Actions) -> Vec<Delivery> {
+    let told = told(actions).into_iter();
+    told.filter_map(|(_, message)| match message {
+        Message::DoorSession(door_session::Message::Deliver(delivery)) => Some(*delivery),
+        _ => None,
+    })
+    .collect()
+}
+
+fn words(actions: &Actions) -> Vec<String> {
+    let words = deliveries(actions).into_iter().map(|delivery| {
+        let value = serde_json::to_value(delivery.message).expect("JSON");
+        value["type"].as_str().expect("a type").to_owned()
+    });
+    words.collect()
+}
+
+fn confirmed() -> Stage<JsonDialog> {
+    let mut stage = called();
+    let sdp = Bytes::from_static(b"v=0\r\n");
+    let actions = order(&mut stage, ClientCommand::Answer { sdp });
+    assert!(told(&actions).iter().any(|(_, message)| matches!(
+        message,
+        Message::Call(call::Message::Answered { side: 2, .. })
+    )));
+    stage
+}
+
+#[test]
+fn what_is_not_acknowledged_is_bounded_and_the_newest_stays() {
+    let mut stage = confirmed();
+    for size in [10, 4_000] {
+        for _ in 0..100 {
+            let sdp = Some(Bytes::from(vec![b'a'; size]));
+            stage.tell(dialog::Message::Offer {
+                sdp,
+                retries: false,
+            });
+            stage.core.data.outgoing = None;
+        }
+        let kept = &stage.core.data.unacknowledged;
+        let octets: usize = kept.iter().map(|one| one.text.len()).sum();
+        assert!(kept.len() <= JSON_UNACKNOWLEDGED_MAX);
+        assert!(octets <= JSON_UNACKNOWLEDGED_BYTES_MAX, "{octets}");
+        assert_eq!(
+            kept.back().map(|one| one.number),
+            Some(stage.core.data.number)
+        );
+    }
+}
+
+#[test]
+fn an_order_of_another_instance_or_account_has_no_effect() {
+    let mut stage = called();
+    let before = stage.core.data.clone();
+    let hang_up = ClientCommand::Hangup;
+    let actions = order_of(&mut stage, flow_of(9), "tab-2", hang_up.clone());
+    assert_eq!(words(&actions), ["error"]);
+    assert_eq!(deliveries(&actions)[0].flow, flow_of(9));
+    let actions = stage.tell(dialog::Message::Client(Box::new(ClientOrder {
+        aor: "1001@example.org".parse().expect("an AoR"),
+        contact: contact(&aor(), "tab-1"),
+        flow: flow_of(9),
+        name: side().to_string(),
+        id: None,
+        command: hang_up,
+    })));
+    assert_eq!(words(&actions), ["error"]);
+    assert_eq!(stage.core.data.flow, before.flow);
+    assert_eq!(stage.core.data.state, before.state);
+}
+
+#[test]
+fn what_was_not_acknowledged_is_said_again_over_the_new_connection() {
+    let mut stage = called();
+    let number = stage.core.data.number;
+    let flow = flow_of(7);
+    stage.tell(dialog::Message::FlowGone { flow });
+    let actions = order_of(&mut stage, flow_of(8), "tab-1", ClientCommand::Resumed);
+    let again = deliveries(&actions);
+    assert_eq!(words(&actions), ["incoming"]);
+    assert_eq!(
+        (again[0].flow, &again[0].about),
+        (flow_of(8), &About::Numbered(number))
+    );
+    order_of(
+        &mut stage,
+        flow_of(8),
+        "tab-1",
+        ClientCommand::Ack { number },
+    );
+    let actions = order_of(&mut stage, flow_of(8), "tab-1", ClientCommand::Resumed);
+    assert!(words(&actions).is_empty());
+}
+
+#[test]
+fn a_call_to_a_client_that_is_gone_waits_for_eight_seconds() {
+    let mut stage = called();
+    let flow = flow_of(7);
+    let actions = stage.tell(dialog::Message::FlowGone { flow });
+    let asks = |actions: &Actions| {
+        let is_locate = |message: &Message| {
+            matches!(
+                message,
+                Message::Registration(crate::registration::Message::Locate { .. })
+            )
+        };
+        told(actions)
+            .iter()
+            .filter(|(_, one)| is_locate(one))
+            .count()
+    };
+    assert_eq!(asks(&actions), 1);
+    let actions = stage.pass(Duration::from_millis(7_900));
+    assert_eq!(asks(&actions), 7, "it is looked for each second");
+    let actions = stage.pass(Duration::from_millis(200));
+    assert!(told(&actions).iter().any(|(_, message)| matches!(
+        message,
+        Message::Call(call::Message::Failed { status: 480, .. })
+    )));
+}
+
+#[test]
+fn an_answered_call_waits_for_its_client_as_long_as_media_flows() {
+    let mut stage = confirmed();
+    let flow = flow_of(7);
+    stage.tell(dialog::Message::FlowGone { flow });
+    assert!(stage.pass(Duration::from_secs(600)).is_empty());
+    assert_eq!(stage.core.state(), "confirmed");
+}
+
+#[test]
+fn an_end_waits_two_seconds_for_its_ack_or_eight_for_the_client() {
+    let end = || dialog::Message::End {
+        status: 480,
+        cause: "NORMAL_CLEARING".to_owned(),
+    };
+    let mut stage = confirmed();
+    assert_eq!(words(&stage.tell(end())), ["hangup"]);
+    let number = stage.core.data.number;
+    order(&mut stage, ClientCommand::Ack { number });
+    assert_eq!(stage.core.state(), "ended");
+
+    let mut stage = confirmed();
+    stage.tell(end());
+    stage.pass(Duration::from_millis(2_100));
+    assert_eq!(stage.core.state(), "ended");
+
+    let mut stage = confirmed();
+    let flow = flow_of(7);
+    stage.tell(dialog::Message::FlowGone { flow });
+    assert!(words(&stage.tell(end())).is_empty());
+    stage.pass(Duration::from_secs(7));
+    assert_eq!(stage.core.state(), "ending");
+    let targets = vec![crate::Target {
+        uri: contact(&aor(), "tab-1"),
+        flow: flow_of(9),
+        path: Vec::new(),
+        q: 1_000,
+        unreachable: false,
+    }];
+    let actions = stage.tell(dialog::Message::Located { targets });
+    assert_eq!(words(&actions), ["hangup"], "it came back in time");
+}
+
+#[test]
+fn a_message_that_cannot_be_delivered_means_that_the_connection_is_gone() {
+    let mut stage = called();
+    let delivery = Delivery {
+        flow: flow_of(7),
+        name: side().to_string(),
+        message: doors::json::ServerMessage::Trying {
+            call_id: "c".to_owned(),
+        },
+        about: About::News,
+        is_last: false,
+    };
+    let bounce = |why| Event::Undelivered {
+        to: ActorId::DoorSession(NodeId(1), 7),
+        message: door_session::Message::Deliver(Box::new(delivery.clone())).into(),
+        why,
+    };
+    stage.event(bounce(Undelivered::Busy));
+    assert!(!stage.core.data.is_flow_gone);
+    assert_eq!(words(&stage.pass(Duration::from_millis(150))), ["trying"]);
+    stage.event(bounce(Undelivered::Absent));
+    assert!(stage.core.data.is_flow_gone);
+}
+
+#[test]
+fn a_snapshot_restores_to_the_same() {
+    let mut stage = called();
+    stage.tell(dialog::Message::FlowGone { flow: flow_of(7) });
+    let snapshot = stage.core.snapshot(stage.now);
+    let restored = JsonDialog::restore(snapshot, stage.now).expect("a snapshot");
+    assert_eq!(
+        format!("{:?}", restored.data),
+        format!("{:?}", stage.core.data)
+    );
+    assert_eq!(restored.next_deadline(), stage.core.next_deadline());
+}
+
+#[test]
+fn digits_by_info_are_few_enough_for_the_far_dialog() {
+    let mut stage = confirmed();
+    let digits = |digits: &str, is_info| ClientCommand::Digits {
+        digits: digits.to_owned(),
+        duration_ms: Some(1),
+        is_info,
+    };
+    let infos = |actions: &Actions| {
+        let is_info =
+            |message: &Message| matches!(message, Message::Call(call::Message::Info { .. }));
+        told(actions).iter().filter(|(_, one)| is_info(one)).count()
+    };
+    let actions = order(&mut stage, digits("12345678", true));
+    assert_eq!(
+        (infos(&actions), words(&actions)),
+        (8, vec!["dtmf".to_owned()])
+    );
+    let actions = order(&mut stage, digits("123456789", true));
+    assert_eq!(
+        (infos(&actions), words(&actions)),
+        (0, vec!["error".to_owned()])
+    );
+    let actions = order(&mut stage, digits("123456789", false));
+    assert!(told(&actions).iter().any(|(_, message)| matches!(
+        message,
+        Message::Call(call::Message::Digits { duration, .. })
+            if *duration == Duration::from_millis(40)
+    )));
+}
+
+#[test]
+fn what_a_client_learns_is_safe_before_it_is_said() {
+    let is_gated = |actions: &Actions| {
+        let gate = actions.iter().position(|action| {
+            matches!(
+                action,
+                contract::Action::Store(contract::Store::Put { gate: true })
+            )
+        });
+        let said = actions.iter().position(|action| {
+            matches!(action, contract::Action::Tell { to: ActorId::DoorSession(..), message, .. }
+                if matches!(message, Message::DoorSession(door_session::Message::Deliver(_))))
+        });
+        matches!((gate, said), (Some(gate), Some(said)) if gate < said)
+    };
+    let mut stage = confirmed();
+    let sdp = || Bytes::from_static(b"v=0\r\n");
+    let offer = dialog::Message::Offer {
+        sdp: Some(sdp()),
+        retries: false,
+    };
+    assert!(is_gated(&stage.tell(offer)), "reoffer");
+    order(&mut stage, ClientCommand::Reanswer { sdp: sdp() });
+    let kind = OfferKind::Hold;
+    order(&mut stage, ClientCommand::Offer { sdp: sdp(), kind });
+    let accept = dialog::Message::AcceptOffer { sdp: Some(sdp()) };
+    assert!(is_gated(&stage.tell(accept)), "held");
+
+    let dial = call::Dial {
+        aor: aor(),
+        contact: contact(&aor(), "tab-1"),
+        flow: flow_of(7),
+        name: "c1".to_owned(),
+        request: Some("q".to_owned()),
+        to: "1001".to_owned(),
+        sdp: sdp(),
+    };
+    let first = dialog::Message::Dial(Box::new(dial));
+    let side = CallKey::from_bits(77 << 64).side(1);
+    let core = JsonDialog::create(side, &first, &crate::script::site()).expect("a dialog");
+    let mut stage = Stage::new(core, ActorId::Dialog(side));
+    assert_eq!(words(&stage.tell(first)), ["trying"]);
+    let sdp = Some(sdp());
+    let ringing = dialog::Message::Progress {
+        status: 180,
+        sdp: None,
+    };
+    assert!(is_gated(&stage.tell(ringing)), "ringing");
+    assert!(
+        is_gated(&stage.tell(dialog::Message::Accept { sdp })),
+        "callAccepted"
+    );
+}

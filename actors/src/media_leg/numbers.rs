@@ -1,0 +1,101 @@
+//! SSRC, sequence numbers, timestamps and SRTP indices of what we send to the peer: a number is
+//! used once, whatever happens to the node (`cluster.md` §7).
+//!
+//! In: chance, blocks that the media plane asks for, restarts. Out: where the plane starts.
+
+use std::time::Duration;
+
+use contract::limits::{SEQUENCE_BLOCK, SRTCP_BLOCK, SRTP_STREAMS_MAX};
+use contract::{Entropy, Now, ReceivedIndex, ReserveBlock, UtcMillis};
+use media::relay::recovered_timestamp;
+use serde::{Deserialize, Serialize};
+
+/// Our numbers, and how far the peer's protected streams are.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Numbers {
+    pub(super) ssrc: u32,
+    /// What the plane was given to start from.
+    pub(super) sequence_start: u16,
+    pub(super) rollover_start: u32,
+    pub(super) timestamp_start: u32,
+    pub(super) rtcp_index_start: u32,
+    /// End of the last recorded block, and the roll-over counter there.
+    end: ReserveBlock,
+    rollover_end: u32,
+    /// Last timestamp known to be sent, and when that was.
+    timestamp: u32,
+    at: UtcMillis,
+    pub(super) received: Vec<ReceivedIndex>,
+}
+
+impl Numbers {
+    /// Draws the numbers of a new stream (RFC 3550 §5.1: all three at random).
+    pub(super) fn draw(rng: &mut Entropy, now: Now) -> Self {
+        let sequence_start = (rng.next_u32() & 0x7fff) as u16;
+        let timestamp_start = rng.next_u32();
+        Numbers {
+            ssrc: rng.next_u32(),
+            sequence_start,
+            rollover_start: 0,
+            timestamp_start,
+            rtcp_index_start: 0,
+            end: ReserveBlock {
+                sequence_end: sequence_start.wrapping_add(SEQUENCE_BLOCK),
+                rtcp_index_end: SRTCP_BLOCK,
+            },
+            rollover_end: 0,
+            timestamp: timestamp_start,
+            at: now.utc,
+            received: Vec::new(),
+        }
+    }
+
+    /// Notes the next block.
+    pub(super) fn reserve(
+        &mut self,
+        block: ReserveBlock,
+        timestamp: u32,
+        received: Vec<ReceivedIndex>,
+        now: Now,
+    ) {
+        // Blocks follow each other within half of the numbers: a smaller end has rolled over.
+        let has_wrapped = block.sequence_end < self.end.sequence_end;
+        self.rollover_end = self.rollover_end.wrapping_add(u32::from(has_wrapped));
+        self.end.sequence_end = block.sequence_end;
+        self.end.rtcp_index_end = self.end.rtcp_index_end.max(block.rtcp_index_end);
+        self.timestamp = timestamp;
+        self.at = now.utc;
+        self.received = received;
+        self.received.truncate(SRTP_STREAMS_MAX);
+    }
+
+    /// Goes on past the recorded block: the node was started again.
+    pub(super) fn skip(&mut self, clock_rate: u32, now: Now) {
+        let passed = Duration::from_millis(now.utc.0.saturating_sub(self.at.0));
+        let timestamp = recovered_timestamp(self.timestamp, passed, clock_rate);
+        self.sequence_start = self.end.sequence_end;
+        self.rollover_start = self.rollover_end;
+        self.rtcp_index_start = self.end.rtcp_index_end;
+        self.timestamp_start = timestamp;
+        let block = ReserveBlock {
+            sequence_end: self.sequence_start.wrapping_add(SEQUENCE_BLOCK),
+            rtcp_index_end: self.rtcp_index_start.saturating_add(SRTCP_BLOCK),
+        };
+        let received = std::mem::take(&mut self.received);
+        self.reserve(block, timestamp, received, now);
+    }
+
+    /// Starts anew under new keys: the peer's context for them counts roll-overs from zero
+    /// (RFC 3711 §3.3.1). The SSRC stays: it is in our description.
+    pub(super) fn rekey(&mut self, rng: &mut Entropy, now: Now) {
+        let ssrc = self.ssrc;
+        *self = Numbers::draw(rng, now);
+        self.ssrc = ssrc;
+    }
+
+    /// Returns the end of the last recorded block.
+    #[cfg(test)]
+    pub(super) const fn end(&self) -> ReserveBlock {
+        self.end
+    }
+}

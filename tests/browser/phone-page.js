@@ -1,0 +1,48 @@
+/** /phone behind the few words that the driver has for pages; put into the page after it has loaded. */
+(() => {
+  const phone = window.weftPhone;
+  let last = null;
+  const digits = [];
+  const take = ({ detail }) => watch(detail);
+
+  function watch(call) {
+    last = call;
+    call.addEventListener('dtmf', ({ detail }) => digits.push(detail));
+  }
+
+  phone.weft.calls.forEach(watch);
+  phone.weft.addEventListener('incoming', take);
+  phone.weft.addEventListener('restored', take);
+  const named = () => {
+    if (!last) throw new Error('there is no call');
+    return last;
+  };
+
+  window.peer = {
+    register: async ({ user, password, hertz = 0 }) => {
+      if (hertz) phone.useTone(hertz);
+      await phone.signIn({ dn: user, password });
+      return phone.weft.registration;
+    },
+    call: ({ to }) => {
+      watch(phone.place(to));
+      return last.id;
+    },
+    answer: () => phone.answer(),
+    reject: ({ code }) => named().reject(code),
+    hangup: () => named().hangup(),
+    hold: () => named().hold(),
+    resume: () => named().resume(),
+    dtmf: ({ digits: keys, method }) => named().dtmf(keys, { method }),
+    mute: ({ on = true }) => named().mute(on),
+    iceRestart: () => named().restartIce(),
+    unregister: () => phone.signOut(),
+    state: () => last?.state ?? 'none',
+    details: () => ({
+      registered: phone.weft.isReady, connected: phone.weft.socket.state === 'open',
+      hold: last?.held ?? null, digits, from: last?.peer ?? null, end: last?.end ?? null,
+      since: last?.since ?? null, id: last?.id ?? null, isSilent: phone.microphone.isSilent,
+      socket: phone.weft.socket, registration: phone.weft.registration,
+    }),
+  };
+})();

@@ -1,0 +1,159 @@
+//! Phones with protected media: baresip with DTLS-SRTP and ICE, with SDES, over TLS, against a phone
+//! in clear. What the far end sends comes back through both legs, so each direction is proven by
+//! the tone that is heard.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a harness waits for other processes"
+)]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use weft_tests::baresip::{Baresip, Namespace, Setup};
+use weft_tests::capture::tone;
+use weft_tests::is_left_out;
+use weft_tests::media::Pump;
+use weft_tests::node::Node;
+use weft_tests::phone::Phone;
+use weft_tests::wait;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A node that listens on the namespace's side as well, over UDP and TLS; `media` is the policy of
+/// the account 2002.
+fn start(space: &Namespace, media: &str) -> (Node, SocketAddr, SocketAddr) {
+    let outside = SocketAddr::from((space.ours, 5060));
+    let tls = SocketAddr::from((space.ours, 5061));
+    let extra = format!(
+        "[[profile]]\nname = \"outside\"\nudp = [\"{outside}\"]\ntls = [\"{tls}\"]\nauth = \"digest\"\n\
+         acl = [\"10.77.0.0/16\"]\n[[user]]\nname = \"2002\"\npassword = \"weft-2002\"\nmedia = \"{media}\"\n"
+    );
+    (Node::start(&extra), outside, tls)
+}
+
+/// The strongest tone that a socket of the pump has heard in its last second.
+fn heard(pump: &Pump, number: usize) -> f64 {
+    wait::until("a second of sound", LIMIT, || {
+        (pump.heard(number).payload.len() >= 8_000).then_some(())
+    });
+    tone(&pump.heard(number).payload).0
+}
+
+/// The clear phone 1000 calls baresip 2002, which sends back what it hears; then baresip calls it.
+fn both_ways(space: &Namespace, setup: &Setup<'_>, media: &str, markers: &[&str]) {
+    let (node, outside, tls) = start(space, media);
+    let server = if setup.transport == "tls" {
+        tls
+    } else {
+        outside
+    };
+    let mut far = Baresip::with(space, setup, server, 440);
+    let pump = Pump::new();
+    let mut alice = Phone::new(node.sip, "1000");
+    assert_eq!(alice.register(300).status(), 200);
+
+    let (a, port) = pump.add();
+    pump.play(a, 600.0);
+    let calling = alice.call("2002", port);
+    let answer = alice
+        .progress(&calling, 200, LIMIT)
+        .unwrap_or_else(|| panic!("baresip answers\n{}\n{}", far.log(), node.log()));
+    assert_eq!(answer.status(), 200, "{}\n{}", far.log(), node.log());
+    let mut side = alice.established(&calling, &answer);
+    pump.aim(a, Some(side.media));
+    wait::until("the tone to come back", LIMIT, || {
+        pump.forget_sound(a);
+        ((heard(&pump, a) - 600.0).abs() < 3.0).then_some(())
+    });
+    for marker in markers {
+        assert!(far.log().contains(marker), "no {marker}\n{}", far.log());
+    }
+    assert_eq!(alice.bye(&mut side), 200);
+    node.no_calls_left();
+
+    let (b, port) = pump.add();
+    pump.play(b, 700.0);
+    far.forget();
+    far.command(
+        "dial",
+        &format!("sip:1000@{server};transport={}", setup.transport),
+    );
+    let invite = alice
+        .ringing(LIMIT)
+        .unwrap_or_else(|| panic!("an INVITE\n{}\n{}", far.log(), node.log()));
+    let mut side = alice.answer(&invite, port);
+    pump.aim(b, Some(side.media));
+    wait::until("the tone to come back", LIMIT, || {
+        pump.forget_sound(b);
+        ((heard(&pump, b) - 700.0).abs() < 3.0).then_some(())
+    });
+    assert_eq!(alice.bye(&mut side), 200);
+    wait::until("baresip to be told", LIMIT, || {
+        far.has_said("CALL_CLOSED").then_some(())
+    });
+    node.no_calls_left();
+}
+
+fn is_ready() -> bool {
+    let is_ready = !is_left_out("baresip");
+    if !is_ready {
+        println!("left out: baresip");
+    }
+    is_ready
+}
+
+#[test]
+fn baresip_with_dtls_srtp_and_ice() {
+    if !is_ready() {
+        return;
+    }
+    let setup = Setup {
+        protection: "dtls_srtp",
+        path: "ice",
+        loops: true,
+        ..Setup::plain("2002")
+    };
+    both_ways(&Namespace::new(11), &setup, "webrtc", &["DTLS"]);
+}
+
+#[test]
+fn baresip_with_sdes_mandatory() {
+    if !is_ready() {
+        return;
+    }
+    let setup = Setup {
+        protection: "srtp-mand",
+        loops: true,
+        ..Setup::plain("2002")
+    };
+    both_ways(&Namespace::new(12), &setup, "sdes", &["srtp"]);
+}
+
+/// The account says nothing of its media: a refusal of one kind of offer leads to the next.
+#[test]
+fn baresip_with_sdes_mandatory_is_found_out() {
+    if !is_ready() {
+        return;
+    }
+    let setup = Setup {
+        protection: "srtp-mand",
+        loops: true,
+        ..Setup::plain("2002")
+    };
+    both_ways(&Namespace::new(13), &setup, "auto", &["srtp"]);
+}
+
+#[test]
+fn baresip_over_tls() {
+    if !is_ready() {
+        return;
+    }
+    let setup = Setup {
+        transport: "tls",
+        protection: "srtp-mand",
+        loops: true,
+        ..Setup::plain("2002")
+    };
+    both_ways(&Namespace::new(14), &setup, "sdes", &["srtp"]);
+}
