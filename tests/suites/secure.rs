@@ -27,7 +27,9 @@ fn start(space: &Namespace, media: &str) -> (Node, SocketAddr, SocketAddr) {
     let tls = SocketAddr::from((space.ours, 5061));
     let extra = format!(
         "[[profile]]\nname = \"outside\"\nudp = [\"{outside}\"]\ntls = [\"{tls}\"]\nauth = \"digest\"\n\
-         acl = [\"10.77.0.0/16\"]\n[[user]]\nname = \"2002\"\npassword = \"weft-2002\"\nmedia = \"{media}\"\n"
+         acl = [\"10.77.0.0/16\"]\n[[user]]\nname = \"2002\"\npassword = \"weft-2002\"\nmedia = \"{media}\"\n\
+         [[route]]\nname = \"outside\"\nmatch = {{ destination = \"^2002$\" }}\n\
+         do = [{{ bridge = \"user/2002\" }}]\n"
     );
     (Node::start(&extra), outside, tls)
 }
