@@ -51,7 +51,7 @@ const commands = {
         '--no-sandbox', '--autoplay-policy=no-user-gesture-required', '--ignore-certificate-errors',
         '--disable-background-timer-throttling', '--disable-renderer-backgrounding',
         '--disable-backgrounding-occluded-windows', '--allow-loopback-in-peer-connection',
-        '--disable-features=WebRtcHideLocalIpsWithMdns', ...fake, ...args,
+        '--disable-features=WebRtcHideLocalIpsWithMdns,LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets', ...fake, ...args,
       ],
     });
     return { version: browser.version() };

@@ -138,6 +138,7 @@ impl<'a> Setup<'a> {
         text
     }
 
+    /// The folder of its own sounds has none: a ring-back tone would take the player that loops.
     fn config(&self, space: &Namespace, here: &str) -> String {
         let (source, player) = if self.loops {
             ("aubridge,loop".to_owned(), "aubridge,loop".to_owned())
@@ -154,7 +155,7 @@ impl<'a> Setup<'a> {
         format!(
             "sip_listen {0}:5060\n{trusts}audio_source {source}\naudio_player {player}\n\
              audio_alert aufile,{here}/alert.wav\nausrc_srate 8000\nauplay_srate 8000\n\
-             rtp_ports 20000-21000\nrtcp_mux yes\nmodule_path /usr/lib/baresip/modules\n\
+             audio_path {here}\nrtp_ports 20000-21000\nrtcp_mux yes\nmodule_path /usr/lib/baresip/modules\n\
              module ctrl_tcp.so\nmodule g711.so\nmodule aufile.so\nmodule aubridge.so\n\
              module srtp.so\nmodule dtls_srtp.so\nmodule ice.so\nmodule stun.so\n\
              module_tmp uuid.so\nmodule_tmp account.so\nmodule_app menu.so\n\

@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::capture::sine;
 
+/// Payload type of telephone events in the phones' SDP.
+const EVENTS: u8 = 101;
+
 /// What one socket has seen.
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
@@ -27,6 +30,9 @@ pub struct Heard {
     pub sequence: Vec<u16>,
     /// Payloads that came, in order of arrival, the last second of G.711.
     pub payload: Vec<u8>,
+    /// Numbers of the telephone events that came, by their first packet (RFC 4733 §2.3).
+    pub events: Vec<u8>,
+    event_began: Option<u32>,
 }
 
 #[derive(Debug)]
@@ -197,6 +203,13 @@ fn note(heard: &mut Heard, packet: &[u8], from: SocketAddr) {
         .push(u16::from_be_bytes([packet[2], packet[3]]));
     if heard.sequence.len() > 200 {
         heard.sequence.remove(0);
+    }
+    if packet[1] & 0x7f == EVENTS {
+        let began = u32::from_be_bytes([packet[4], packet[5], packet[6], packet[7]]);
+        if heard.event_began.replace(began) != Some(began) {
+            heard.events.extend(packet.get(12));
+        }
+        return;
     }
     heard.payload.extend_from_slice(&packet[12..]);
     let surplus = heard.payload.len().saturating_sub(8_000);

@@ -242,12 +242,13 @@ fn config(data: &Path, sip: SocketAddr, http: SocketAddr, rtp_first: u16, extra:
     let mut text = format!(
         "[node]\nname = \"t\"\ndata = \"{}\"\n\
          [http]\nlisten = [\"{http}\"]\ntls = []\n\
-         [media]\nrtp_ports = \"{rtp_first}-{}\"\nwebrtc_port = 0\n\
+         [media]\nrtp_ports = \"{rtp_first}-{}\"\nwebrtc_port = {}\nworkers = 2\n\
          [[profile]]\nname = \"internal\"\nudp = [\"{sip}\"]\ntcp = [\"{sip}\"]\n\
          tls = []\nws = []\nwss = []\nauth = \"digest\"\n\
          [[domain]]\nname = \"weft.test\"\n",
         data.display(),
-        rtp_first + RTP_PORTS - 1
+        rtp_first + RTP_PORTS - 1,
+        free_port()
     );
     for number in 1000..1020 {
         let _ = write!(

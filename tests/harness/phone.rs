@@ -615,7 +615,7 @@ impl Phone {
             self.address()
         );
         let body = rtp_port
-            .map(|port| self.sdp(port, 1, "sendrecv"))
+            .map(|port| self.sdp(port, 1, answer_to(request)))
             .unwrap_or_default();
         if !body.is_empty() {
             text.push_str("Content-Type: application/sdp\r\n");
@@ -753,6 +753,17 @@ pub fn ack_refusal(invite: &str, response: &Message) -> String {
         invite.header("Call-ID").unwrap_or_default(),
         invite.cseq()
     )
+}
+
+/// Returns the direction that answers an offer's (RFC 3264 §6.1).
+fn answer_to(request: &Message) -> &'static str {
+    if request.body.contains("a=sendonly") {
+        "recvonly"
+    } else if request.body.contains("a=inactive") {
+        "inactive"
+    } else {
+        "sendrecv"
+    }
 }
 
 fn contact_of(message: &Message) -> String {
