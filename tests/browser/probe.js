@@ -33,7 +33,8 @@
 
   const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
   const audio = () => (context ??= new AudioContext());
-  const live = () => connections.filter((pc) => pc.signalingState !== 'closed');
+  /** Those of calls: one that a page keeps ready for the next has no far end. */
+  const live = () => connections.filter((pc) => pc.signalingState !== 'closed' && pc.remoteDescription);
 
   function receiver(index = -1) {
     const found = live().at(index)?.getReceivers().find(({ track }) => track.kind === 'audio');

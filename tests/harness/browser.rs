@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -178,16 +179,21 @@ impl Page<'_> {
     /// # Panics
     /// If it does not.
     pub fn hears(&self, hertz: f64) {
+        let start = Instant::now();
         let mut last = json!(null);
-        wait::until(
-            &format!("{} to hear {hertz} Hz", self.name),
-            PATIENCE,
-            || {
-                last = self.ask("heard", json!({ "ms": 300 })).unwrap_or_default();
-                let (tone, level) = (last["hertz"].as_f64()?, last["rms"].as_f64()?);
-                ((tone - hertz).abs() < 6.0 && level > 0.01).then_some(())
-            },
-        );
+        while start.elapsed() < PATIENCE {
+            last = self
+                .ask("heard", json!({ "ms": 300 }))
+                .unwrap_or_else(Value::String);
+            let tone = last["hertz"].as_f64().unwrap_or_default();
+            let level = last["rms"].as_f64().unwrap_or_default();
+            if (tone - hertz).abs() < 6.0 && level > 0.01 {
+                return;
+            }
+        }
+        let (details, stats) = (self.ask("details", json!({})), self.ask("stats", json!({})));
+        let name = self.name;
+        panic!("{name} hears {last}, not {hertz} Hz\n{details:?}\n{stats:?}");
     }
 
     /// Waits until the page hears nothing.
@@ -216,13 +222,13 @@ impl Page<'_> {
     /// If they do not.
     pub fn until(&self, what: &str, ready: impl Fn(&Value) -> bool) {
         let mut last = json!(null);
-        let start = std::time::Instant::now();
+        let start = Instant::now();
         while start.elapsed() < PATIENCE {
             last = self.ask("details", json!({})).unwrap_or_default();
             if ready(&last) {
                 return;
             }
-            std::thread::sleep(std::time::Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(20));
         }
         panic!("{}: waited for {what}; {last}", self.name);
     }

@@ -26,6 +26,8 @@ pub struct Packet {
     pub to: u16,
     /// Sequence number.
     pub sequence: u16,
+    /// Synchronisation source.
+    pub ssrc: u32,
     /// Payload.
     pub payload: Vec<u8>,
 }
@@ -73,10 +75,8 @@ impl Capture {
         signal(&self.child, "INT");
         let _ = self.child.wait();
         let mut reader = Command::new("tshark");
-        reader.arg("-r").arg(&self.file);
-        reader.args(["-Y", "rtp", "-o", "rtp.heuristic_rtp:TRUE"]);
-        reader.args(["--enable-heuristic", "rtp_udp", "-T", "fields"]);
-        for field in ["udp.srcport", "udp.dstport", "rtp.seq", "rtp.payload"] {
+        reader.arg("-r").arg(&self.file).args(["-T", "fields"]);
+        for field in ["udp.srcport", "udp.dstport", "udp.payload"] {
             reader.args(["-e", field]);
         }
         let output = reader.output().expect("tshark runs");
@@ -103,21 +103,30 @@ impl Drop for Capture {
     }
 }
 
-/// Reads a line of tshark's fields.
+/// Reads a line of tshark's fields; `None` if the datagram is not RTP (RFC 7983 §7, RFC 5761 §4).
 fn packet(line: &str) -> Option<Packet> {
     let mut fields = line.trim_end().split('\t');
     let (from, to) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    let sequence = fields.next()?.parse().ok()?;
     let digits = fields.next()?.replace(':', "").into_bytes();
-    let payload = digits
+    let octets: Vec<u8> = digits
         .chunks_exact(2)
         .filter_map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
         .collect();
+    let (head, mut rest) = octets.split_at_checked(12)?;
+    if !(128..192).contains(&head[0]) || (192..224).contains(&head[1]) {
+        return None;
+    }
+    rest = rest.get(usize::from(head[0] & 0x0f) * 4..)?;
+    if head[0] & 0x10 != 0 {
+        let words = u16::from_be_bytes([*rest.get(2)?, *rest.get(3)?]);
+        rest = rest.get(4 + usize::from(words) * 4..)?;
+    }
     Some(Packet {
         from,
         to,
-        sequence,
-        payload,
+        sequence: u16::from_be_bytes([head[2], head[3]]),
+        ssrc: u32::from_be_bytes([head[8], head[9], head[10], head[11]]),
+        payload: rest.to_vec(),
     })
 }
 

@@ -17,6 +17,7 @@ pub mod media;
 pub mod node;
 pub mod pair;
 pub mod phone;
+pub mod plain;
 pub mod ports;
 pub mod sipp;
 pub mod wait;

@@ -24,6 +24,8 @@ pub struct Node {
     pub http: SocketAddr,
     /// Its RTP ports.
     pub rtp: RtpRange,
+    /// First of its two ports of WebRTC media.
+    pub webrtc: u16,
 }
 
 static FOLDERS: AtomicU32 = AtomicU32::new(0);
@@ -82,7 +84,8 @@ impl Node {
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let rtp = RtpRange::take();
         let data = data.map_or_else(|| folder.join("data"), Path::to_path_buf);
-        let config = config(&data, sip, http, rtp.first, extra);
+        let webrtc = free_port();
+        let config = config(&data, sip, http, (rtp.first, webrtc), extra);
         fs::write(folder.join("weft.toml"), config).expect("a configuration file");
         let child = spawn(&folder);
         let node = Node {
@@ -91,6 +94,7 @@ impl Node {
             sip,
             http,
             rtp,
+            webrtc,
         };
         node.wait_ready();
         node
@@ -238,17 +242,22 @@ fn spawn(folder: &Path) -> Child {
         .expect("the program starts")
 }
 
-fn config(data: &Path, sip: SocketAddr, http: SocketAddr, rtp_first: u16, extra: &str) -> String {
+fn config(
+    data: &Path,
+    sip: SocketAddr,
+    http: SocketAddr,
+    (rtp_first, webrtc): (u16, u16),
+    extra: &str,
+) -> String {
     let mut text = format!(
         "[node]\nname = \"t\"\ndata = \"{}\"\n\
          [http]\nlisten = [\"{http}\"]\ntls = []\n\
-         [media]\nrtp_ports = \"{rtp_first}-{}\"\nwebrtc_port = {}\nworkers = 2\n\
+         [media]\nrtp_ports = \"{rtp_first}-{}\"\nwebrtc_port = {webrtc}\nworkers = 2\n\
          [[profile]]\nname = \"internal\"\nudp = [\"{sip}\"]\ntcp = [\"{sip}\"]\n\
          tls = []\nws = []\nwss = []\nauth = \"digest\"\n\
          [[domain]]\nname = \"weft.test\"\n",
         data.display(),
-        rtp_first + RTP_PORTS - 1,
-        free_port()
+        rtp_first + RTP_PORTS - 1
     );
     for number in 1000..1020 {
         let _ = write!(
