@@ -1,18 +1,23 @@
 /** weft.js against fakes of WebSocket and RTCPeerConnection, on a clock of the test's own. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { afterEach, beforeEach, mock, test } from 'node:test';
+import { afterEach, beforeEach, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 
-import { FakePeerConnection, FakeServer, FakeStorage } from './fakes.mjs';
-import { Weft } from '../../nodes/web/weft.js';
+import { Clock, FakePeerConnection, FakeServer, FakeStorage } from './fakes.mjs';
 
+const file = readFileSync(new URL('../../nodes/web/weft.js', import.meta.url));
+// Older versions of Node take a file of that name for CommonJS.
+const { Weft } = await import(`data:text/javascript;base64,${file.toString('base64')}`);
+
+let clock;
 let server;
 let storage;
 let made;
 
 beforeEach(() => {
-  mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
+  clock = new Clock();
+  clock.install();
   server = new FakeServer();
   storage = new FakeStorage();
   FakePeerConnection.all = [];
@@ -22,7 +27,7 @@ beforeEach(() => {
 afterEach(async () => {
   for (const weft of made) weft.unregister();
   await settle();
-  mock.timers.reset();
+  clock.restore();
 });
 
 /** Lets promises run; no time passes. */
@@ -31,7 +36,7 @@ async function settle() {
 }
 
 async function pass(ms) {
-  mock.timers.tick(ms);
+  clock.tick(ms);
   await settle();
 }
 
@@ -63,13 +68,11 @@ async function talking(weft, track = { enabled: true }) {
 async function reloaded(weft) {
   server.sockets.forEach((socket) => socket.end(1001));
   weft.reconnect = () => {};
-  mock.timers.reset();
-  mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
+  clock.clear();
   return client();
 }
 
 test('the file is small enough', () => {
-  const file = readFileSync(new URL('../../nodes/web/weft.js', import.meta.url));
   const { length } = gzipSync(file, { level: 9 });
   assert.ok(length <= 12_000, `${length} octets`);
 });

@@ -8,13 +8,29 @@ use std::process::Command;
 use weft_tests::root;
 
 /// Crate, a text that its use leaves in non-test code, and the folder that must have it.
-const CARD: [(&str, &str, &str); 10] = [
+const CARD: [(&str, &str, &str); 14] = [
     ("ractor", "impl<R: Roster> Actor for", "fabric/runtime/src"),
     ("ractor", "handle_supervisor_evt", "fabric/runtime/src"),
     ("tokio", "tokio::net::", "nodes/src"),
     ("tokio", "runtime::Builder", "nodes/src"),
     ("rsip", "rsip::Method", "fabric/sip/src"),
     ("rsip", "rsip::Request", "fabric/sip/src"),
+    (
+        "webrtc_ice",
+        "webrtc_ice::agent::Agent",
+        "nodes/src/media_plane",
+    ),
+    (
+        "webrtc_dtls",
+        "webrtc_dtls::conn::DTLSConn",
+        "nodes/src/media_plane",
+    ),
+    (
+        "webrtc_srtp",
+        "webrtc_srtp::context::Context",
+        "nodes/src/media_plane",
+    ),
+    ("webrtc_srtp", "decrypt_rtp", "nodes/src/media_plane"),
     ("sled", "sled::", "nodes/src/store_sled"),
     ("serde", "Serialize", "actors/src"),
     ("bincode", "bincode::serde::", "fabric/contract/src"),
