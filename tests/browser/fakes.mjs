@@ -1,5 +1,13 @@
 /** A WebSocket, a server's side of it, a peer connection and a storage, as far as weft.js uses them. */
 
+/** Node 18 has none. */
+globalThis.CustomEvent ??= class extends Event {
+  constructor(type, { detail = null } = {}) {
+    super(type);
+    this.detail = detail;
+  }
+};
+
 /**
  * A clock that a test moves. Node's own loses timers where one that has fired is cleared (seen with
  * 20.20), and older ones have no date.
