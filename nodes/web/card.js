@@ -100,6 +100,11 @@ export class Card {
     this.clock();
   }
 
+  /** Returns who it is and how the call stands, as a sentence. */
+  spoken() {
+    return `${shortName(this.#call.peer)}: ${this.element.querySelector('.state').textContent}`;
+  }
+
   #press(selector, isOn, label) {
     this.element.querySelector(selector).setAttribute('aria-pressed', String(isOn));
     this.#text(`${selector} span`, label);
@@ -123,8 +128,9 @@ export class Card {
     if (call.state === 'calling') return 'Calling';
     if (call.state === 'ringing') return 'Ringing';
     if (media !== 'connected') return 'Connecting the sound';
-    const holds = [call.held.local && 'on hold', call.held.remote && 'the far end holds'];
-    return holds.filter(Boolean).join(', ') || 'Talking';
+    const { local, remote } = call.held;
+    if (local) return remote ? 'On hold, at the far end too' : 'On hold';
+    return remote ? 'The far end holds' : 'Talking';
   }
 
   clock() {
@@ -189,13 +195,14 @@ export class Card {
     const there = this.element.querySelector('.leg-there');
     here.classList.toggle('flows', isUp && received + sent > 0);
     here.classList.toggle('broken', !isUp);
-    there.classList.toggle('flows', isUp && received > 0);
+    const isHeld = this.#call.held.local || this.#call.held.remote;
+    there.classList.toggle('flows', isUp && received > 0 && !isHeld);
     this.#text('.path-security', now.dtlsState === 'connected' ? 'DTLS-SRTP' : 'no keys yet');
     const measured = [now.codec, now.roundTripMs === undefined ? '' : unit(now.roundTripMs, 'ms')];
     const flow = `↑${sent} ↓${received} packets/s`;
     this.#text('.path-delay', [...measured, place(now), flow].filter(Boolean).join(' · '));
     this.#text('.path-node', this.server());
-    this.#text('.path-there', received > 0 ? 'sound arrives' : 'nothing arrives');
+    this.#text('.path-there', isHeld ? 'on hold' : received > 0 ? 'sound' : 'no sound');
     this.#text('.path-flow', lossIn === undefined ? '' : `${percent(lossIn)} lost`);
   }
 

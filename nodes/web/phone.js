@@ -121,7 +121,7 @@ function showLink() {
   const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
   const next = state === 'waiting' ? `trying again in ${seconds} s` : 'trying now';
   const kept = weft.calls.some((call) => call.state === 'active') ? ' Calls keep their sound.' : '';
-  const text = `No connection to the server${why ? ` (${why})` : ''}; ${next}.${kept}`;
+  const text = `No connection to the server${why ? `: ${why}` : ''}; ${next}.${kept}`;
   if ($('banner').firstElementChild.textContent !== text) $('banner').firstElementChild.textContent = text;
 }
 
@@ -242,10 +242,18 @@ function showCalls() {
   else ring(null);
   if (incoming && !isAwake()) askTouch();
   $('idle').hidden = cards.size > 0;
-  $('pad-hint').textContent = call ? `Keys are sent to ${shortName(call.peer)}` : '';
+  $('pad-hint').textContent = call && !call.held.local ? `Keys are sent to ${shortName(call.peer)}` : '';
   const words = incoming ? `☎ ${shortName(incoming.peer)} calls` : call ? `${shortName(call.peer)} · Weft` : '';
   document.title = words || 'Weft phone';
   for (const card of cards.values()) card.update();
+  speak();
+}
+
+/** What a screen reader says: the newest call and how it stands, or that the server is away. */
+function speak() {
+  const offline = $('banner').hidden ? '' : 'No connection to the server';
+  const text = [...cards.values()].at(-1)?.spoken() ?? offline;
+  if ($('spoken').textContent !== text) $('spoken').textContent = text;
 }
 
 /** The browser plays nothing before the user touched the page. */

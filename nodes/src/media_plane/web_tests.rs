@@ -8,6 +8,7 @@
 mod peer;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -399,6 +400,57 @@ fn junk_from_the_right_address_does_not_end_the_handshake() {
     let shaking = peer.shake(true, plane.certificate.fingerprint());
     plane.keyed(side(1)).expect("keys");
     drop(shaking.finish());
+}
+
+/// Every file of the public corpora, from the peer's own address: while the handshake goes on, and in
+/// the middle of the sound.
+#[test]
+fn each_file_of_the_corpora_is_survived_by_a_leg() {
+    let base = std::env::var_os("WEFT_DATA").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")),
+        PathBuf::from,
+    );
+    let mut files = Vec::new();
+    for folder in ["dtls", "stun", "rtp-rtcp", "srtp-fuzz"] {
+        let Ok(entries) = std::fs::read_dir(base.join(folder)) else {
+            println!("{folder} is not there");
+            continue;
+        };
+        let before = files.len();
+        for entry in entries.flatten() {
+            let octets = std::fs::read(entry.path()).expect("a file");
+            // The rest is no file of the corpus, or more than a datagram holds.
+            if entry.file_name() != "MANIFEST.jsonl" && octets.len() < 65_508 {
+                files.push(octets);
+            }
+        }
+        println!("{folder}: {} files", files.len() - before);
+    }
+    let plane = Plane::one();
+    let local = plane.open(side(1), None);
+    let mut peer = Peer::new(&runtime(), "peer");
+    let mut config = config("ours1", &peer, DtlsRole::Passive);
+    plane.configure(side(1), &config);
+    peer.connect(local, &credentials("ours1"));
+    let throw = |peer: &Peer| {
+        for (number, octets) in files.iter().enumerate() {
+            peer.put(octets, local);
+            // What a socket's buffer does not hold would be no test.
+            if number % 20 == 0 {
+                pause(Duration::from_millis(2));
+            }
+        }
+    };
+    throw(&peer);
+    let shaking = peer.shake(true, plane.certificate.fingerprint());
+    throw(&peer);
+    let keys = plane.keyed(side(1)).expect("keys");
+    web(&mut config).keys = Some(Box::new(keys));
+    plane.configure(side(1), &config);
+    let mut sound = shaking.finish();
+    sound.echo(&peer, 50);
+    throw(&peer);
+    sound.echo(&peer, 50);
 }
 
 #[test]
