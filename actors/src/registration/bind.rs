@@ -104,6 +104,7 @@ pub(super) fn bind(
             outcome.is_durable = true;
         }
     }
+    register::make_room(&mut outcome, known);
     register::check_bounds(&outcome, known)?;
     Ok(outcome)
 }

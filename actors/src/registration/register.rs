@@ -107,6 +107,7 @@ pub(super) fn plan(inbound: &Inbound, known: &Known<'_>) -> Result<Outcome, Refu
             }
         }
     }
+    make_room(&mut outcome, known);
     check_bounds(&outcome, known)?;
     Ok(outcome)
 }
@@ -282,6 +283,22 @@ fn way_to(asked: &Asked<'_>, contact: &Contact, nat: bool) -> FlowRef {
     let port = uri.port().unwrap_or(SIP_PORT);
     let remote = SocketAddr::new(remote.ip(), port);
     FlowRef::Datagram { listener, remote }
+}
+
+/// Lets new bindings take the places of those whose connection is gone, the oldest first
+/// (RFC 5626 §5.3): a browser's window that was closed said nothing.
+pub(super) fn make_room(outcome: &mut Outcome, known: &Known<'_>) {
+    let places = known.max_contacts.min(BINDINGS_PER_AOR_MAX);
+    while outcome.bindings.len() > places {
+        let gone = outcome.bindings.iter().enumerate();
+        let gone = gone.filter(|(_, one)| one.unreachable);
+        let Some((at, _)) = gone.min_by_key(|(_, one)| one.order) else {
+            return;
+        };
+        let removed = outcome.bindings.remove(at);
+        outcome.news.push(("removed", removed.contact.to_string()));
+        outcome.is_durable = true;
+    }
 }
 
 /// Refuses what does not fit the account, a record or the disk.

@@ -807,3 +807,20 @@ fn a_phone_is_reached_at_its_own_port_only_if_nothing_says_otherwise() {
     tell(&mut stage, register(1, &[contact], stream(7)));
     assert_eq!(locate(&mut stage)[0].flow, stream(7));
 }
+
+#[test]
+fn a_window_that_was_closed_leaves_its_place_to_another() {
+    let mut stage = stage();
+    for number in 0..2 {
+        bind(&mut stage, &client(&format!("i{number}"), number), None);
+    }
+    stage.tell(Message::FlowGone { flow: json_flow(1) });
+    let actions = bind(&mut stage, &client("i2", 2), None);
+    assert!(answer_of_bound(&actions), "{actions:?}");
+    assert_eq!(stores(&actions), [GATED]);
+    let flows: Vec<_> = locate(&mut stage).iter().map(|one| one.flow).collect();
+    assert_eq!(flows.len(), 2);
+    assert!(!flows.contains(&json_flow(1)));
+    let actions = bind(&mut stage, &client("i3", 3), None);
+    assert_eq!(answer(&actions), "refused 403 too many contacts");
+}
