@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::Time;
+use contract::{Door, Time};
 use sip::{Frame, Framer};
 
 use crate::checkers::kept_call;
@@ -21,6 +21,8 @@ pub struct Handset {
     node: SocketAddr,
     address: SocketAddr,
     is_stream: bool,
+    /// Over WebSocket: messages come whole.
+    is_whole: bool,
     me: Weak<Handset>,
 }
 
@@ -41,6 +43,7 @@ impl Handset {
         is_stream: bool,
     ) -> Arc<Handset> {
         let address = phone.address;
+        let is_whole = phone.transport() == "WS";
         let inside = Inside {
             phone,
             wire: None,
@@ -52,6 +55,7 @@ impl Handset {
             node,
             address,
             is_stream,
+            is_whole,
             me: me.clone(),
         });
         world.attach_host(address.ip(), Arc::clone(&handset) as Arc<dyn Endpoint>);
@@ -75,7 +79,8 @@ impl Handset {
         {
             let mut inside = self.inside();
             event(&mut inside.phone, now, &mut out);
-            kept_call::complaints(world, &mut inside.phone);
+            let complaints = inside.phone.complaints();
+            kept_call::complaints(world, complaints);
         }
         for wanted in out {
             match wanted {
@@ -96,7 +101,7 @@ impl Handset {
         let open = self.inside().wire.clone().filter(|wire| wire.is_open());
         let wire = open.or_else(|| {
             let phone = self.me.upgrade()?;
-            let wire = connect(world, self.address, self.node, phone);
+            let wire = connect(world, self.address, self.node, phone, Door::Sip);
             let mut inside = self.inside();
             inside.framer = Framer::new();
             inside.wire.clone_from(&wire);
@@ -143,24 +148,35 @@ impl Handset {
 
     /// Ends the phone's connection, as a phone does that loses its network.
     pub fn unplug(&self, world: &Arc<World>) {
-        if let Some(wire) = self.inside().wire.take() {
+        let wire = self.inside().wire.take();
+        if let Some(wire) = wire {
             wire.close(world, Far::Phone);
+            self.drive(world, |phone, now, _| phone.lost_connection(now));
         }
     }
 }
 
 impl Endpoint for Handset {
-    fn datagram(&self, world: &Arc<World>, _from: SocketAddr, to: SocketAddr, bytes: Bytes) {
+    fn datagram(&self, world: &Arc<World>, from: SocketAddr, to: SocketAddr, bytes: Bytes) {
         if to == self.address {
             self.drive(world, |phone, now, out| phone.on_sip(now, bytes, out));
         } else {
-            self.drive(world, |phone, now, _| phone.on_rtp(now, to.port()));
+            self.drive(world, |phone, now, out| {
+                phone.on_datagram(now, from, to.port(), &bytes, out);
+            });
         }
     }
 }
 
 impl PhoneEnd for Handset {
     fn octets(&self, world: &Arc<World>, bytes: Bytes) {
+        if self.is_whole {
+            // A WebSocket message is a SIP message, or a keep-alive.
+            if !bytes.trim_ascii().is_empty() {
+                self.drive(world, |phone, now, out| phone.on_sip(now, bytes, out));
+            }
+            return;
+        }
         self.inside().framer.push(&bytes);
         loop {
             let frame = self.inside().framer.next();

@@ -12,10 +12,12 @@
 //! ```
 
 pub mod checkers;
+pub mod client;
 pub mod env;
 pub mod handset;
 pub mod handshake;
 pub mod ledger;
+pub mod line;
 pub mod log;
 pub mod media;
 pub mod node;
@@ -26,6 +28,7 @@ pub mod sabotage;
 pub mod shrink;
 pub mod store;
 pub mod stream;
+pub mod tab;
 pub mod trace;
 pub mod web;
 pub mod world;

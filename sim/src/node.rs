@@ -8,17 +8,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::phone::{SDES_AT, SDES_EVERY};
 use actors::Site;
 use actors::console::{Page, Request};
-use actors::site::{Account, Auth, Credential, Domain, Limits, Listener, Route, Step};
+use actors::site::{Account, Auth, Credential, Domain, Limits, Listener, MediaPolicy, Route, Step};
 use contract::Env;
-use contract::{ActorRow, FabricKeys, NodeId, NodeInst, Secret, SideKey};
+use contract::{ActorRow, FabricKeys, Kind, NodeId, NodeInst, Secret, SideKey};
 use regex::Regex;
 use weft::doors::{ConsoleDoor, Tickets};
 use weft::node::{Node, NodeParts};
 
 use crate::env::SimEnv;
-use crate::run::NODE;
+use crate::run::{NODE, NODE_WEB};
 use crate::sabotage::Saboteur;
 use crate::store::SimStore;
 use crate::world::World;
@@ -45,7 +46,12 @@ impl SimNode {
     ///
     /// # Panics
     /// If it does not start: nothing in a simulated world forbids it.
-    pub async fn start(world: &Arc<World>, disk: &Arc<SimStore>, keys: &FabricKeys) -> SimNode {
+    pub async fn start(
+        world: &Arc<World>,
+        disk: &Arc<SimStore>,
+        keys: &FabricKeys,
+        mixed: bool,
+    ) -> SimNode {
         let env = SimEnv::begin(world, ID, disk);
         let me = NodeInst {
             node: ID,
@@ -53,7 +59,7 @@ impl SimNode {
         };
         let parts = NodeParts {
             env: Arc::clone(&env) as Arc<dyn Env>,
-            site: site(keys),
+            site: site(keys, mixed),
             acl: Vec::new(),
             me,
             version: "sim".to_owned(),
@@ -81,16 +87,45 @@ impl SimNode {
             offset: 0,
             limit: 50,
         };
-        let contains = None;
-        let request = match number % 4 {
-            0 => Request::Nodes,
-            1 => Request::Calls { contains, page },
-            2 => Request::Registrations { contains, page },
-            _ => Request::User {
+        self.node.ask(number, self.question(number, page))
+    }
+
+    fn question(&self, number: u64, page: Page) -> Request {
+        let contains = number.is_multiple_of(3).then(|| "10".to_owned());
+        let rows = self.rows();
+        let some = usize::try_from(number / 10).unwrap_or(0) % rows.len().max(1);
+        let id = rows.get(some).map(|row| row.id.clone());
+        match (number % 10, id) {
+            (1, _) => Request::Calls { contains, page },
+            (2, _) => Request::Registrations { contains, page },
+            (3, _) => Request::User {
                 dn: format!("10{:02}", number % 12),
             },
-        };
-        self.node.ask(number, request)
+            (4, _) => Request::Actors {
+                kind: Some(Kind::ALL[some % Kind::ALL.len()]),
+                node: None,
+                contains,
+                page,
+            },
+            (5, _) => Request::Actors {
+                kind: None,
+                node: Some("sim".to_owned()),
+                contains,
+                page: Page { offset: 5, ..page },
+            },
+            (6, Some(id)) => Request::Inspect { id },
+            (7, Some(id)) => Request::Trace { id },
+            (8, Some(id)) => Request::Move {
+                id,
+                to: "other".to_owned(),
+            },
+            (9, Some(id)) => Request::Stop {
+                id,
+                // No epoch of ours is so high: refused.
+                epoch: Some(1 << 40),
+            },
+            _ => Request::Nodes,
+        }
     }
 
     /// Returns the media legs with open ports.
@@ -120,9 +155,10 @@ impl SimNode {
     }
 }
 
-fn site(keys: &FabricKeys) -> Site {
+fn site(keys: &FabricKeys, mixed: bool) -> Site {
     let local: SocketAddr = NODE.parse().expect("an address");
-    let listener = |transport| Listener {
+    let web: SocketAddr = NODE_WEB.parse().expect("an address");
+    let listener = |transport, local: SocketAddr| Listener {
         profile: "internal".into(),
         transport,
         local,
@@ -147,10 +183,11 @@ fn site(keys: &FabricKeys) -> Site {
         media_fingerprint: crate::media::FINGERPRINT.to_owned(),
         lanes: LANES,
         listeners: vec![
-            listener(rsip::Transport::Udp),
-            listener(rsip::Transport::Tcp),
+            listener(rsip::Transport::Udp, local),
+            listener(rsip::Transport::Tcp, local),
+            listener(rsip::Transport::Ws, web),
         ],
-        domains: vec![domain()],
+        domains: vec![domain(mixed)],
         limits: Limits {
             calls_max: 1_000,
             ring_timeout: Duration::from_secs(30),
@@ -166,13 +203,18 @@ fn site(keys: &FabricKeys) -> Site {
     }
 }
 
-fn domain() -> Domain {
+fn domain(mixed: bool) -> Domain {
     let account = |number: u32| {
+        let is_sdes = mixed && (number - 1000) % SDES_EVERY == SDES_AT;
         let account = Account {
             display: None,
             credential: Credential::Password(Secret::new(format!("weft-{number}"))),
             max_contacts: 5,
-            media: actors::site::MediaPolicy::Auto,
+            media: if is_sdes {
+                MediaPolicy::Sdes
+            } else {
+                MediaPolicy::Auto
+            },
             codecs: None,
         };
         (number.to_string(), account)

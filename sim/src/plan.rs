@@ -123,6 +123,8 @@ pub struct Plan {
     pub hostile: Duration,
     /// Number of phones.
     pub phones: u32,
+    /// Phones of every make; without it, those over UDP and TCP with plain media alone.
+    pub mixed: bool,
     /// Faults with their numbers and times from the start.
     pub faults: Vec<(usize, Duration, Fault)>,
 }
@@ -171,6 +173,7 @@ impl Plan {
             seed,
             hostile,
             phones,
+            mixed: true,
             faults,
         }
     }

@@ -11,20 +11,25 @@ use std::time::Duration;
 use contract::{FabricKeys, Time};
 
 use crate::checkers::{
-    bounds, durable::Durable, fence, kept_binding, kept_call, sequence::Sequence,
+    bounds, durable::Durable, fence, kept_binding, kept_binding::Promised, kept_call,
+    sequence::Sequence,
 };
+use crate::client::Client;
 use crate::handset::Handset;
 use crate::log;
 use crate::node::SimNode;
-use crate::phone::{Habits, Phone};
+use crate::phone::{Habits, Make, Phone};
 use crate::plan::{Fault, Plan};
 use crate::sabotage;
 use crate::store::{DiskMood, SimStore};
+use crate::tab::Tab;
 use crate::trace::Trace;
 use crate::world::{Broken, Weather, World};
 
 /// Where the node listens.
 pub const NODE: &str = "10.0.0.1:5060";
+/// Where it takes WebSockets.
+pub const NODE_WEB: &str = "10.0.0.1:5066";
 
 /// Time in which everything must come right again (`cluster.md` §14: 10 s), and the longest a
 /// phone waits for an answer that will not come any more.
@@ -81,6 +86,9 @@ struct Run {
     keys: FabricKeys,
     node: Option<SimNode>,
     handsets: Vec<Arc<Handset>>,
+    tabs: Vec<Arc<Tab>>,
+    mixed: bool,
+    is_calm: bool,
     /// What is done to the world, by the runner, between two happenings.
     due: Vec<(Time, Change)>,
 }
@@ -116,6 +124,9 @@ impl Run {
             keys,
             node: None,
             handsets: Vec::new(),
+            tabs: Vec::new(),
+            mixed: plan.mixed,
+            is_calm: false,
             due: Vec::new(),
         }
     }
@@ -123,7 +134,7 @@ impl Run {
     async fn play(mut self, plan: &Plan) -> Duration {
         let start = self.world.now().mono;
         self.start_node().await;
-        self.place_phones(plan.phones);
+        self.place_phones(plan);
         for (_, at, fault) in &plan.faults {
             self.plan_change(start + *at, Change::Begin(*fault));
         }
@@ -137,6 +148,9 @@ impl Run {
         let hang_up = |phone: &mut Phone, now| phone.hang_up(now);
         for handset in self.handsets.clone() {
             handset.drive(&self.world, |phone, now, _| hang_up(phone, now));
+        }
+        for tab in self.tabs.clone() {
+            tab.drive(&self.world, |client, now, _| client.hang_up(now));
         }
         let end = self.world.now().mono + QUIET;
         self.until(end).await;
@@ -198,6 +212,7 @@ impl Run {
             Change::Look => {
                 self.check_bounds();
                 self.ask_console(now);
+                self.pull_a_plug();
                 self.plan_change(now + Duration::from_secs(1), Change::Look);
             }
         }
@@ -236,31 +251,53 @@ impl Run {
     }
 
     async fn start_node(&mut self) {
-        let node = SimNode::start(&self.world, &self.disk, &self.keys).await;
+        let node = SimNode::start(&self.world, &self.disk, &self.keys, self.mixed).await;
         self.world.count("starts");
         self.node = Some(node);
     }
 
-    fn place_phones(&mut self, count: u32) {
+    fn place_phones(&mut self, plan: &Plan) {
         let node: SocketAddr = NODE.parse().expect("an address");
-        for number in 0..count {
+        let web: SocketAddr = NODE_WEB.parse().expect("an address");
+        for number in 0..plan.phones {
             let mut rng = self.world.state().chance.split(&format!("phone {number}"));
-            let habits = Habits::draw(&mut rng);
+            let mut habits = Habits::draw(&mut rng);
             let is_stream = rng.below(4) == 0;
-            let transport = if is_stream { "TCP" } else { "UDP" };
             let host = u8::try_from(number % 200).unwrap_or(0);
             let address = SocketAddr::from(([10, 1, 0, host], 5060));
             let user = (1000 + number).to_string();
             let now = self.world.now().mono;
-            let phone = Phone::new(&user, address, transport, rng, habits, now);
+            let make = if plan.mixed {
+                Make::draw(number, is_stream, &mut rng)
+            } else {
+                Make::plain(is_stream)
+            };
+            if plan.mixed {
+                habits.odd = 30;
+            }
+            self.world.count(make.name());
+            if make == Make::Tab {
+                let client = Client::new(&user, address, rng, habits, now);
+                self.tabs.push(Tab::place(&self.world, client, web));
+                continue;
+            }
+            let node = if make == Make::Web { web } else { node };
+            let phone = Phone::new(&user, address, make, rng, habits, now);
             self.handsets
-                .push(Handset::place(&self.world, phone, node, is_stream));
+                .push(Handset::place(&self.world, phone, node, make.is_stream()));
         }
     }
 
     /// Ends all faults.
     async fn calm_down(&mut self) {
+        self.is_calm = true;
         sabotage::clear();
+        for handset in &self.handsets {
+            handset.with(Phone::be_polite);
+        }
+        for tab in &self.tabs {
+            tab.with(Client::be_polite);
+        }
         self.due
             .retain(|(_, change)| matches!(change, Change::Look));
         self.world.state().weather = Weather::default();
@@ -274,10 +311,42 @@ impl Run {
     }
 
     fn check_bindings(&self) {
-        for handset in &self.handsets {
-            handset.with(|phone| {
-                kept_binding::check(&self.world, &self.disk, &self.keys.ids(), phone);
-            });
+        let phones = self.handsets.iter().map(|handset| {
+            handset.with(|phone| Promised {
+                user: phone.user.clone(),
+                contact: phone.contact(),
+                until: phone.registered_until,
+            })
+        });
+        let tabs = self.tabs.iter().map(|tab| {
+            tab.with(|client| Promised {
+                user: client.user.clone(),
+                contact: client.contact(),
+                until: client.registered_until,
+            })
+        });
+        for promised in phones.chain(tabs) {
+            kept_binding::check(&self.world, &self.disk, &self.keys.ids(), &promised);
+        }
+    }
+
+    /// Networks change under phones: now and then a connection ends.
+    fn pull_a_plug(&self) {
+        let count = self.handsets.len() + self.tabs.len();
+        if !self.mixed || self.is_calm || count == 0 {
+            return;
+        }
+        let at = {
+            let mut state = self.world.state();
+            let is_due = state.hits(400);
+            let most = u32::try_from(count).unwrap_or(u32::MAX);
+            is_due.then(|| state.chance.below(most) as usize)
+        };
+        let Some(at) = at else { return };
+        self.world.count("plugs pulled");
+        match self.handsets.get(at) {
+            Some(handset) => handset.unplug(&self.world),
+            None => self.tabs[at - self.handsets.len()].unplug(&self.world),
         }
     }
 
@@ -309,6 +378,15 @@ impl Run {
                 }
             });
         }
+        for tab in &self.tabs {
+            tab.with(|client| {
+                kept_call::check_client(&self.world, client);
+                if client.registered_until.is_none() {
+                    self.world
+                        .broken("V2", format!("{} is not registered at settle", client.user));
+                }
+            });
+        }
         if let Some(node) = &self.node {
             node.check_tree(&self.world);
         }
@@ -325,6 +403,7 @@ impl Run {
             .handsets
             .iter()
             .map(|handset| handset.with(|phone| phone.talked))
+            .chain(self.tabs.iter().map(|tab| tab.with(|client| client.talked)))
             .sum();
         *self
             .world

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{FlowRef, ListenerId, NetSink};
+use contract::{Door, FlowRef, ListenerId, NetSink};
 
 use crate::world::World;
 
@@ -102,6 +102,7 @@ pub fn connect(
     from: SocketAddr,
     to: SocketAddr,
     phone: Arc<dyn PhoneEnd>,
+    door: Door,
 ) -> Option<Arc<Wire>> {
     let (listener, sink, alive) = {
         let listeners = world.listeners().0.lock().expect("no holder panics");
@@ -114,7 +115,7 @@ pub fn connect(
             Arc::clone(&found.alive),
         )
     };
-    let flow = sink.accepted(listener, from, contract::Door::Sip)?;
+    let flow = sink.accepted(listener, from, door)?;
     let inside = Inside {
         open: true,
         flow: Some(flow),

@@ -9,7 +9,8 @@ fn plan(seed: u64, minutes: u64) -> Plan {
     Plan::draw(seed, minutes, &FaultKind::ALL)
 }
 
-/// Reads `minutes seed`, and perhaps the one kind of fault the seed was found with.
+/// Reads `minutes seed`, perhaps the one kind of fault (or `all`) the seed was found with, and
+/// `mixed` if phones of every make took part.
 fn recorded(line: &str) -> Plan {
     let mut words = line.split_whitespace();
     let mut number = |what| {
@@ -17,10 +18,13 @@ fn recorded(line: &str) -> Plan {
         word.parse::<u64>().expect("a number")
     };
     let (minutes, seed) = (number("minutes"), number("a seed"));
-    match words.next() {
+    let mut plan = match words.next() {
+        None | Some("all") => plan(seed, minutes),
         Some(kind) => Plan::draw(seed, minutes, &[kind.parse().expect("a kind of fault")]),
-        None => plan(seed, minutes),
-    }
+    };
+    // Seeds found before there were browsers are what they were.
+    plan.mixed = words.next() == Some("mixed");
+    plan
 }
 
 #[test]

@@ -55,7 +55,10 @@ fn round(profile: SrtpProfile) -> (f64, f64) {
     let begin = Instant::now();
     let mut lengths = Vec::with_capacity(packets.len());
     for packet in &mut packets {
-        lengths.push(srtp.protect_rtp(packet, PACKET_BYTES, 0).expect("protected"));
+        lengths.push(
+            srtp.protect_rtp(packet, PACKET_BYTES, 0)
+                .expect("protected"),
+        );
     }
     let protected = begin.elapsed();
     let begin = Instant::now();

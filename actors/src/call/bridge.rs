@@ -41,6 +41,9 @@ impl Call {
         };
         self.data.callee = Some(aor);
         self.enter(State::Locating { tries: 0 });
+        // A registration that never answers must not hold the call for ever.
+        let ring_timeout = ctx.site().limits.ring_timeout;
+        self.timers.set(Timer::Ring, ctx.now().mono, ring_timeout);
         self.locate(ctx);
     }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use contract::{ActorId, FabricKeys, IdHasher, Now, TokenMaker, TokenUse};
 use sip::{Contacts, Message, MethodName};
 
+use crate::run::NODE_WEB;
 use crate::store::{Handle, SimStore};
 use crate::world::{Observer, World};
 
@@ -21,6 +22,7 @@ pub struct Durable {
     world: Arc<World>,
     disk: Arc<SimStore>,
     node: SocketAddr,
+    web: SocketAddr,
     ids: IdHasher,
     tokens: TokenMaker,
     /// Branches, tags and 2xx that were on disk when they were first sent.
@@ -40,6 +42,7 @@ impl Durable {
             world: Arc::clone(world),
             disk: Arc::clone(disk),
             node,
+            web: NODE_WEB.parse().expect("an address"),
             ids: keys.ids(),
             tokens: keys.tokens(),
             safe: BTreeSet::new(),
@@ -109,6 +112,44 @@ impl Durable {
         }
     }
 
+    /// The same for JSON: bindings, and every description of ours.
+    fn check_frame(&mut self, bytes: &Bytes) {
+        let Ok(frame) = serde_json::from_slice::<serde_json::Value>(bytes) else {
+            let how = "a frame is no JSON".to_owned();
+            return self.world.broken("JSON", how);
+        };
+        let (kind, payload) = (
+            frame["type"].as_str().unwrap_or_default(),
+            &frame["payload"],
+        );
+        let name = payload["callId"].as_str().unwrap_or_default();
+        if kind == "registered"
+            && let Some(dn) = payload["dn"].as_str()
+        {
+            let id = ActorId::Registration(dn.into());
+            self.require(&id, ".invalid", "registered");
+        }
+        if kind == "incoming"
+            && let Some((call, _side)) = name.rsplit_once('.')
+        {
+            let mut state = self.world.state();
+            state.calls.insert(name.to_owned(), call.to_owned());
+        }
+        let Some(sdp) = payload["sdp"].as_str() else {
+            return;
+        };
+        if !self.safe.contains(sdp.as_bytes()) {
+            if !self
+                .disk
+                .has_been_durable(|value| contains(value, sdp.as_bytes()))
+            {
+                let how = format!("{kind} of {name} was sent, but its SDP was never on disk");
+                self.world.broken("I4", how);
+            }
+            self.safe.insert(sdp.as_bytes().to_vec());
+        }
+    }
+
     fn check_response(&mut self, status: u16, message: &Message) {
         let Ok(to) = message.to() else { return };
         let Some(tag) = to.tag().map(str::to_owned) else {
@@ -133,8 +174,11 @@ fn contains(octets: &[u8], text: &[u8]) -> bool {
 
 impl Observer for Durable {
     fn sent(&mut self, _now: Now, from: SocketAddr, _to: SocketAddr, bytes: &Bytes) {
-        if from != self.node {
+        if from != self.node && from != self.web {
             return;
+        }
+        if from == self.web && bytes.starts_with(b"{") {
+            return self.check_frame(bytes);
         }
         let Ok(message) = Message::read(bytes.clone()) else {
             return;

@@ -2,16 +2,26 @@
 
 use std::sync::Arc;
 
-use contract::{ActorId, IdHasher};
+use contract::{ActorId, IdHasher, Time};
 
-use crate::phone::Phone;
 use crate::store::{Handle, SimStore};
 use crate::world::World;
 
+/// What a phone was promised.
+#[derive(Clone, Debug)]
+pub struct Promised {
+    /// Account.
+    pub user: String,
+    /// Its contact, as the node is to have it.
+    pub contact: String,
+    /// Until when.
+    pub until: Option<Time>,
+}
+
 /// Checks what a phone was promised against the disk.
-pub fn check(world: &Arc<World>, disk: &Arc<SimStore>, ids: &IdHasher, phone: &Phone) {
+pub fn check(world: &Arc<World>, disk: &Arc<SimStore>, ids: &IdHasher, phone: &Promised) {
     let now = world.now().mono;
-    if phone.registered_until.is_none_or(|until| until <= now) {
+    if phone.until.is_none_or(|until| until <= now) {
         return;
     }
     let id = ActorId::Registration(format!("{}@weft.test", phone.user).into());
@@ -20,7 +30,7 @@ pub fn check(world: &Arc<World>, disk: &Arc<SimStore>, ids: &IdHasher, phone: &P
         .ok()
         .flatten()
         .and_then(|loaded| loaded.parts.get(&id).cloned());
-    let contact = phone.contact();
+    let contact = &phone.contact;
     let is_there = part.is_some_and(|part| {
         part.windows(contact.len())
             .any(|window| window == contact.as_bytes())

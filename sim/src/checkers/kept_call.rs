@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::phone::Phone;
+use contract::Time;
+
+use crate::client::Client;
+use crate::phone::{Complaint, Phone};
 use crate::world::World;
 
 /// Time in which sound must be back after the world has become calm.
@@ -12,8 +15,8 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// Passes on what a phone complains about. A BYE that came twice was heard the first time: only
 /// its answer was lost (with a crash, or with an event that was set aside). And if an event of the
 /// very call was set aside, our BYE may have been that event.
-pub fn complaints(world: &Arc<World>, phone: &mut Phone) {
-    for complaint in phone.complaints() {
+pub fn complaints(world: &Arc<World>, complaints: Vec<Complaint>) {
+    for complaint in complaints {
         let excuse = complaint
             .unknown_bye
             .as_ref()
@@ -30,26 +33,50 @@ fn excuse(world: &World, call_id: &str) -> Option<&'static str> {
     if state.byes.get(call_id).is_some_and(|copies| *copies > 1) {
         return Some("BYEs heard, whose answer was lost");
     }
-    let call = state.calls.get(call_id)?;
-    let is_hit = state.set_aside.iter().any(|event| event.contains(call));
+    // A JSON client's own names are hashed: any event that was set aside may have been its call's.
+    let is_hit = match state.calls.get(call_id) {
+        Some(call) => state.set_aside.iter().any(|event| event.contains(call)),
+        None => call_id.starts_with("call-") && !state.set_aside.is_empty(),
+    };
     is_hit.then_some("calls that lost an event that was set aside")
 }
 
 /// At settle: every call of a phone that expects sound has heard some within the last second.
 pub fn check_sound(world: &Arc<World>, phone: &Phone) {
-    let now = world.now().mono;
     for (call_id, call) in phone.calls() {
-        if !call.expects_sound() || now.since(call.since) < SETTLE {
-            continue;
+        if call.expects_sound() {
+            let times = (call.since, call.agreed, call.heard);
+            check_call(world, &phone.user, call_id, times);
+            if phone.is_protected() {
+                world.count("protected calls with sound at settle");
+            }
         }
-        let agreed = now.since(call.agreed);
-        let silence = call
-            .heard
-            .map_or(agreed, |heard| now.since(heard).min(agreed));
-        if silence > Duration::from_secs(1) {
-            let how = format!("{}: no sound for {silence:?} in call {call_id}", phone.user);
-            world.broken("I7", how);
-        }
-        world.count("calls with sound at settle");
     }
+}
+
+/// The same for a JSON client.
+pub fn check_client(world: &Arc<World>, client: &Client) {
+    for (name, call) in client.calls() {
+        if call.expects_sound() {
+            let times = (call.since, call.agreed, call.heard);
+            check_call(world, &client.user, name, times);
+            world.count("JSON calls with sound at settle");
+        }
+    }
+}
+
+/// `times`: since when both ends talk, when they last agreed about hold, when sound last came.
+fn check_call(world: &Arc<World>, user: &str, name: &str, times: (Time, Time, Option<Time>)) {
+    let now = world.now().mono;
+    let (since, agreed, heard) = times;
+    if now.since(since) < SETTLE {
+        return;
+    }
+    let agreed = now.since(agreed);
+    let silence = heard.map_or(agreed, |heard| now.since(heard).min(agreed));
+    if silence > Duration::from_secs(1) {
+        let how = format!("{user}: no sound for {silence:?} in call {name}");
+        world.broken("I7", how);
+    }
+    world.count("calls with sound at settle");
 }

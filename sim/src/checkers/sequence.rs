@@ -9,12 +9,14 @@ use bytes::Bytes;
 use contract::Now;
 use sip::Message;
 
+use crate::run::NODE_WEB;
 use crate::world::{Observer, World};
 
 /// The checker of one node.
 pub struct Sequence {
     world: Arc<World>,
     node: SocketAddr,
+    web: SocketAddr,
     highest: BTreeMap<(String, String), (u32, String)>,
 }
 
@@ -25,6 +27,7 @@ impl Sequence {
         Sequence {
             world: Arc::clone(world),
             node,
+            web: NODE_WEB.parse().expect("an address"),
             highest: BTreeMap::new(),
         }
     }
@@ -32,7 +35,7 @@ impl Sequence {
 
 impl Observer for Sequence {
     fn sent(&mut self, _now: Now, from: SocketAddr, _to: SocketAddr, bytes: &Bytes) {
-        if from != self.node {
+        if from != self.node && from != self.web {
             return;
         }
         let Ok(message) = Message::read(bytes.clone()) else {

@@ -7,7 +7,7 @@ use contract::Time;
 use sip::{HeaderName, Message};
 
 use super::call::{Call, CallState, Role};
-use super::text::{response, sdp};
+use super::text::response;
 use super::{Complaint, Out, PACKET_EVERY, Phone, T1};
 
 impl Phone {
@@ -24,6 +24,10 @@ impl Phone {
     pub(super) fn act(&mut self, now: Time, out: &mut Vec<Out>) {
         let idle = self.habits.idle;
         self.act_at = now + Duration::from_secs(1) + self.up_to(idle);
+        let odd = self.habits.odd;
+        if odd > 0 && self.draw(odd) {
+            self.be_odd(now, out);
+        }
         let is_busy = self
             .calls
             .values()
@@ -51,6 +55,7 @@ impl Phone {
         call.offers = !self.draw(self.habits.delays_offer);
         call.cseq = 1;
         self.calls.insert(call_id.clone(), call);
+        self.begin_media(&call_id, port);
         self.invite(&call_id, now, "", out);
     }
 
@@ -75,8 +80,10 @@ impl Phone {
             return;
         };
         let direction = if call.held { "sendonly" } else { "sendrecv" };
-        let body = if call.offers {
-            sdp(self.address, call.port, call.version, direction)
+        let body = if call.is_odd && call.state == CallState::Ringing {
+            self.odd_offer(&call)
+        } else if call.offers {
+            self.describe(call_id, direction, true)
         } else {
             String::new()
         };
@@ -180,18 +187,9 @@ impl Phone {
             self.calls.remove(call_id);
             return;
         }
-        if let (Some(at), Some(to)) = (call.packet_at, call.media)
-            && at <= now
-        {
-            call.packet_at = Some(now + PACKET_EVERY);
-            call.sequence = call.sequence.wrapping_add(1);
-            if !call.held {
-                let port = call.port;
-                let packet = rtp(call.sequence, u32::from(port));
-                out.push(Out::Rtp { port, to, packet });
-            }
-        } else if call.packet_at.is_some_and(|at| at <= now) {
-            call.packet_at = None;
+        let speaks = call.packet_at.is_some_and(|at| at <= now);
+        if speaks {
+            call.packet_at = call.media.map(|_| now + PACKET_EVERY);
         }
         if let Some((at, wait)) = call.again_at
             && at <= now
@@ -203,6 +201,9 @@ impl Phone {
             if now.since(call.since) > Duration::from_secs(40) {
                 call.over(false, now);
             }
+        }
+        if speaks {
+            self.speak(call_id, out);
         }
         if self
             .calls
@@ -225,7 +226,13 @@ impl Phone {
             (CallState::Ringing, Role::Caller) => self.cancel(call_id, now, out),
             (CallState::Ringing, Role::Callee) => self.answer(call_id, now, out),
             (CallState::Confirmed, _) => {
-                let wants_hold = !held && !unsure && self.draw(self.habits.holds);
+                let odd = self.habits.odd;
+                if odd > 0 && self.draw(odd) {
+                    self.odd_in_call(call_id, now, out);
+                }
+                let is_odd = self.calls.get(call_id).is_some_and(|call| call.is_odd);
+                let held = held && !is_odd;
+                let wants_hold = !held && !unsure && !is_odd && self.draw(self.habits.holds);
                 if held || wants_hold {
                     let next = now + self.up_to(Duration::from_secs(4));
                     let Some(call) = self.calls.get_mut(call_id) else {
@@ -260,22 +267,30 @@ impl Phone {
         let refuses = self.draw(self.habits.refuses);
         let fields = self.fields();
         let contact = fields.contact();
-        let address = self.address;
+        let Some(invite) = self.calls.get(call_id).and_then(|call| call.invite.clone()) else {
+            return;
+        };
+        let is_offer = invite.body().is_empty();
+        let body = self.describe(call_id, "sendrecv", is_offer);
+        let Some(port) = self.calls.get(call_id).map(|call| call.port) else {
+            return;
+        };
+        let tag = format!("a{port}");
+        let refusal = if refuses && self.habits.odd > 0 {
+            self.odd_refusal(&invite, &tag)
+        } else {
+            response(&invite, "486 Busy Here", &tag, "", "")
+        };
         let Some(call) = self.calls.get_mut(call_id) else {
             return;
         };
-        let Some(invite) = call.invite.clone() else {
-            return;
-        };
-        let tag = format!("a{}", call.port);
         let bytes = if refuses {
             call.over(true, now);
-            response(&invite, "486 Busy Here", &tag, "", "")
+            refusal
         } else {
             call.state = CallState::Answered;
             call.since = now;
             call.again_at = Some((now + T1, T1));
-            let body = sdp(address, call.port, call.version, "sendrecv");
             response(&invite, "200 OK", &tag, &contact, &body)
         };
         call.last = Some(bytes.clone());
@@ -295,7 +310,8 @@ impl Phone {
     }
 }
 
-fn rtp(sequence: u16, ssrc: u32) -> Bytes {
+/// Writes a packet of sound.
+pub(crate) fn rtp(sequence: u16, ssrc: u32) -> Bytes {
     let mut packet = vec![0x80, 0];
     packet.extend_from_slice(&sequence.to_be_bytes());
     packet.extend_from_slice(&(u32::from(sequence) * 1_600).to_be_bytes());

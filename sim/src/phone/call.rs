@@ -61,6 +61,9 @@ pub struct Call {
     pub missing_since: Option<Time>,
     /// A BYE had credentials.
     pub(super) proved: bool,
+    /// The offer was an odd one: sound is not expected.
+    pub(super) is_odd: bool,
+    pub(super) odd_offer: u32,
     pub(super) local: String,
     pub(super) remote: String,
     pub(super) target: String,
@@ -94,6 +97,8 @@ impl Call {
             heard: None,
             missing_since: None,
             proved: false,
+            is_odd: false,
+            odd_offer: 0,
             local: String::new(),
             remote: String::new(),
             target: String::new(),

@@ -23,6 +23,8 @@ pub struct Habits {
     pub extensions: u32,
     /// INVITEs without an offer.
     pub delays_offer: u32,
+    /// Times it does what few phones do.
+    pub odd: u32,
     /// Longest talk.
     pub talk: Duration,
 }
@@ -39,6 +41,7 @@ impl Habits {
             holds: rng.below(50),
             extensions: rng.below(30),
             delays_offer: rng.below(20),
+            odd: 0,
             talk: Duration::from_secs(u64::from(5 + rng.below(40))),
         }
     }

@@ -7,7 +7,7 @@ use contract::Time;
 use sip::{HeaderName, Message};
 
 use super::call::{Call, CallState, Role};
-use super::text::{credentials, media_of, response, sdp};
+use super::text::{credentials, response};
 use super::{Out, Phone};
 
 impl Phone {
@@ -24,6 +24,9 @@ impl Phone {
     ) {
         if method == "BYE" && status >= 200 {
             return self.bye_answered(now, call_id, status, message, out);
+        }
+        if status == 401 && !self.calls.contains_key(call_id) {
+            return self.prove_odd(now, method, message, out);
         }
         let Some(call) = self.calls.get(call_id) else {
             return;
@@ -99,8 +102,9 @@ impl Phone {
         }
         let talk = self.habits.talk;
         let talk = self.up_to(talk);
-        let address = self.address;
         let contact = target_of(message);
+        let is_offered = self.calls.get(call_id).is_some_and(|call| !call.offers);
+        self.learn(call_id, message.body(), is_offered, now);
         let Some(call) = self.calls.get(call_id).cloned() else {
             return;
         };
@@ -112,7 +116,7 @@ impl Phone {
         let body = if call.offers {
             String::new()
         } else {
-            sdp(address, call.port, call.version, "sendrecv")
+            self.describe(call_id, "sendrecv", false)
         };
         let ack = self.fields().request(
             "ACK",
@@ -129,7 +133,6 @@ impl Phone {
         };
         call.remote = remote;
         call.target = target;
-        call.media = media_of(message.body()).or(call.media);
         call.ack = Some((cseq, ack.clone()));
         call.offers = true;
         out.push(Out::Sip(ack));
@@ -219,11 +222,13 @@ impl Phone {
             ("ACK", true) => {
                 let talk = self.habits.talk;
                 let talk = self.up_to(talk);
+                if !message.body().is_empty() {
+                    self.learn(call_id, message.body(), false, now);
+                }
                 let Some(call) = self.calls.get_mut(call_id) else {
                     return;
                 };
                 if call.state == CallState::Answered {
-                    call.media = media_of(message.body()).or(call.media);
                     call.confirmed(now, talk);
                     self.talked += 1;
                 }
@@ -279,7 +284,6 @@ impl Phone {
             .unwrap_or_default()
             .to_owned();
         call.target = target_of(message).unwrap_or_default();
-        call.media = media_of(message.body());
         call.cseq = 500;
         call.invite = Some(message.clone());
         call.step_at = (!ignores).then_some(now + wait);
@@ -287,6 +291,10 @@ impl Phone {
         call.last = Some(bytes.clone());
         out.push(Out::Sip(bytes));
         self.calls.insert(call_id.to_owned(), call);
+        self.begin_media(call_id, port);
+        if !message.body().is_empty() {
+            self.learn(call_id, message.body(), true, now);
+        }
     }
 
     /// A repeated INVITE, or an offer within the call.
@@ -299,7 +307,6 @@ impl Phone {
         out: &mut Vec<Out>,
     ) {
         let contact = self.fields().contact();
-        let address = self.address;
         let Some(call) = self.calls.get_mut(call_id) else {
             return;
         };
@@ -327,17 +334,13 @@ impl Phone {
             "sendrecv"
         };
         call.held = direction != "sendrecv";
-        call.media = media_of(message.body()).or(call.media);
         call.version += 1;
-        let body = sdp(address, call.port, call.version, direction);
-        out.push(Out::Sip(response(message, "200 OK", "x", &contact, &body)));
-    }
-
-    /// A packet of sound came to a port.
-    pub fn on_rtp(&mut self, now: Time, port: u16) {
-        if let Some(call) = self.calls.values_mut().find(|call| call.port == port) {
-            call.heard = Some(now);
+        let is_asked = message.body().is_empty();
+        if !is_asked {
+            self.learn(call_id, message.body(), true, now);
         }
+        let body = self.describe(call_id, direction, is_asked);
+        out.push(Out::Sip(response(message, "200 OK", "x", &contact, &body)));
     }
 }
 

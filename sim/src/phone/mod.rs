@@ -8,7 +8,10 @@ mod acting;
 mod call;
 mod habit;
 mod hearing;
+mod make;
+mod odd;
 mod text;
+mod voice;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,8 +21,12 @@ use bytes::Bytes;
 use contract::{Entropy, Time};
 use sip::{Message, MethodName};
 
+use crate::line::Line;
+
+pub(crate) use acting::rtp;
 pub use call::{Call, CallState, Role};
 pub use habit::Habits;
+pub use make::{Make, SDES_AT, SDES_EVERY};
 use text::{Fields, credentials};
 
 /// T1 of RFC 3261.
@@ -29,7 +36,7 @@ const GIVE_UP: Duration = Duration::from_secs(32);
 /// Time without a connection after which a call may have ended without word.
 const AWAY: Duration = Duration::from_secs(7);
 /// Time between RTP packets of a call: ten times the usual, to keep runs short.
-const PACKET_EVERY: Duration = Duration::from_millis(200);
+pub(crate) const PACKET_EVERY: Duration = Duration::from_millis(200);
 
 /// What a phone wants done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +66,7 @@ pub struct Complaint {
 }
 
 impl Complaint {
-    fn new(promise: &'static str, how: String) -> Complaint {
+    pub(crate) fn new(promise: &'static str, how: String) -> Complaint {
         Complaint {
             promise,
             how,
@@ -87,11 +94,13 @@ pub struct Phone {
     pub user: String,
     /// Its address.
     pub address: SocketAddr,
-    transport: &'static str,
+    make: Make,
     rng: Entropy,
     habits: Habits,
     sent: Vec<Sent>,
     calls: BTreeMap<String, Call>,
+    /// Protected media of calls.
+    lines: BTreeMap<String, Line>,
     register_id: String,
     register_cseq: u32,
     register_at: Time,
@@ -114,7 +123,7 @@ impl Phone {
     pub fn new(
         user: &str,
         address: SocketAddr,
-        transport: &'static str,
+        make: Make,
         mut rng: Entropy,
         habits: Habits,
         now: Time,
@@ -124,10 +133,11 @@ impl Phone {
         Phone {
             user: user.to_owned(),
             address,
-            transport,
+            make,
             habits,
             sent: Vec::new(),
             calls: BTreeMap::new(),
+            lines: BTreeMap::new(),
             register_id,
             register_cseq: 0,
             register_at: start,
@@ -151,6 +161,11 @@ impl Phone {
 
     /// Takes what the phone complains about.
     pub fn complaints(&mut self) -> Vec<Complaint> {
+        for line in self.lines.values_mut() {
+            for (promise, how) in line.complaints() {
+                self.complaints.push(Complaint::new(promise, how));
+            }
+        }
         std::mem::take(&mut self.complaints)
     }
 
@@ -159,14 +174,34 @@ impl Phone {
         self.habits.calls = false;
     }
 
+    /// Returns the transport of its Via.
+    #[must_use]
+    pub const fn transport(&self) -> &'static str {
+        self.make.transport()
+    }
+
+    /// Tells whether its media is protected.
+    #[must_use]
+    pub const fn is_protected(&self) -> bool {
+        self.make.is_protected()
+    }
+
+    /// Returns the host that its Via and Contact name (RFC 7118 §5: a browser has none).
+    fn host(&self) -> String {
+        match self.make {
+            Make::Udp | Make::Tcp | Make::Sdes => self.address.to_string(),
+            Make::Web | Make::Tab => format!("b{}.invalid", self.user),
+        }
+    }
+
     /// Returns its contact as the node is to have it.
     #[must_use]
     pub fn contact(&self) -> String {
         format!(
             "sip:{}@{};transport={}",
             self.user,
-            self.address,
-            self.transport.to_lowercase()
+            self.host(),
+            self.transport().to_lowercase()
         )
     }
 
@@ -183,7 +218,9 @@ impl Phone {
         let sent = self.sent.iter().map(|sent| sent.again.min(sent.end));
         let calls = self.calls.values().filter_map(Call::next_deadline);
         let own = [self.register_at, self.act_at];
+        let lines = self.lines.values().filter_map(Line::next_due);
         sent.chain(calls)
+            .chain(lines)
             .chain(own)
             .min()
             .unwrap_or(self.register_at)
@@ -199,8 +236,8 @@ impl Phone {
         self.counter += 1;
         Fields {
             user: &self.user,
-            address: self.address,
-            transport: self.transport,
+            host: self.host(),
+            transport: self.make.transport(),
             branch: format!(
                 "z9hG4bK{}x{}x{}",
                 self.user,
@@ -249,6 +286,8 @@ impl Phone {
         for call_id in due {
             self.call_on_time(&call_id, now, out);
         }
+        self.lines_on_time(now);
+        self.send_media(out);
     }
 
     fn retransmit(&mut self, now: Time, out: &mut Vec<Out>) {
@@ -257,7 +296,7 @@ impl Phone {
             if now >= sent.end {
                 given_up.push((sent.method, sent.call_id.clone()));
             } else if now >= sent.again {
-                if self.transport == "UDP" {
+                if !self.make.is_stream() {
                     out.push(Out::Sip(sent.bytes.clone()));
                 }
                 sent.wait = (sent.wait * 2).min(Duration::from_secs(4));
@@ -303,6 +342,10 @@ impl Phone {
     pub fn on_sip(&mut self, now: Time, bytes: Bytes, out: &mut Vec<Out>) {
         let Ok(message) = Message::read(bytes.clone()) else {
             let text = String::from_utf8_lossy(&bytes);
+            if text.contains("Call-ID: broken") {
+                // The answer to what was no SIP repeats it (RFC 3261 §8.2.6.2).
+                return;
+            }
             let how = format!("{} got no SIP: {text:?}", self.user);
             self.complaints.push(Complaint::new("SIP", how));
             return;
@@ -311,6 +354,7 @@ impl Phone {
             Some(status) => self.on_response(now, status, &message, out),
             None => self.on_request(now, &message, out),
         }
+        self.send_media(out);
     }
 
     fn on_response(&mut self, now: Time, status: u16, message: &Message, out: &mut Vec<Out>) {

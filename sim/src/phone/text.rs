@@ -10,7 +10,7 @@ use sip::{Contacts, HeaderName, Message};
 /// What all requests of a phone share.
 pub struct Fields<'a> {
     pub user: &'a str,
-    pub address: SocketAddr,
+    pub host: String,
     pub transport: &'static str,
     pub branch: String,
 }
@@ -34,7 +34,7 @@ impl Fields<'_> {
             text,
             "Via: SIP/2.0/{} {};branch={};rport\r\nMax-Forwards: 70\r\nFrom: {from}\r\nTo: {to}\r\n\
              Call-ID: {call_id}\r\nCSeq: {cseq} {method}\r\n{more}",
-            self.transport, self.address, self.branch
+            self.transport, self.host, self.branch
         );
         finish(text, body)
     }
@@ -44,13 +44,13 @@ impl Fields<'_> {
         let transport = self.transport.to_lowercase();
         format!(
             "Contact: <sip:{}@{};transport={transport}>\r\n",
-            self.user, self.address
+            self.user, self.host
         )
     }
 }
 
 fn finish(mut text: String, body: &str) -> Bytes {
-    if !body.is_empty() {
+    if !body.is_empty() && !text.contains("Content-Type:") {
         text.push_str("Content-Type: application/sdp\r\n");
     }
     let _ = write!(text, "Content-Length: {}\r\n\r\n{body}", body.len());

@@ -290,6 +290,19 @@ fn a_phone_that_does_not_come_back_in_8_s_is_480() {
 }
 
 #[test]
+fn a_registration_that_never_answers_does_not_hold_the_call() {
+    let mut world = World::new();
+    world.is_deaf = true;
+    world.call("1001", SDP_A);
+    let ring_timeout = world.site.limits.ring_timeout;
+    world.pass(ring_timeout - Duration::from_secs(1));
+    assert_eq!(world.count(A, "480"), 0);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.count(A, "480"), 1);
+    assert_eq!(world.record().cause, "NO_ANSWER");
+}
+
+#[test]
 fn states_are_told_in_order() {
     let mut world = World::connected();
     world.request(1, A, "BYE", 11, "");

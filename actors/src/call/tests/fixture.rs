@@ -56,6 +56,8 @@ pub(super) struct World {
     pub targets: Vec<Target>,
     /// Registrations of these are known.
     pub registered: Vec<Aor>,
+    /// Registrations set questions aside: no answer ever comes.
+    pub is_deaf: bool,
     pub next_port: u16,
     /// The media plane has no port left.
     pub is_full: bool,
@@ -175,6 +177,7 @@ impl World {
             targets: vec![target(B, 1000)],
             registered: vec![aor("1001@example.org")],
             next_port: 20_000,
+            is_deaf: false,
             is_full: false,
             events: 0,
             kills_after: None,
@@ -338,6 +341,7 @@ impl World {
     fn deliver(&mut self, by: &ActorId, to: ActorId, message: Message, urgent: bool, gated: bool) {
         match message {
             Message::Lane(message) => self.note(by, message, urgent, gated),
+            Message::Registration(registration::Message::Locate { .. }) if self.is_deaf => {}
             Message::Registration(registration::Message::Locate { reply })
                 if !self.cores.contains_key(&to) =>
             {

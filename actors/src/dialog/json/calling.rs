@@ -36,7 +36,7 @@ impl JsonDialog {
             return self.error(dial.request, 409, "another call has that name");
         }
         self.data.request = dial.request;
-        self.out.save();
+        self.out.save_first();
         self.say_state_again();
     }
 

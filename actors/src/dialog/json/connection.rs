@@ -108,8 +108,10 @@ impl JsonDialog {
         self.say_again();
     }
 
-    /// Says again what was not acknowledged.
+    /// Says again what was not acknowledged. What came up while nobody listened was recorded
+    /// without a gate: it is safe before it is said, now.
     pub(super) fn say_again(&mut self) {
+        self.out.save_first();
         for known in self.data.unacknowledged.clone() {
             match serde_json::from_str::<ServerMessage>(&known.text) {
                 Ok(message) => self.say(message, About::Numbered(known.number)),

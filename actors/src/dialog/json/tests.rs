@@ -310,21 +310,37 @@ fn digits_by_info_are_few_enough_for_the_far_dialog() {
     )));
 }
 
+/// Tells whether the part is stored behind the gate before the client is told.
+fn is_gated(actions: &Actions) -> bool {
+    let gate = actions.iter().position(|action| {
+        matches!(
+            action,
+            contract::Action::Store(contract::Store::Put { gate: true })
+        )
+    });
+    let said = actions.iter().position(|action| {
+        matches!(action, contract::Action::Tell { to: ActorId::DoorSession(..), message, .. }
+            if matches!(message, Message::DoorSession(door_session::Message::Deliver(_))))
+    });
+    matches!((gate, said), (Some(gate), Some(said)) if gate < said)
+}
+
+#[test]
+fn what_came_up_while_nobody_listened_is_safe_before_it_is_said() {
+    let mut stage = confirmed();
+    stage.tell(dialog::Message::FlowGone { flow: flow_of(7) });
+    let offer = dialog::Message::Offer {
+        sdp: Some(Bytes::from_static(b"v=0\r\n")),
+        retries: false,
+    };
+    assert!(words(&stage.tell(offer)).is_empty());
+    let back = order_of(&mut stage, flow_of(8), "tab-1", ClientCommand::Resumed);
+    assert!(words(&back).contains(&"reoffer".to_owned()));
+    assert!(is_gated(&back));
+}
+
 #[test]
 fn what_a_client_learns_is_safe_before_it_is_said() {
-    let is_gated = |actions: &Actions| {
-        let gate = actions.iter().position(|action| {
-            matches!(
-                action,
-                contract::Action::Store(contract::Store::Put { gate: true })
-            )
-        });
-        let said = actions.iter().position(|action| {
-            matches!(action, contract::Action::Tell { to: ActorId::DoorSession(..), message, .. }
-                if matches!(message, Message::DoorSession(door_session::Message::Deliver(_))))
-        });
-        matches!((gate, said), (Some(gate), Some(said)) if gate < said)
-    };
     let mut stage = confirmed();
     let sdp = || Bytes::from_static(b"v=0\r\n");
     let offer = dialog::Message::Offer {
