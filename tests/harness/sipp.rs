@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::ports::free_port;
+use crate::capture::{Capture, sine, tone};
+use crate::node::Node;
+use crate::ports::{RTP_PORTS, free_port};
 use crate::root;
 
 /// One run of sipp, being put together.
@@ -197,6 +199,40 @@ pub fn callee(registrar: SocketAddr, scenario: &str) -> Running {
     // The contact names the callee's port, not the port the REGISTER is sent from.
     register(registrar, &format!("[local_ip]:{}", callee.port));
     callee.start()
+}
+
+/// A call of 1000 by sipp, which sends a second of 440 Hz again and again to somebody who sends it
+/// back. Returns by how many decibels what came back is louder.
+///
+/// # Panics
+/// If the call fails, or what came back is another sound.
+pub fn hears_itself(node: &Node, called: &str) -> f64 {
+    let last = node.rtp.first + RTP_PORTS - 1;
+    let filter = format!("udp and portrange {}-{last}", node.rtp.first);
+    let capture = Capture::start("lo", &filter);
+    let sound = sine(440.0, 10_000.0, 8_000);
+    let ended = Sipp::new("call_rtp.xml", node.sip)
+        .file("tone.ul", &sound)
+        .key("called", called)
+        .lines(&["1000;[authentication username=1000 password=weft-1000];".to_owned()])
+        .calls(1, 1)
+        .run();
+    ended.must_succeed();
+    let port = ended.messages.split("m=audio ").nth(1);
+    let port = port.and_then(|rest| rest.split(' ').next()?.parse::<u16>().ok());
+    let port = port.expect("an offer");
+    let packets = capture.packets();
+    let sent = packets.iter().filter(|one| one.from == port).count();
+    let back: Vec<_> = packets.iter().filter(|one| one.to == port).collect();
+    println!("{called}: {sent} packets sent, {} came back", back.len());
+    assert!(sent >= 75, "{sent} packets sent: {}", ended.said);
+    assert!(back.len() * 10 > sent * 8, "{} of {sent}", back.len());
+    let octets: Vec<_> = back.iter().flat_map(|one| one.payload.clone()).collect();
+    assert!(octets.len() >= 8_000, "{} octets", octets.len());
+    let (hertz, level) = tone(&octets[octets.len() - 8_000..]);
+    let (_, own_level) = tone(&sound);
+    assert!((hertz - 440.0).abs() <= 1.0, "{hertz} Hz");
+    level - own_level
 }
 
 impl Running {

@@ -20,8 +20,9 @@ const CARD: [(&str, &str, &str); 14] = [
         "webrtc_ice::agent::Agent",
         "nodes/src/media_plane",
     ),
+    // webrtc-dtls under its name since 0.13.
     (
-        "webrtc_dtls",
+        "dtls",
         "webrtc_dtls::conn::DTLSConn",
         "nodes/src/media_plane",
     ),

@@ -16,8 +16,11 @@ use weft_tests::is_left_out;
 use weft_tests::media::Pump;
 use weft_tests::node::Node;
 use weft_tests::phone::Phone;
+use weft_tests::sipp;
 use weft_tests::wait;
 
+/// What baresip says when the first packet that it could open has come.
+const INCOMING: &str = "incoming rtp for 'audio' established";
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A node that listens on the namespace's side as well, over UDP and TLS; `media` is the policy of
@@ -97,6 +100,29 @@ fn both_ways(space: &Namespace, setup: &Setup<'_>, media: &str, markers: &[&str]
     node.no_calls_left();
 }
 
+/// sipp calls baresip 2002, which sends back what it hears; then baresip calls sipp, which does.
+fn with_sipp(space: &Namespace, setup: &Setup<'_>, media: &str) {
+    if weft_tests::lacks(&["sipp", "tshark"]) {
+        return;
+    }
+    let (node, server, _) = start(space, media);
+    let mut far = Baresip::with(space, setup, server, 440);
+    // Its own clock plays what it heard: here and there a packet of silence.
+    let louder = sipp::hears_itself(&node, "2002");
+    assert!(louder.abs() < 6.0, "{louder} dB");
+    node.no_calls_left();
+
+    let callee = sipp::callee(node.sip, "answer.xml");
+    let before = far.log().matches(INCOMING).count();
+    far.command("dial", &format!("sip:1001@{server};transport=udp"));
+    wait::until("sound from sipp", LIMIT, || {
+        (far.log().matches(INCOMING).count() > before).then_some(())
+    });
+    far.command("hangup", "");
+    callee.wait().must_succeed();
+    node.no_calls_left();
+}
+
 fn is_ready() -> bool {
     let is_ready = !is_left_out("baresip");
     if !is_ready {
@@ -116,7 +142,9 @@ fn baresip_with_dtls_srtp_and_ice() {
         loops: true,
         ..Setup::plain("2002")
     };
-    both_ways(&Namespace::new(11), &setup, "webrtc", &["DTLS"]);
+    let space = Namespace::new(11);
+    both_ways(&space, &setup, "webrtc", &["DTLS"]);
+    with_sipp(&space, &setup, "webrtc");
 }
 
 #[test]
@@ -129,7 +157,9 @@ fn baresip_with_sdes_mandatory() {
         loops: true,
         ..Setup::plain("2002")
     };
-    both_ways(&Namespace::new(12), &setup, "sdes", &["srtp"]);
+    let space = Namespace::new(12);
+    both_ways(&space, &setup, "sdes", &["srtp"]);
+    with_sipp(&space, &setup, "sdes");
 }
 
 /// The account says nothing of its media: a refusal of one kind of offer leads to the next.
