@@ -5,13 +5,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use weft_tests::capture::{Capture, sine, tone};
 use weft_tests::lacks;
 use weft_tests::media::Pump;
 use weft_tests::node::Node;
 use weft_tests::pair::{Pair, all_hear};
 use weft_tests::phone::Phone;
-use weft_tests::ports::RTP_PORTS;
 use weft_tests::sipp::{self, Sipp};
 use weft_tests::wait::{self, PATIENCE};
 use weft_tests::wire::{Fault, Wire};
