@@ -149,7 +149,8 @@ test('the socket dies: sound goes on, the page says so, hold and hang up work af
   await ask('until', { page: 'a', code: 'weftPhone.weft.isReady' });
   await ask('until', { page: 'b', code: 'weftPhone.weft.isReady' });
   const pause = await ask('pauseStop', { page: 'a' });
-  assert.ok(pause.framesMs < 500, JSON.stringify(pause));
+  // Shorter than the socket was gone: a busy machine makes pauses of its own.
+  assert.ok(pause.framesMs < 1500, JSON.stringify(pause));
   await ask('hold', { page: 'a' });
   await ask('until', { page: 'b', code: 'peer.details().hold.remote' });
   await ask('resume', { page: 'a' });
