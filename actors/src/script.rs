@@ -250,6 +250,7 @@ pub(crate) fn site() -> Site {
             expires_default: Duration::from_secs(3_600),
             expires_max: Duration::from_secs(7_200),
             codecs: Vec::new(),
+            srtp: contract::SrtpProfile::ALL.to_vec(),
         },
     }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{IdHasher, ListenerId, NodeId, Secret, TokenMaker};
+use contract::{IdHasher, ListenerId, NodeId, Secret, SrtpProfile, TokenMaker};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use sip::digest::Algorithm;
@@ -239,4 +239,6 @@ pub struct Limits {
     pub expires_max: Duration,
     /// Codecs offered where the far side's are not known, by preference.
     pub codecs: Vec<String>,
+    /// How SRTP may be protected, by preference.
+    pub srtp: Vec<SrtpProfile>,
 }

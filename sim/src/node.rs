@@ -13,7 +13,7 @@ use actors::Site;
 use actors::console::{Page, Request};
 use actors::site::{Account, Auth, Credential, Domain, Limits, Listener, MediaPolicy, Route, Step};
 use contract::Env;
-use contract::{ActorRow, FabricKeys, Kind, NodeId, NodeInst, Secret, SideKey};
+use contract::{ActorRow, FabricKeys, Kind, NodeId, NodeInst, Secret, SideKey, SrtpProfile};
 use regex::Regex;
 use weft::doors::{ConsoleDoor, Tickets};
 use weft::node::{Node, NodeParts};
@@ -199,6 +199,7 @@ fn site(keys: &FabricKeys, mixed: bool) -> Site {
             expires_default: Duration::from_secs(60),
             expires_max: Duration::from_secs(600),
             codecs: vec!["pcmu".to_owned(), "pcma".to_owned()],
+            srtp: SrtpProfile::ALL.to_vec(),
         },
     }
 }

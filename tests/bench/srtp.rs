@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use contract::{KeyMaterial, SrtpKeys, SrtpProfile};
 use media::relay::{SRTP_TAIL_BYTES, SrtpMaker, SrtpStart};
-use weft::media_plane::srtp::{LibraryMaker, profiles};
+use weft::media_plane::srtp::LibraryMaker;
 
 const ROUNDS: usize = 8;
 const PACKETS: u16 = 20_000;
@@ -77,14 +77,14 @@ fn median(mut figures: Vec<f64>) -> f64 {
 }
 
 fn main() {
-    let mut found: Vec<Vec<(f64, f64)>> = vec![Vec::new(); profiles().len()];
+    let mut found: Vec<Vec<(f64, f64)>> = vec![Vec::new(); SrtpProfile::ALL.len()];
     for _ in 0..ROUNDS {
-        for (profile, figures) in profiles().iter().zip(&mut found) {
+        for (profile, figures) in SrtpProfile::ALL.iter().zip(&mut found) {
             figures.push(round(*profile));
         }
     }
     println!("{PACKET_BYTES} octets, median of {ROUNDS} rounds of {PACKETS} packets, ns a packet");
-    for (profile, figures) in profiles().iter().zip(&found) {
+    for (profile, figures) in SrtpProfile::ALL.iter().zip(&found) {
         let protected = median(figures.iter().map(|figure| figure.0).collect());
         let opened = median(figures.iter().map(|figure| figure.1).collect());
         println!("{profile:?}: protect {protected:.0}, open {opened:.0}");

@@ -60,7 +60,16 @@ impl Node {
     /// If it does not become ready.
     #[must_use]
     pub fn start(extra: &str) -> Node {
-        Node::start_in(extra, None)
+        Node::start_in("", extra, None)
+    }
+
+    /// The same with more keys of `[media]`.
+    ///
+    /// # Panics
+    /// If it does not become ready.
+    #[must_use]
+    pub fn start_with_media(media: &str, extra: &str) -> Node {
+        Node::start_in(media, extra, None)
     }
 
     /// The same with its data in a folder of the suite's.
@@ -69,10 +78,10 @@ impl Node {
     /// If it does not become ready.
     #[must_use]
     pub fn start_at(extra: &str, data: &Path) -> Node {
-        Node::start_in(extra, Some(data))
+        Node::start_in("", extra, Some(data))
     }
 
-    fn start_in(extra: &str, data: Option<&Path>) -> Node {
+    fn start_in(media: &str, extra: &str, data: Option<&Path>) -> Node {
         let folder = std::env::temp_dir().join(format!(
             "weft-suite-{}-{}",
             std::process::id(),
@@ -85,7 +94,7 @@ impl Node {
         let rtp = RtpRange::take();
         let data = data.map_or_else(|| folder.join("data"), Path::to_path_buf);
         let webrtc = free_port();
-        let config = config(&data, sip, http, (rtp.first, webrtc), extra);
+        let config = config(&data, sip, http, (rtp.first, webrtc), media) + extra;
         fs::write(folder.join("weft.toml"), config).expect("a configuration file");
         let child = spawn(&folder);
         let node = Node {
@@ -247,12 +256,12 @@ fn config(
     sip: SocketAddr,
     http: SocketAddr,
     (rtp_first, webrtc): (u16, u16),
-    extra: &str,
+    media: &str,
 ) -> String {
     let mut text = format!(
         "[node]\nname = \"t\"\ndata = \"{}\"\n\
          [http]\nlisten = [\"{http}\"]\ntls = []\n\
-         [media]\nrtp_ports = \"{rtp_first}-{}\"\nwebrtc_port = {webrtc}\nworkers = 2\n\
+         [media]\nrtp_ports = \"{rtp_first}-{}\"\nwebrtc_port = {webrtc}\nworkers = 2\n{media}\n\
          [[profile]]\nname = \"internal\"\nudp = [\"{sip}\"]\ntcp = [\"{sip}\"]\n\
          tls = []\nws = []\nwss = []\nauth = \"digest\"\n\
          [[domain]]\nname = \"weft.test\"\n",
@@ -273,6 +282,5 @@ fn config(
          [[route]]\nname = \"users\"\nmatch = { destination = '^(10[01]\\d)$' }\n\
          do = [{ bridge = \"user/$1\" }]\n",
     );
-    text.push_str(extra);
     text
 }

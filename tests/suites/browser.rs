@@ -178,6 +178,21 @@ fn the_page_over_ws() {
     }
 }
 
+/// A page of JsSIP registers again after a reload, as the same user from another connection.
+#[test]
+fn jssip_registers_again_after_a_reload() {
+    if lacks_chromium() {
+        return;
+    }
+    let node = Node::start("");
+    let browser = Browser::start();
+    let page = browser.sip(node.http, &ws(&node), "1000", 500.0);
+    page.must("reload", json!({}));
+    // The page's script starts again, with another connection.
+    let page = browser.sip(node.http, &ws(&node), "1000", 500.0);
+    with_a_plain_phone(&node, &page);
+}
+
 #[test]
 fn the_page_is_reloaded() {
     if lacks_chromium() {
@@ -202,16 +217,18 @@ fn the_page_is_reloaded() {
     node.no_calls_left();
 }
 
-/// A page of each kind and a baresip whose account has a policy for its media.
-fn pages_and_baresip(space: &Namespace, protection: &str, path: &str, media: &str) {
+/// A page of each kind and a baresip whose account has a policy for its media; `keys` are more of
+/// `[media]`.
+fn pages_and_baresip(space: &Namespace, protection: &str, path: &str, media: &str, keys: &str) {
     let outside = SocketAddr::from((space.ours, 5060));
-    let node = Node::start(&format!(
+    let extra = format!(
         "[[profile]]\nname = \"outside\"\nudp = [\"{outside}\"]\nauth = \"digest\"\n\
          acl = [\"10.77.0.0/16\"]\n\
          [[user]]\nname = \"2002\"\npassword = \"weft-2002\"\nmedia = \"{media}\"\n\
          [[route]]\nname = \"outside\"\nmatch = {{ destination = \"^2002$\" }}\n\
          do = [{{ bridge = \"user/2002\" }}]\n"
-    ));
+    );
+    let node = Node::start_with_media(keys, &extra);
     let setup = Setup {
         protection,
         path,
@@ -227,9 +244,18 @@ fn pages_and_baresip(space: &Namespace, protection: &str, path: &str, media: &st
         page.wait("active");
         // It sends back what it hears.
         page.hears(hertz);
+        if keys.contains("GCM") {
+            let stats = page.must("stats", json!({}));
+            let cipher = &stats["transport"]["srtpCipher"];
+            assert!(cipher.to_string().contains("GCM"), "{stats}");
+        }
         page.must("hangup", json!({}));
         node.no_calls_left();
 
+        if protection.starts_with("srtp") && keys.contains("GCM") {
+            // It takes GCM, but does not offer it.
+            continue;
+        }
         far.forget();
         far.command("dial", &format!("sip:{user}@{outside};transport=udp"));
         page.wait("incoming");
@@ -244,13 +270,29 @@ fn pages_and_baresip(space: &Namespace, protection: &str, path: &str, media: &st
 #[test]
 fn pages_and_baresip_with_dtls() {
     if !lacks_chromium() {
-        pages_and_baresip(&Namespace::new(15), "dtls_srtp", "ice", "webrtc");
+        pages_and_baresip(&Namespace::new(15), "dtls_srtp", "ice", "webrtc", "");
     }
 }
 
 #[test]
 fn pages_and_baresip_with_sdes() {
     if !lacks_chromium() {
-        pages_and_baresip(&Namespace::new(16), "srtp-mand", "", "auto");
+        pages_and_baresip(&Namespace::new(16), "srtp-mand", "", "auto", "");
+    }
+}
+
+#[test]
+fn pages_and_baresip_with_dtls_and_gcm() {
+    if !lacks_chromium() {
+        let keys = "srtp = [\"AEAD_AES_128_GCM\"]";
+        pages_and_baresip(&Namespace::new(17), "dtls_srtp", "ice", "webrtc", keys);
+    }
+}
+
+#[test]
+fn pages_and_baresip_with_sdes_and_gcm() {
+    if !lacks_chromium() {
+        let keys = "srtp = [\"AEAD_AES_256_GCM\"]";
+        pages_and_baresip(&Namespace::new(18), "srtp-mand", "", "auto", keys);
     }
 }

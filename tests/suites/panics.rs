@@ -157,6 +157,7 @@ fn site(local: SocketAddr, keys: &FabricKeys) -> Site {
             expires_default: Duration::from_secs(3_600),
             expires_max: Duration::from_secs(7_200),
             codecs: vec!["pcmu".to_owned()],
+            srtp: contract::SrtpProfile::ALL.to_vec(),
         },
     }
 }

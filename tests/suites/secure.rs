@@ -24,8 +24,8 @@ const INCOMING: &str = "incoming rtp for 'audio' established";
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// A node that listens on the namespace's side as well, over UDP and TLS; `media` is the policy of
-/// the account 2002.
-fn start(space: &Namespace, media: &str) -> (Node, SocketAddr, SocketAddr) {
+/// the account 2002, `keys` are more of `[media]`.
+fn start(space: &Namespace, media: &str, keys: &str) -> (Node, SocketAddr, SocketAddr) {
     let outside = SocketAddr::from((space.ours, 5060));
     let tls = SocketAddr::from((space.ours, 5061));
     let extra = format!(
@@ -34,7 +34,7 @@ fn start(space: &Namespace, media: &str) -> (Node, SocketAddr, SocketAddr) {
          [[route]]\nname = \"outside\"\nmatch = {{ destination = \"^2002$\" }}\n\
          do = [{{ bridge = \"user/2002\" }}]\n"
     );
-    (Node::start(&extra), outside, tls)
+    (Node::start_with_media(keys, &extra), outside, tls)
 }
 
 /// The strongest tone that a socket of the pump has heard in its last second.
@@ -45,9 +45,10 @@ fn heard(pump: &Pump, number: usize) -> f64 {
     tone(&pump.heard(number).payload).0
 }
 
-/// The clear phone 1000 calls baresip 2002, which sends back what it hears; then baresip calls it.
-fn both_ways(space: &Namespace, setup: &Setup<'_>, media: &str, markers: &[&str]) {
-    let (node, outside, tls) = start(space, media);
+/// The clear phone 1000 calls baresip 2002, which sends back what it hears; then baresip calls it,
+/// or is refused before anybody rings where it cannot offer what is asked for.
+fn both_ways(space: &Namespace, setup: &Setup<'_>, media: &str, keys: &str, markers: &[&str]) {
+    let (node, outside, tls) = start(space, media, keys);
     let server = if setup.transport == "tls" {
         tls
     } else {
@@ -84,6 +85,14 @@ fn both_ways(space: &Namespace, setup: &Setup<'_>, media: &str, markers: &[&str]
         "dial",
         &format!("sip:1000@{server};transport={}", setup.transport),
     );
+    if setup.protection.starts_with("srtp") && keys.contains("GCM") {
+        // It takes GCM, but does not offer it.
+        wait::until("a refusal", LIMIT, || {
+            far.log().contains("session closed: 488").then_some(())
+        });
+        assert!(alice.ringing(Duration::from_millis(200)).is_none());
+        return node.no_calls_left();
+    }
     let invite = alice
         .ringing(LIMIT)
         .unwrap_or_else(|| panic!("an INVITE\n{}\n{}", far.log(), node.log()));
@@ -101,17 +110,20 @@ fn both_ways(space: &Namespace, setup: &Setup<'_>, media: &str, markers: &[&str]
 }
 
 /// sipp calls baresip 2002, which sends back what it hears; then baresip calls sipp, which does.
-fn with_sipp(space: &Namespace, setup: &Setup<'_>, media: &str) {
+fn with_sipp(space: &Namespace, setup: &Setup<'_>, media: &str, keys: &str) {
     if weft_tests::lacks(&["sipp", "tshark"]) {
         return;
     }
-    let (node, server, _) = start(space, media);
+    let (node, server, _) = start(space, media, keys);
     let mut far = Baresip::with(space, setup, server, 440);
     // Its own clock plays what it heard: here and there a packet of silence.
     let louder = sipp::hears_itself(&node, "2002");
     assert!(louder.abs() < 6.0, "{louder} dB");
     node.no_calls_left();
 
+    if setup.protection.starts_with("srtp") && keys.contains("GCM") {
+        return;
+    }
     let callee = sipp::callee(node.sip, "answer.xml");
     let before = far.log().matches(INCOMING).count();
     far.command("dial", &format!("sip:1001@{server};transport=udp"));
@@ -131,20 +143,38 @@ fn is_ready() -> bool {
     is_ready
 }
 
+const CM_FIRST: &str = "";
+const GCM_128: &str = "srtp = [\"AEAD_AES_128_GCM\"]";
+const GCM_256: &str = "srtp = [\"AEAD_AES_256_GCM\"]";
+
+/// A baresip that sends back what it hears, protected so.
+fn protected(protection: &'static str, path: &'static str) -> Setup<'static> {
+    Setup {
+        protection,
+        path,
+        loops: true,
+        ..Setup::plain("2002")
+    }
+}
+
 #[test]
 fn baresip_with_dtls_srtp_and_ice() {
     if !is_ready() {
         return;
     }
-    let setup = Setup {
-        protection: "dtls_srtp",
-        path: "ice",
-        loops: true,
-        ..Setup::plain("2002")
-    };
-    let space = Namespace::new(11);
-    both_ways(&space, &setup, "webrtc", &["DTLS"]);
-    with_sipp(&space, &setup, "webrtc");
+    let (space, setup) = (Namespace::new(11), protected("dtls_srtp", "ice"));
+    both_ways(&space, &setup, "webrtc", CM_FIRST, &["DTLS"]);
+    with_sipp(&space, &setup, "webrtc", CM_FIRST);
+}
+
+#[test]
+fn baresip_with_dtls_srtp_and_gcm() {
+    if !is_ready() {
+        return;
+    }
+    let (space, setup) = (Namespace::new(19), protected("dtls_srtp", "ice"));
+    both_ways(&space, &setup, "webrtc", GCM_256, &["AEAD_AES_256_GCM"]);
+    with_sipp(&space, &setup, "webrtc", GCM_128);
 }
 
 #[test]
@@ -152,14 +182,19 @@ fn baresip_with_sdes_mandatory() {
     if !is_ready() {
         return;
     }
-    let setup = Setup {
-        protection: "srtp-mand",
-        loops: true,
-        ..Setup::plain("2002")
-    };
-    let space = Namespace::new(12);
-    both_ways(&space, &setup, "sdes", &["srtp"]);
-    with_sipp(&space, &setup, "sdes");
+    let (space, setup) = (Namespace::new(12), protected("srtp-mand", ""));
+    both_ways(&space, &setup, "sdes", CM_FIRST, &["srtp"]);
+    with_sipp(&space, &setup, "sdes", CM_FIRST);
+}
+
+#[test]
+fn baresip_with_sdes_and_gcm() {
+    if !is_ready() {
+        return;
+    }
+    let (space, setup) = (Namespace::new(20), protected("srtp-mand", ""));
+    both_ways(&space, &setup, "sdes", GCM_128, &["AEAD_AES_128_GCM"]);
+    with_sipp(&space, &setup, "sdes", GCM_256);
 }
 
 /// The account says nothing of its media: a refusal of one kind of offer leads to the next.
@@ -168,12 +203,8 @@ fn baresip_with_sdes_mandatory_is_found_out() {
     if !is_ready() {
         return;
     }
-    let setup = Setup {
-        protection: "srtp-mand",
-        loops: true,
-        ..Setup::plain("2002")
-    };
-    both_ways(&Namespace::new(13), &setup, "auto", &["srtp"]);
+    let setup = protected("srtp-mand", "");
+    both_ways(&Namespace::new(13), &setup, "auto", CM_FIRST, &["srtp"]);
 }
 
 #[test]
@@ -183,9 +214,7 @@ fn baresip_over_tls() {
     }
     let setup = Setup {
         transport: "tls",
-        protection: "srtp-mand",
-        loops: true,
-        ..Setup::plain("2002")
+        ..protected("srtp-mand", "")
     };
-    both_ways(&Namespace::new(14), &setup, "sdes", &["srtp"]);
+    both_ways(&Namespace::new(14), &setup, "sdes", CM_FIRST, &["srtp"]);
 }

@@ -6,15 +6,15 @@
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use contract::Entropy;
 use contract::limits::SDP_BODY_BYTES_MAX;
+use contract::{Entropy, SrtpProfile};
 use media::sdp::{
     Codec, Direction, LocalMedia, LocalSdp, LocalTransport, NegotiationError, RemoteMedia, Session,
     answer_codecs, answer_direction, read, read_answer, read_offer, write,
 };
 use serde::{Deserialize, Serialize};
 
-use super::protection::Protection;
+use super::protection::{Own, Protection, has_usable_keys};
 use super::{Codecs, Stream, Want, codecs};
 use crate::dialog::wire::Wire;
 
@@ -27,10 +27,8 @@ pub(super) struct End<'a> {
     pub(super) port: u16,
     /// Codecs of the configuration.
     pub(super) configured: &'a [String],
-    /// SSRC we send with.
-    pub(super) ssrc: u32,
-    /// Fingerprint of our certificate, as SDP writes it.
-    pub(super) fingerprint: &'a str,
+    /// What it protects with.
+    pub(super) own: Own<'a>,
 }
 
 impl End<'_> {
@@ -127,13 +125,23 @@ impl Agreement {
         self.protection.get_or_insert(protection);
     }
 
-    /// Reads an offer of the peer; the first one decides how the leg is protected.
+    /// Reads an offer of the peer; the first one decides how the leg is protected, with `profiles`
+    /// if it brings keys.
     ///
     /// Errors: the SIP status of the refusal.
-    pub(super) fn take_offer(&mut self, sdp: &Bytes, rng: &mut Entropy) -> Result<Stream, u16> {
+    pub(super) fn take_offer(
+        &mut self,
+        sdp: &Bytes,
+        profiles: &[SrtpProfile],
+        rng: &mut Entropy,
+    ) -> Result<Stream, u16> {
         let offer = parse(sdp)?;
         let remote = read_offer(&offer).map_err(refusal)?;
         let transport = &remote.transport;
+        if !has_usable_keys(transport, profiles) {
+            // Now, not when the callee has rung and answered.
+            return Err(488);
+        }
         let protection = match self.protection.take() {
             // Nothing was agreed on yet, so nothing is lost: a callee that was to be offered
             // another kind may still be met by its own offer.
@@ -142,7 +150,7 @@ impl Agreement {
                 self.protection = Some(protection);
                 return Err(488);
             }
-            None => Protection::fitting(transport, rng),
+            None => Protection::fitting(transport, profiles, rng),
         };
         self.protection = Some(protection);
         let stream = Stream::from(&remote);
@@ -185,7 +193,7 @@ impl Agreement {
             Codecs::Tone => codecs::of_tones(),
         };
         let protection = self.protection.as_ref().ok_or(500_u16)?;
-        let transport = protection.to_offer(end.ssrc, end.fingerprint);
+        let transport = protection.to_offer(&end.own);
         let has_mux = self.current.as_ref().is_some_and(|agreed| agreed.rtcp_mux);
         let local = end.local(want, transport, has_mux);
         let offer = self.sdp.offer(&local, &wanted).map_err(refusal)?;
@@ -220,7 +228,7 @@ impl Agreement {
         let shared = answer_codecs(remote, &allowed).map_err(refusal)?;
         let protection = self.protection.as_mut().ok_or(500_u16)?;
         let transport = protection
-            .answer(&remote.transport, end.ssrc, end.fingerprint, rng)
+            .answer(&remote.transport, &end.own, rng)
             .ok_or(488_u16)?;
         let local = end.local(want, transport, true);
         let answer = self

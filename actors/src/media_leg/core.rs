@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::agreement::{Agreement, End};
 use super::numbers::Numbers;
 use super::plane::{Parts, clock_rate};
-use super::protection::{Protection, SendingKey};
-use super::{Destination, Message, Offering, Report, Snapshot, Want};
+use super::protection::{Own, Protection, SendingKey};
+use super::{Destination, Message, Offering, Report, Snapshot, Stream, Want};
 use crate::{Site, call};
 
 /// Deadlines of a media leg.
@@ -146,7 +146,7 @@ impl MediaLeg {
         match message {
             Message::Start { .. } => self.begin(ctx),
             Message::TakeOffer { sdp } => {
-                let taken = self.data.agreement.take_offer(&sdp, ctx.rng());
+                let taken = self.take_offer(&sdp, ctx);
                 self.open_if_decided(ctx);
                 ctx.store();
                 self.tell(taken.map(Report::OfferTaken), ctx);
@@ -185,6 +185,11 @@ impl MediaLeg {
             Message::Report => self.report(ctx),
             Message::Close => self.close(ctx),
         }
+    }
+
+    fn take_offer(&mut self, sdp: &Bytes, ctx: &mut LegCtx<'_>) -> Result<Stream, u16> {
+        let profiles = &ctx.site().limits.srtp;
+        self.data.agreement.take_offer(sdp, profiles, ctx.rng())
     }
 
     /// Under what we send; another value means other keys.
@@ -235,7 +240,8 @@ impl MediaLeg {
 
     /// Decides what to offer where the peer did not.
     fn decide(&mut self, ctx: &mut LegCtx<'_>) {
-        let listener = ctx.site().listener(self.data.listener);
+        let site = ctx.site();
+        let listener = site.listener(self.data.listener);
         let is_web = listener.is_some_and(|listener| {
             matches!(
                 listener.transport,
@@ -248,7 +254,7 @@ impl MediaLeg {
             Offering::Rtp
         };
         let offering = self.data.offering.unwrap_or(usual);
-        let protection = Protection::offered(offering, ctx.rng());
+        let protection = Protection::offered(offering, &site.limits.srtp, ctx.rng());
         self.data.agreement.decide(protection);
         self.open_if_decided(ctx);
     }
@@ -414,8 +420,11 @@ impl MediaLeg {
             address: listener.rtp_advertise,
             port: local.port(),
             configured: &site.limits.codecs,
-            ssrc: self.data.numbers.as_ref().map_or(0, |numbers| numbers.ssrc),
-            fingerprint: &site.media_fingerprint,
+            own: Own {
+                ssrc: self.data.numbers.as_ref().map_or(0, |numbers| numbers.ssrc),
+                fingerprint: &site.media_fingerprint,
+                profiles: &site.limits.srtp,
+            },
         };
         let described = |sdp: Bytes| Report::Described { sdp };
         match what {

@@ -69,7 +69,9 @@ impl Numbers {
         self.received.truncate(SRTP_STREAMS_MAX);
     }
 
-    /// Goes on past the recorded block: the node was started again.
+    /// Goes on past the recorded block: the node was started again. The next block of sequence numbers
+    /// is not recorded before the first packet asks for it: a leg on hold stays where it is, however
+    /// many restarts. An SRTCP index is in its packet: there a jump harms nobody.
     pub(super) fn skip(&mut self, clock_rate: u32, now: Now) {
         let passed = Duration::from_millis(now.utc.0.saturating_sub(self.at.0));
         let timestamp = recovered_timestamp(self.timestamp, passed, clock_rate);
@@ -78,7 +80,7 @@ impl Numbers {
         self.rtcp_index_start = self.end.rtcp_index_end;
         self.timestamp_start = timestamp;
         let block = ReserveBlock {
-            sequence_end: self.sequence_start.wrapping_add(SEQUENCE_BLOCK),
+            sequence_end: self.sequence_start,
             rtcp_index_end: self.rtcp_index_start.saturating_add(SRTCP_BLOCK),
         };
         let received = std::mem::take(&mut self.received);
@@ -91,6 +93,13 @@ impl Numbers {
         let ssrc = self.ssrc;
         *self = Numbers::draw(rng, now);
         self.ssrc = ssrc;
+    }
+
+    /// Returns how many numbers were recorded when the plane was given its start.
+    pub(super) const fn sequence_reserved(&self) -> u16 {
+        let is_none = self.end.sequence_end == self.sequence_start
+            && self.rollover_end == self.rollover_start;
+        if is_none { 0 } else { SEQUENCE_BLOCK }
     }
 
     /// Returns the end of the last recorded block.

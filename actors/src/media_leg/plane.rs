@@ -55,13 +55,18 @@ impl Parts<'_> {
             sequence_start: self.numbers.sequence_start,
             timestamp_start: self.numbers.timestamp_start,
             rollover_start: self.numbers.rollover_start,
+            sequence_reserved: self.numbers.sequence_reserved(),
             dtmf_payload: event_payload(&self.agreed.ours, clock_rate),
             dtmf_send_payload: event_payload(&theirs.auxiliary, clock_rate),
             clock_rate,
             route: self.route(),
             timeout: self.timeout(),
             rtcp_mux,
-            transport: self.protection.transport(self.numbers, self.sip_source)?,
+            transport: self.protection.transport(
+                self.numbers,
+                self.sip_source,
+                &self.limits.srtp,
+            )?,
         })
     }
 

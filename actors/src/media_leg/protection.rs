@@ -21,13 +21,16 @@ use serde::{Deserialize, Serialize};
 use super::Offering;
 use super::numbers::Numbers;
 
-/// Protections that we offer and accept with keys of the signalling, in our order.
-const SDES_PROFILES: [SrtpProfile; 4] = [
-    SrtpProfile::AesCm128HmacSha1_80,
-    SrtpProfile::AeadAes128Gcm,
-    SrtpProfile::AeadAes256Gcm,
-    SrtpProfile::AesCm128HmacSha1_32,
-];
+/// What our end of any leg protects with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Own<'a> {
+    /// SSRC we send with.
+    pub(super) ssrc: u32,
+    /// Fingerprint of our certificate, as SDP writes it.
+    pub(super) fingerprint: &'a str,
+    /// Profiles of the configuration, the most wanted first.
+    pub(super) profiles: &'a [SrtpProfile],
+}
 
 /// How a leg is protected.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,22 +76,26 @@ struct Remote {
 
 impl Protection {
     /// Begins what is to be offered.
-    pub(super) fn offered(offering: Offering, rng: &mut Entropy) -> Self {
+    pub(super) fn offered(offering: Offering, profiles: &[SrtpProfile], rng: &mut Entropy) -> Self {
         match offering {
             Offering::Rtp => Protection::Plain,
-            Offering::Sdes => Protection::Sdes(Sdes::draw(rng)),
+            Offering::Sdes => Protection::Sdes(Sdes::draw(profiles, rng)),
             Offering::Webrtc => Protection::Webrtc(Box::new(Webrtc::draw(rng))),
         }
     }
 
     /// Begins what fits the peer's offer.
-    pub(super) fn fitting(remote: &RemoteTransport, rng: &mut Entropy) -> Self {
+    pub(super) fn fitting(
+        remote: &RemoteTransport,
+        profiles: &[SrtpProfile],
+        rng: &mut Entropy,
+    ) -> Self {
         let offering = match remote {
             RemoteTransport::Plain => Offering::Rtp,
             RemoteTransport::Sdes(_) => Offering::Sdes,
             RemoteTransport::Webrtc(_) => Offering::Webrtc,
         };
-        Protection::offered(offering, rng)
+        Protection::offered(offering, profiles, rng)
     }
 
     /// Returns which socket such a leg has.
@@ -111,11 +118,11 @@ impl Protection {
     }
 
     /// Returns how our end is offered.
-    pub(super) fn to_offer(&self, ssrc: u32, fingerprint: &str) -> LocalTransport {
+    pub(super) fn to_offer(&self, own: &Own<'_>) -> LocalTransport {
         match self {
             Protection::Plain => LocalTransport::Plain,
             Protection::Sdes(sdes) => LocalTransport::Sdes(sdes.to_offer()),
-            Protection::Webrtc(webrtc) => webrtc.describe(Setup::ActPass, ssrc, fingerprint),
+            Protection::Webrtc(webrtc) => webrtc.describe(Setup::ActPass, own),
         }
     }
 
@@ -124,8 +131,7 @@ impl Protection {
     pub(super) fn answer(
         &mut self,
         remote: &RemoteTransport,
-        ssrc: u32,
-        fingerprint: &str,
+        own: &Own<'_>,
         rng: &mut Entropy,
     ) -> Option<LocalTransport> {
         match remote {
@@ -135,7 +141,7 @@ impl Protection {
             }
             RemoteTransport::Sdes(keys) => {
                 if !matches!(self, Protection::Sdes(_)) {
-                    *self = Protection::Sdes(Sdes::draw(rng));
+                    *self = Protection::Sdes(Sdes::draw(own.profiles, rng));
                 }
                 let Protection::Sdes(sdes) = self else {
                     return None;
@@ -156,7 +162,7 @@ impl Protection {
                     DtlsRole::Active => Setup::Active,
                     DtlsRole::Passive => Setup::Passive,
                 };
-                Some(webrtc.describe(setup, ssrc, fingerprint))
+                Some(webrtc.describe(setup, own))
             }
         }
     }
@@ -191,8 +197,13 @@ impl Protection {
     }
 
     /// Returns the transport that the media plane is configured with; `None` while keys or
-    /// credentials of the peer are not there.
-    pub(super) fn transport(&self, numbers: &Numbers, source: IpAddr) -> Option<LegTransport> {
+    /// credentials of the peer are not there. `profiles` are those a handshake may agree on.
+    pub(super) fn transport(
+        &self,
+        numbers: &Numbers,
+        source: IpAddr,
+        profiles: &[SrtpProfile],
+    ) -> Option<LegTransport> {
         match self {
             Protection::Plain => Some(LegTransport::Plain),
             Protection::Sdes(sdes) => {
@@ -208,7 +219,7 @@ impl Protection {
                     received: numbers.received.clone(),
                 })))
             }
-            Protection::Webrtc(webrtc) => webrtc.transport(numbers, source),
+            Protection::Webrtc(webrtc) => webrtc.transport(numbers, source, profiles),
         }
     }
 
@@ -270,9 +281,9 @@ pub(super) enum SendingKey {
 }
 
 impl Sdes {
-    fn draw(rng: &mut Entropy) -> Self {
+    fn draw(profiles: &[SrtpProfile], rng: &mut Entropy) -> Self {
         let offered = (1..)
-            .zip(SDES_PROFILES)
+            .zip(profiles.iter().copied())
             .map(|(tag, profile)| SdesKey {
                 tag,
                 profile,
@@ -374,20 +385,24 @@ impl Webrtc {
         });
     }
 
-    fn describe(&self, setup: Setup, ssrc: u32, fingerprint: &str) -> LocalTransport {
-        let digest = fingerprint
-            .split_once(' ')
-            .map_or(fingerprint, |(_, hex)| hex);
+    fn describe(&self, setup: Setup, own: &Own<'_>) -> LocalTransport {
+        let print = own.fingerprint;
+        let digest = print.split_once(' ').map_or(print, |(_, hex)| hex);
         LocalTransport::Webrtc(Box::new(LocalWebrtc {
             ice: self.local.clone(),
             is_lite: self.remote.as_ref().is_none_or(|remote| !remote.is_lite),
             fingerprint: fingerprint_digest(digest).unwrap_or_default(),
             setup,
-            ssrc,
+            ssrc: own.ssrc,
         }))
     }
 
-    fn transport(&self, numbers: &Numbers, source: IpAddr) -> Option<LegTransport> {
+    fn transport(
+        &self,
+        numbers: &Numbers,
+        source: IpAddr,
+        profiles: &[SrtpProfile],
+    ) -> Option<LegTransport> {
         let remote = self.remote.as_ref()?;
         let is_allowed =
             |candidate: &RemoteCandidate| may_send(candidate.address.ip(), source, &[]);
@@ -412,10 +427,19 @@ impl Webrtc {
             dtls: DtlsConfig {
                 role: self.role,
                 fingerprints: remote.fingerprints.clone(),
+                profiles: profiles.to_vec(),
             },
             association: self.association,
             keys,
         })))
+    }
+}
+
+/// Tells whether an offer's keys, if it brings any, have a profile of ours.
+pub(super) fn has_usable_keys(remote: &RemoteTransport, profiles: &[SrtpProfile]) -> bool {
+    match remote {
+        RemoteTransport::Sdes(keys) => keys.iter().any(|key| profiles.contains(&key.profile)),
+        RemoteTransport::Plain | RemoteTransport::Webrtc(_) => true,
     }
 }
 

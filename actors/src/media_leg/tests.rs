@@ -8,9 +8,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use contract::limits::SEQUENCE_BLOCK;
 use contract::{
-    Action, ActorId, CallKey, Core, Event, LegConfig, MediaCommand, MediaEvent, Restored, SideKey,
-    Store,
+    Action, ActorId, CallKey, Core, Event, LegConfig, MediaCommand, MediaEvent, ReserveBlock,
+    Restored, SideKey, Store,
 };
 
 use super::*;
@@ -195,6 +196,38 @@ fn a_new_reserve_is_safe_before_a_restarted_leg_sends() {
             Action::Media(MediaCommand::Open { .. })
         ]
     ));
+}
+
+/// A leg that sends nothing, as on hold, must not run ahead of its peer: that guesses the roll-over
+/// counter of SRTP within 2^15 numbers (RFC 3711 §3.3.1), which are sixteen blocks.
+#[test]
+fn restarts_use_up_numbers_only_where_something_was_sent() {
+    let (stage, _) = agreed();
+    let mut stage = restored(&stage);
+    stage.event(Event::Restored(Restored::NodeStart));
+    let first = config(&opened(&mut stage));
+    assert_eq!(first.sequence_reserved, 0);
+    for _ in 0..40 {
+        stage = restored(&stage);
+        stage.event(Event::Restored(Restored::NodeStart));
+        let again = config(&opened(&mut stage));
+        let numbers = (again.sequence_start, again.sequence_reserved);
+        assert_eq!(numbers, (first.sequence_start, 0));
+    }
+    let block = ReserveBlock {
+        sequence_end: first.sequence_start.wrapping_add(SEQUENCE_BLOCK),
+        rtcp_index_end: 0,
+    };
+    stage.event(Event::Media(MediaEvent::Reserve {
+        block,
+        timestamp: 1,
+        received: Vec::new(),
+    }));
+    let mut stage = restored(&stage);
+    stage.event(Event::Restored(Restored::NodeStart));
+    let after = config(&opened(&mut stage));
+    let numbers = (after.sequence_start, after.sequence_reserved);
+    assert_eq!(numbers, (block.sequence_end, 0), "it may have been used");
 }
 
 #[test]

@@ -98,6 +98,10 @@ pub struct LegConfig {
     pub sequence_start: u16,
     /// Roll-over counter of `sequence_start` (RFC 3711 §3.3.1); 0 where nothing is protected.
     pub rollover_start: u32,
+    /// Sequence numbers from `sequence_start` that are recorded; 0 after a restart: the first packet
+    /// asks for them, so that a leg which sends nothing does not run away from its peer, whose guess
+    /// of the roll-over counter reaches no further than 2^15 (RFC 3711 §3.3.1).
+    pub sequence_reserved: u16,
     /// First timestamp we send.
     pub timestamp_start: u32,
     /// Payload type of telephone events that the peer sends (RFC 4733).

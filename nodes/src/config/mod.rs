@@ -170,6 +170,8 @@ pub struct Media {
     pub rtp_hold_timeout_s: u64,
     /// Codecs offered, best first.
     pub codecs: Vec<String>,
+    /// Suites of SRTP, best first.
+    pub srtp: Vec<String>,
 }
 
 /// `[http]`.

@@ -136,6 +136,7 @@ pub(super) fn check(
     let mut listeners = check.listeners()?;
     let http = check.http(&mut listeners)?;
     check.exposure(&listeners, &passwords)?;
+    check.srtp()?;
     let data = config.node.data.clone();
     let rtp_ports = check.rtp_ports()?;
     let proxies = config.http.trusted_proxies.iter();

@@ -62,6 +62,14 @@ const NETWORKS: Kind = Kind::Texts("a network as `192.0.2.0/24`, or an address",
 const CODECS: Kind = Kind::Texts("opus, g722, pcmu or pcma", |text| {
     matches!(text, "opus" | "g722" | "pcmu" | "pcma")
 });
+const SUITES: Kind = Kind::Texts(
+    "AES_CM_128_HMAC_SHA1_80, AES_CM_128_HMAC_SHA1_32, AEAD_AES_128_GCM or AEAD_AES_256_GCM",
+    |text| {
+        contract::SrtpProfile::ALL
+            .iter()
+            .any(|profile| profile.suite() == text)
+    },
+);
 const LISTEN: Kind = Kind::Texts("`address:port`, `interface:port` or `:port`", is_listen);
 
 /// The whole configuration.
@@ -172,6 +180,7 @@ const MEDIA: &[Key] = &[
     key("rtp_timeout_s", Kind::Number(5, 86_400)),
     key("rtp_hold_timeout_s", Kind::Number(5, 86_400)),
     key("codecs", CODECS),
+    key("srtp", SUITES),
 ];
 
 const LIMITS: &[Key] = &[

@@ -3,6 +3,7 @@
 //! In: a loaded configuration and the node's keys. Out: one `Site`; `Node::start` writes the addresses
 //! that its listeners got into it.
 
+use contract::SrtpProfile;
 use sip::digest::Algorithm;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -177,6 +178,12 @@ fn limits(config: &Config) -> Limits {
         expires_default: Duration::from_secs(limits.expires_default_s),
         expires_max: Duration::from_secs(limits.expires_max_s),
         codecs: config.media.codecs.clone(),
+        srtp: config
+            .media
+            .srtp
+            .iter()
+            .filter_map(|name| SrtpProfile::of_suite(name))
+            .collect(),
     }
 }
 

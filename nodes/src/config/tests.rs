@@ -393,6 +393,18 @@ fn refusals_name_file_key_value_and_range() {
             "[media]\ncodecs = [\"mp3\"]".to_owned(),
             "opus, g722, pcmu or pcma",
         ),
+        (
+            "[media]\nsrtp = [\"AES_256\"]".to_owned(),
+            "AES_CM_128_HMAC_SHA1_80, AES_CM_128_HMAC_SHA1_32, AEAD_AES_128_GCM",
+        ),
+        (
+            format!("{DOMAIN}[media]\nsrtp = []"),
+            "`media.srtp` = [] is not allowed; allowed: one suite at least, each once",
+        ),
+        (
+            format!("{DOMAIN}[media]\nsrtp = [\"AEAD_AES_128_GCM\", \"AEAD_AES_128_GCM\"]"),
+            "each once",
+        ),
         ("[node]\nid = 65536".to_owned(), "\"auto\" or 0-65535"),
         ("[log]\nlevel = \"loud,,=\"".to_owned(), "`log.level`"),
         (

@@ -133,6 +133,17 @@ impl Check<'_> {
         folder.map_or_else(|| file.to_owned(), |folder| folder.join(file))
     }
 
+    /// SRTP must be protected somehow, and each way counts once.
+    pub(super) fn srtp(&self) -> Result<(), ConfigError> {
+        let suites = &self.config.media.srtp;
+        let is_twice = (1..suites.len()).any(|at| suites[..at].contains(&suites[at]));
+        if suites.is_empty() || is_twice {
+            let allowed = "one suite at least, each once";
+            return self.refusal("media.srtp", &format!("{suites:?}"), allowed);
+        }
+        Ok(())
+    }
+
     /// The ports of WebRTC media must not be those of plain RTP.
     pub(super) fn webrtc_port(&self, rtp: RtpPorts) -> Result<u16, ConfigError> {
         let first = self.config.media.webrtc_port;

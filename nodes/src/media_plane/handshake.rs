@@ -22,7 +22,6 @@ use webrtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use webrtc_util::{Conn, KeyingMaterialExporter};
 
 use super::feed::FedConn;
-use super::srtp::profiles;
 use crate::env_os::within;
 
 /// Longest handshake, all its tries: the library has no limit of its own.
@@ -124,7 +123,7 @@ async fn once(
         }
         Err(error) => return Err(Fault::Broken(error.to_string())),
     };
-    let Some(profile) = profile_of(made.selected_srtpprotection_profile()) else {
+    let Some(profile) = profile_of(config, made.selected_srtpprotection_profile()) else {
         return Err(Fault::Peer("no common SRTP profile".to_owned()));
     };
     let state = made.connection_state().await;
@@ -137,7 +136,7 @@ async fn once(
 
 fn settings(config: &DtlsConfig, certificate: Certificate, is_other: Arc<AtomicBool>) -> Config {
     let prints = config.fingerprints.clone();
-    let offered = profiles().iter().map(|profile| named(*profile));
+    let offered = config.profiles.iter().map(|profile| named(*profile));
     Config {
         certificates: vec![certificate],
         srtp_protection_profiles: offered.collect(),
@@ -167,8 +166,8 @@ const fn named(profile: SrtpProfile) -> SrtpProtectionProfile {
     }
 }
 
-fn profile_of(agreed: SrtpProtectionProfile) -> Option<SrtpProfile> {
-    let mut ours = profiles().iter().copied();
+fn profile_of(config: &DtlsConfig, agreed: SrtpProtectionProfile) -> Option<SrtpProfile> {
+    let mut ours = config.profiles.iter().copied();
     ours.find(|profile| named(*profile) == agreed)
 }
 

@@ -35,18 +35,6 @@ const RTCP_HEADER_BYTES: usize = 8;
 const RTCP_INDEX_BYTES: usize = 4;
 const ENCRYPTED_BIT: u8 = 0x80;
 
-/// Returns the profiles there are, the most wanted first: by what a packet costs, GCM three times as
-/// much with these crates (`cargo bench -p weft-tests --bench srtp`), and the short tag last.
-#[must_use]
-pub const fn profiles() -> &'static [SrtpProfile] {
-    &[
-        SrtpProfile::AesCm128HmacSha1_80,
-        SrtpProfile::AeadAes128Gcm,
-        SrtpProfile::AeadAes256Gcm,
-        SrtpProfile::AesCm128HmacSha1_32,
-    ]
-}
-
 /// Makes protections of webrtc-srtp contexts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LibraryMaker;

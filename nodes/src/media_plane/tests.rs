@@ -101,6 +101,7 @@ fn config(remote: SocketAddr, route: MediaRoute) -> Box<LegConfig> {
         sequence_start: 100,
         timestamp_start: 0,
         rollover_start: 0,
+        sequence_reserved: contract::limits::SEQUENCE_BLOCK,
         dtmf_payload: None,
         dtmf_send_payload: None,
         clock_rate: 8_000,

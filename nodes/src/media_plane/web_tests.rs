@@ -17,7 +17,7 @@ use contract::env::{MediaPlane, MediaSink};
 use contract::{
     CallKey, DtlsConfig, DtlsRole, IceConfig, IceCredentials, LegConfig, LegCounters, LegSocket,
     LegTransport, MediaCommand, MediaEvent, MediaRoute, PeerFingerprint, RemoteCandidate, Secret,
-    SideKey, SrtpKeys, Time, WebrtcConfig,
+    SideKey, SrtpKeys, SrtpProfile, Time, WebrtcConfig,
 };
 use tokio::runtime::{Handle, Runtime};
 
@@ -182,6 +182,7 @@ fn config(ours: &str, peer: &Peer, role: DtlsRole) -> LegConfig {
         sequence_start: 100,
         timestamp_start: 0,
         rollover_start: 0,
+        sequence_reserved: contract::limits::SEQUENCE_BLOCK,
         dtmf_payload: None,
         dtmf_send_payload: None,
         clock_rate: 8_000,
@@ -204,6 +205,7 @@ fn config(ours: &str, peer: &Peer, role: DtlsRole) -> LegConfig {
             dtls: DtlsConfig {
                 role,
                 fingerprints: vec![peer.fingerprint()],
+                profiles: SrtpProfile::ALL.to_vec(),
             },
             association: 1,
             keys: None,

@@ -239,6 +239,7 @@ impl Line {
                     hash: "sha-256".to_owned(),
                     digest,
                 }],
+                profiles: SrtpProfile::ALL.to_vec(),
             },
             association: 1,
             keys: self.keys.clone().map(Box::new),

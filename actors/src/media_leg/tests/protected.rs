@@ -124,6 +124,59 @@ fn without_an_offer_the_order_or_the_listener_decides() {
     }
 }
 
+/// `media.srtp` says what may be agreed on, and in which order, by either kind of keys.
+#[test]
+fn the_configured_profiles_are_offered_taken_and_shaken_hands_on() {
+    let gcm = [SrtpProfile::AeadAes256Gcm, SrtpProfile::AeadAes128Gcm];
+    let narrowed = |offering| {
+        let start = Message::Start {
+            listener: DIGEST,
+            sip_source: "192.0.2.10".parse().expect("an address"),
+            beside: None,
+            offering,
+        };
+        let mut site = crate::script::site();
+        site.limits.srtp = gcm.to_vec();
+        let leg = MediaLeg::create(side(2), &start, &site).expect("a leg");
+        let mut stage = Stage::new(leg, ActorId::MediaLeg(side(2)));
+        stage.site = site;
+        stage.tell(start);
+        stage
+    };
+    let mut stage = narrowed(Some(Offering::Sdes));
+    let want = Want::both_ways(Codecs::Tone);
+    stage.tell(Message::MakeOffer { want });
+    let text = described(&opened(&mut stage));
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.contains("crypto"))
+        .collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines[0].starts_with("a=crypto:1 AEAD_AES_256_GCM "),
+        "{text}"
+    );
+    assert!(
+        lines[1].starts_with("a=crypto:2 AEAD_AES_128_GCM "),
+        "{text}"
+    );
+
+    let mut stage = narrowed(None);
+    let sdp = browser("abcd", PRINT, "actpass");
+    stage.tell(Message::TakeOffer { sdp });
+    opened(&mut stage);
+    let (_, config) = answered(&mut stage);
+    assert_eq!(webrtc(&config).dtls.profiles, gcm);
+
+    // A peer that has nothing else is refused before anybody rings.
+    let mut stage = narrowed(None);
+    let key =
+        "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:WVNfX19zZW1jdGwgKCkgewkyMjA7fQp9CnVubGVz\r\n";
+    let sdp = SDP.replace("RTP/AVP", "RTP/SAVP") + key;
+    let refused = stage.tell(Message::TakeOffer { sdp: sdp.into() });
+    assert_eq!(reports(&refused), [Report::Unfit { status: 488 }]);
+}
+
 /// Keys are on disk before anything is sent under them (I8, `cluster.md` §7).
 #[test]
 fn keys_of_a_handshake_are_recorded_before_they_are_used() {

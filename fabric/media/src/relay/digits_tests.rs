@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::limits::DIGITS_QUEUED_MAX;
+use contract::limits::{DIGITS_QUEUED_MAX, SEQUENCE_BLOCK};
 use contract::{
     CallKey, KeyMaterial, LegConfig, LegTransport, MediaEvent, MediaRoute, SideKey, SrtpKeys,
     SrtpProfile, Time,
@@ -42,6 +42,7 @@ fn config(remote: &str, route: MediaRoute) -> LegConfig {
         ssrc: 0x0aaa_0001,
         sequence_start: 65_534,
         rollover_start: 0,
+        sequence_reserved: SEQUENCE_BLOCK,
         timestamp_start: 1_000,
         dtmf_payload: Some(101),
         dtmf_send_payload: Some(110),

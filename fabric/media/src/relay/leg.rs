@@ -334,7 +334,10 @@ impl Leg {
             .place(stream, sequence, timestamp, now, self.clock_rate);
         let placed = placed.map_err(|unplaced| match unplaced {
             Unplaced::Late => DropReason::Late,
-            Unplaced::Exhausted => DropReason::ReserveExhausted,
+            Unplaced::Exhausted => {
+                self.reserve(events);
+                DropReason::ReserveExhausted
+            }
         })?;
         let mut header = accepted.header;
         header.marker |= placed.is_first && !accepted.is_event;
@@ -461,7 +464,7 @@ impl Leg {
             is_first,
         }) = placed
         else {
-            return;
+            return self.reserve(events);
         };
         let mut buffer = [0; OWN_PACKET_BYTES];
         let length = HEADER_BYTES + own.payload.len();

@@ -71,6 +71,7 @@ fn webrtc(keys: Option<SrtpKeys>) -> LegTransport {
         dtls: DtlsConfig {
             role: DtlsRole::Passive,
             fingerprints: Vec::new(),
+            profiles: SrtpProfile::ALL.to_vec(),
         },
         association: 1,
         keys: keys.map(Box::new),
@@ -90,6 +91,7 @@ fn config(remote: &str, to: SideKey, transport: LegTransport) -> LegConfig {
         ssrc: 0x0aaa_0001,
         sequence_start: 65_000,
         rollover_start: 0,
+        sequence_reserved: SEQUENCE_BLOCK,
         timestamp_start: 1_000_000,
         dtmf_payload: Some(101),
         dtmf_send_payload: Some(101),

@@ -3,8 +3,8 @@
 //! In: packets of another peer's stream, of this one's (echo) or of a tone. Out: the numbers they go
 //! out with. A change of stream goes on where the last one ended; loss and order within a stream
 //! are kept. Each number is used once, and only out of a recorded block (`cluster.md` §7): the next
-//! block is asked for when three quarters are used, and without it nothing is sent. Numbers are
-//! counted with their roll-overs, as SRTP wants them (RFC 3711 §3.3.1).
+//! block is asked for when three quarters are used, or by the first packet where none is recorded, and
+//! without it nothing is sent. Numbers are counted with their roll-overs, as SRTP wants them (RFC 3711 §3.3.1).
 
 use std::time::Duration;
 
@@ -86,6 +86,8 @@ pub(super) struct Sender {
     /// First index that is not recorded yet.
     limit: u64,
     asked_until: u64,
+    /// Something was to be sent.
+    is_wanted: bool,
     timestamp: u32,
     sent: Option<Time>,
     stream: Option<Stream>,
@@ -94,7 +96,7 @@ pub(super) struct Sender {
 impl Sender {
     pub(super) fn new(config: &LegConfig) -> Self {
         let start = start_index(config);
-        let limit = start + u64::from(SEQUENCE_BLOCK);
+        let limit = start + u64::from(config.sequence_reserved);
         Sender {
             given: Given::of(config),
             ssrc: config.ssrc,
@@ -102,6 +104,7 @@ impl Sender {
             next: start,
             limit,
             asked_until: limit,
+            is_wanted: false,
             timestamp: config.timestamp_start,
             sent: None,
             stream: None,
@@ -171,6 +174,7 @@ impl Sender {
         now: Time,
         clock_rate: u32,
     ) -> Result<Placed, Unplaced> {
+        self.is_wanted = true;
         if self.next >= self.limit.min(INDEX_END) {
             return Err(Unplaced::Exhausted);
         }
@@ -205,10 +209,12 @@ impl Sender {
         })
     }
 
-    /// Returns the end of the block to be recorded next, once three quarters of this one are used.
+    /// Returns the end of the block to be recorded next, once three quarters of this one are used, or
+    /// the first number is wanted where none is recorded.
     pub(super) fn wanted_reserve(&self) -> Option<u16> {
         let quarter = u64::from(SEQUENCE_BLOCK / 4);
-        let is_due = self.next + quarter >= self.limit && self.asked_until == self.limit;
+        let is_low = self.next + quarter >= self.limit;
+        let is_due = self.is_wanted && is_low && self.asked_until == self.limit;
         is_due.then(|| (self.limit + u64::from(SEQUENCE_BLOCK)) as u16)
     }
 

@@ -46,6 +46,7 @@ fn config(remote: &str, route: MediaRoute) -> LegConfig {
         sequence_start: 65_000,
         timestamp_start: 1_000_000,
         rollover_start: 0,
+        sequence_reserved: contract::limits::SEQUENCE_BLOCK,
         dtmf_payload: Some(101),
         dtmf_send_payload: Some(101),
         clock_rate: 8_000,
@@ -631,8 +632,17 @@ fn a_restart_goes_on_at_the_end_of_the_recorded_block() {
     assert_eq!(timestamp, recorded.1 + 40_000);
     let mut restarted = Rig::new(|_| {});
     restarted.carrier.sequence_start = recorded.0;
+    restarted.carrier.sequence_reserved = 0;
     restarted.carrier.timestamp_start = timestamp;
     restarted.configure(0);
+    restarted.events();
+    let first = restarted.phone(PHONE, 0, sent(1_799)).0;
+    assert_eq!(first, dropped(DropReason::ReserveExhausted));
+    let block = match &restarted.events()[..] {
+        [_, MediaEvent::Reserve { block, .. }] => *block,
+        other => panic!("the first packet asks for the block: {other:?}"),
+    };
+    restarted.table.reserved(side(2), block);
     let header = restarted.phone(PHONE, 0, sent(1_800)).1.expect("sent");
     assert!(!used.contains(&header.sequence));
     let jump = header.sequence.wrapping_sub(*used.last().expect("sent"));
