@@ -7,14 +7,13 @@
 //! ```text
 //!  seed ─▶ plan ─▶ run ─▶ world ◀── Env ── node (runtime, actors: as they ship)
 //!                   │       ▲
-//!                   │       └──── handsets (phones)
+//!                   │       └──── stations (phones, tabs)
 //!                   └─▶ checkers ─▶ broken promise ─▶ shrink ─▶ one line that repeats it
 //! ```
 
 pub mod checkers;
 pub mod client;
 pub mod env;
-pub mod handset;
 pub mod handshake;
 pub mod ledger;
 pub mod line;
@@ -26,9 +25,9 @@ pub mod plan;
 pub mod run;
 pub mod sabotage;
 pub mod shrink;
+pub mod station;
 pub mod store;
 pub mod stream;
-pub mod tab;
 pub mod trace;
 pub mod web;
 pub mod world;

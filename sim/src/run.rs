@@ -15,14 +15,13 @@ use crate::checkers::{
     sequence::Sequence,
 };
 use crate::client::Client;
-use crate::handset::Handset;
 use crate::log;
 use crate::node::SimNode;
 use crate::phone::{Habits, Make, Phone};
 use crate::plan::{Fault, Plan};
 use crate::sabotage;
+use crate::station::Station;
 use crate::store::{DiskMood, SimStore};
-use crate::tab::Tab;
 use crate::trace::Trace;
 use crate::world::{Broken, Weather, World};
 
@@ -85,8 +84,8 @@ struct Run {
     disk: Arc<SimStore>,
     keys: FabricKeys,
     node: Option<SimNode>,
-    handsets: Vec<Arc<Handset>>,
-    tabs: Vec<Arc<Tab>>,
+    handsets: Vec<Arc<Station<Phone>>>,
+    tabs: Vec<Arc<Station<Client>>>,
     mixed: bool,
     is_calm: bool,
     /// What is done to the world, by the runner, between two happenings.
@@ -278,13 +277,12 @@ impl Run {
             self.world.count(make.name());
             if make == Make::Tab {
                 let client = Client::new(&user, address, rng, habits, now);
-                self.tabs.push(Tab::place(&self.world, client, web));
+                self.tabs.push(Station::place(&self.world, client, web));
                 continue;
             }
             let node = if make == Make::Web { web } else { node };
             let phone = Phone::new(&user, address, make, rng, habits, now);
-            self.handsets
-                .push(Handset::place(&self.world, phone, node, make.is_stream()));
+            self.handsets.push(Station::place(&self.world, phone, node));
         }
     }
 

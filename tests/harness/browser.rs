@@ -7,7 +7,6 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -179,21 +178,20 @@ impl Page<'_> {
     /// # Panics
     /// If it does not.
     pub fn hears(&self, hertz: f64) {
-        let start = Instant::now();
-        let mut last = json!(null);
-        while start.elapsed() < PATIENCE {
-            last = self
+        let name = self.name;
+        let ready = || {
+            let heard = self
                 .ask("heard", json!({ "ms": 300 }))
                 .unwrap_or_else(Value::String);
-            let tone = last["hertz"].as_f64().unwrap_or_default();
-            let level = last["rms"].as_f64().unwrap_or_default();
-            if (tone - hertz).abs() < 6.0 && level > 0.01 {
-                return;
-            }
-        }
-        let (details, stats) = (self.ask("details", json!({})), self.ask("stats", json!({})));
-        let name = self.name;
-        panic!("{name} hears {last}, not {hertz} Hz\n{details:?}\n{stats:?}");
+            let tone = heard["hertz"].as_f64().unwrap_or_default();
+            let level = heard["rms"].as_f64().unwrap_or_default();
+            let is_right = (tone - hertz).abs() < 6.0 && level > 0.01;
+            if is_right { Ok(()) } else { Err(heard) }
+        };
+        wait::until_or(&format!("{hertz} Hz at {name}"), PATIENCE, ready, |heard| {
+            let (details, stats) = (self.ask("details", json!({})), self.ask("stats", json!({})));
+            format!("it hears {heard}\n{details:?}\n{stats:?}")
+        });
     }
 
     /// Waits until the page hears nothing.
@@ -221,16 +219,16 @@ impl Page<'_> {
     /// # Panics
     /// If they do not.
     pub fn until(&self, what: &str, ready: impl Fn(&Value) -> bool) {
-        let mut last = json!(null);
-        let start = Instant::now();
-        while start.elapsed() < PATIENCE {
-            last = self.ask("details", json!({})).unwrap_or_default();
-            if ready(&last) {
-                return;
+        let look = || {
+            let details = self.ask("details", json!({})).unwrap_or_default();
+            if ready(&details) {
+                Ok(())
+            } else {
+                Err(details)
             }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        panic!("{}: waited for {what}; {last}", self.name);
+        };
+        let what = format!("{what} at {}", self.name);
+        wait::until_or(&what, PATIENCE, look, |details| details.to_string());
     }
 }
 

@@ -11,12 +11,28 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// # Panics
 /// After `limit`, naming what was waited for.
 pub fn until<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
+    until_or(what, limit, || ready().ok_or(()), |()| String::new())
+}
+
+/// Asks `ready` again and again until it succeeds; `explain` is given its last failure.
+///
+/// # Panics
+/// After `limit`, naming what was waited for, with the explanation.
+pub fn until_or<T, E>(
+    what: &str,
+    limit: Duration,
+    mut ready: impl FnMut() -> Result<T, E>,
+    explain: impl FnOnce(E) -> String,
+) -> T {
     let start = Instant::now();
     loop {
-        if let Some(value) = ready() {
-            return value;
+        let last = match ready() {
+            Ok(value) => return value,
+            Err(last) => last,
+        };
+        if start.elapsed() >= limit {
+            panic!("waited {limit:?} for {what}\n{}", explain(last));
         }
-        assert!(start.elapsed() < limit, "waited {limit:?} for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

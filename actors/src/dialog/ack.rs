@@ -37,7 +37,7 @@ impl Dialog {
         };
         let to = ActorId::Lane(ctx.site().node, lane_of_side(ctx.site(), self.data.side));
         // The gate may still be shut for the first one.
-        self.out.lane(
+        self.out.peer(
             to,
             lane::Message::SendAck {
                 flow: self.data.flow,
@@ -91,7 +91,7 @@ impl Dialog {
         });
         self.out.save_first();
         let to = ActorId::Lane(site.node, hop.lane);
-        self.out.lane(
+        self.out.peer(
             to,
             lane::Message::SendAck {
                 flow: self.data.flow,

@@ -70,7 +70,7 @@ impl Dialog {
     pub(super) fn request(&mut self, lane: u16, request: Bytes, ctx: &DialogCtx<'_>) {
         let to = ActorId::Lane(ctx.site().node, lane);
         let user = ctx.me().clone();
-        self.out.lane(
+        self.out.peer(
             to,
             lane::Message::Request {
                 flow: self.data.flow,

@@ -370,7 +370,7 @@ impl Dialog {
         ctx: &DialogCtx<'_>,
     ) {
         let to = ActorId::Lane(ctx.site().node, transaction.lane);
-        self.out.lane(
+        self.out.peer(
             to,
             lane::Message::Respond {
                 transaction,

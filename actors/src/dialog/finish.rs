@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use contract::FlowRef;
+use contract::{ActorId, FlowRef};
 use rsip::Method;
 
 use super::core::{
@@ -13,7 +13,7 @@ use super::core::{
 use super::offer::Content;
 use super::wire::Wire;
 use crate::site::Auth;
-use crate::{Target, call};
+use crate::{Target, call, registration};
 
 /// Time between look-ups for a peer whose connection is gone.
 const LOCATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -117,7 +117,9 @@ impl Dialog {
     /// Asks the registration of the peer's account where it is now.
     pub(super) fn locate(&mut self, ctx: &DialogCtx<'_>) {
         if let (Some(account), false) = (&self.data.account, self.data.parked.is_empty()) {
-            self.out.locate(account);
+            let to = ActorId::Registration(account.as_str().into());
+            let reply = ctx.me().clone();
+            self.out.other(to, registration::Message::Locate { reply });
             self.timers
                 .set(Timer::LocateAgain, ctx.now().mono, LOCATE_AGAIN_AFTER);
         }

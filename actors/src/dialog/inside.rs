@@ -119,7 +119,7 @@ impl Dialog {
             request,
             ..
         } = inbound;
-        self.out.lane(
+        self.out.peer(
             to,
             lane::Message::Challenge {
                 transaction,

@@ -15,7 +15,7 @@ const REDIAL: Duration = Duration::from_secs(15);
 
 impl Client {
     /// Takes a frame of the node.
-    pub fn on_frame(&mut self, now: Time, bytes: &Bytes, out: &mut Vec<Out>) {
+    pub(super) fn on_frame(&mut self, now: Time, bytes: &Bytes, out: &mut Vec<Out>) {
         let Ok(frame) = serde_json::from_slice::<Value>(bytes) else {
             let how = format!("{} got no JSON: {bytes:?}", self.user);
             self.complaints.push(Complaint::new("JSON", how));

@@ -9,11 +9,13 @@
 //! | `call.rs` | one call |
 //! | `acting.rs` | what it does of itself |
 //! | `hearing.rs` | what it does about messages |
+//! | `peer.rs` | what its station asks of it |
 //! | `rude.rs` | what broken and hostile pages send |
 
 mod acting;
 mod call;
 mod hearing;
+mod peer;
 mod rude;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +28,6 @@ use serde_json::{Value, json};
 
 pub use call::{ClientCall, Stage};
 
-use crate::line::Heard;
 use crate::phone::{Complaint, Habits, Out};
 
 /// Time without a connection after which a call may have ended without word.
@@ -108,21 +109,6 @@ impl Client {
         &self.calls
     }
 
-    /// Takes what the tab complains about.
-    pub fn complaints(&mut self) -> Vec<Complaint> {
-        for call in self.calls.values_mut() {
-            for (promise, how) in call.line.complaints() {
-                self.complaints.push(Complaint::new(promise, how));
-            }
-        }
-        std::mem::take(&mut self.complaints)
-    }
-
-    /// Takes what it did since the last time.
-    pub fn done(&mut self) -> BTreeMap<&'static str, u64> {
-        std::mem::take(&mut self.done)
-    }
-
     fn did(&mut self, what: &'static str) {
         *self.done.entry(what).or_default() += 1;
     }
@@ -146,31 +132,9 @@ impl Client {
         Duration::from_millis(500 + u64::from(self.rng.below(millis.max(1))))
     }
 
-    /// A connection was lost, or none was to be had.
-    pub fn lost_connection(&mut self, now: Time) {
-        self.registered_until = None;
-        self.lost_at = self.lost_at.or(Some(now));
-        self.register_at = now + Duration::from_millis(200 + u64::from(self.rng.below(1_000)));
-        self.asked.clear();
-        self.last_seq = 0;
-        for call in self.calls.values_mut() {
-            call.offering_since = None;
-        }
-    }
-
     /// Tells whether the node had to give up what it wanted to tell this tab.
     fn was_away(&self, now: Time) -> bool {
         self.lost_at.is_some_and(|lost| now.since(lost) > AWAY)
-    }
-
-    /// Returns when `on_time` is to be called.
-    #[must_use]
-    pub fn next_deadline(&self) -> Time {
-        let calls = self.calls.values().filter_map(ClientCall::next_deadline);
-        calls
-            .chain([self.register_at, self.act_at])
-            .min()
-            .unwrap_or(self.register_at)
     }
 
     /// Asks something; the reply repeats the id.
@@ -208,43 +172,6 @@ impl Client {
     fn open_calls(&self) -> Vec<String> {
         let open = self.calls.iter().filter(|(_, call)| !call.is_over());
         open.map(|(name, _)| name.clone()).collect()
-    }
-
-    /// Does what is due.
-    pub fn on_time(&mut self, now: Time, out: &mut Vec<Out>) {
-        if now >= self.register_at {
-            self.register(now, out);
-        }
-        if now >= self.act_at {
-            self.act(now, out);
-        }
-        let due: Vec<_> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| call.next_deadline().is_some_and(|at| at <= now))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in due {
-            self.call_on_time(&name, now, out);
-        }
-        self.send_media(out);
-    }
-
-    /// A datagram came to a port.
-    pub fn on_datagram(
-        &mut self,
-        now: Time,
-        from: SocketAddr,
-        port: u16,
-        bytes: &Bytes,
-        out: &mut Vec<Out>,
-    ) {
-        if let Some(call) = self.calls.values_mut().find(|call| call.port == port)
-            && call.line.datagram(from, bytes, now) == Heard::Sound
-        {
-            call.heard = Some(now);
-        }
-        self.send_media(out);
     }
 
     /// Passes on what lines want sent.

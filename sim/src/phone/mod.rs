@@ -10,6 +10,7 @@ mod habit;
 mod hearing;
 mod make;
 mod odd;
+mod peer;
 mod text;
 mod voice;
 
@@ -159,16 +160,6 @@ impl Phone {
         &self.calls
     }
 
-    /// Takes what the phone complains about.
-    pub fn complaints(&mut self) -> Vec<Complaint> {
-        for line in self.lines.values_mut() {
-            for (promise, how) in line.complaints() {
-                self.complaints.push(Complaint::new(promise, how));
-            }
-        }
-        std::mem::take(&mut self.complaints)
-    }
-
     /// Stops the phone from starting new calls; what goes on goes on.
     pub fn rest(&mut self) {
         self.habits.calls = false;
@@ -203,27 +194,6 @@ impl Phone {
             self.host(),
             self.transport().to_lowercase()
         )
-    }
-
-    /// A connection was lost: what was promised over it holds no more, and it registers anew.
-    pub fn lost_connection(&mut self, now: Time) {
-        self.registered_until = None;
-        self.lost_at = self.lost_at.or(Some(now));
-        self.register_at = now + Duration::from_millis(200 + u64::from(self.rng.below(1_000)));
-    }
-
-    /// Returns when `on_time` is to be called.
-    #[must_use]
-    pub fn next_deadline(&self) -> Time {
-        let sent = self.sent.iter().map(|sent| sent.again.min(sent.end));
-        let calls = self.calls.values().filter_map(Call::next_deadline);
-        let own = [self.register_at, self.act_at];
-        let lines = self.lines.values().filter_map(Line::next_due);
-        sent.chain(calls)
-            .chain(lines)
-            .chain(own)
-            .min()
-            .unwrap_or(self.register_at)
     }
 
     /// Tells whether the node had to give up what it wanted to tell this phone (`architecture.md`
@@ -266,28 +236,6 @@ impl Phone {
             wait: T1,
             end: now + GIVE_UP,
         });
-    }
-
-    /// Does what is due.
-    pub fn on_time(&mut self, now: Time, out: &mut Vec<Out>) {
-        self.retransmit(now, out);
-        if now >= self.register_at {
-            self.register(now, None, out);
-        }
-        if now >= self.act_at {
-            self.act(now, out);
-        }
-        let due: Vec<_> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| call.next_deadline().is_some_and(|at| at <= now))
-            .map(|(call_id, _)| call_id.clone())
-            .collect();
-        for call_id in due {
-            self.call_on_time(&call_id, now, out);
-        }
-        self.lines_on_time(now);
-        self.send_media(out);
     }
 
     fn retransmit(&mut self, now: Time, out: &mut Vec<Out>) {
@@ -339,7 +287,7 @@ impl Phone {
     }
 
     /// Takes a SIP message of the node.
-    pub fn on_sip(&mut self, now: Time, bytes: Bytes, out: &mut Vec<Out>) {
+    fn on_sip(&mut self, now: Time, bytes: Bytes, out: &mut Vec<Out>) {
         let Ok(message) = Message::read(bytes.clone()) else {
             let text = String::from_utf8_lossy(&bytes);
             if text.contains("Call-ID: broken") {

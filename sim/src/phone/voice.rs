@@ -92,7 +92,7 @@ impl Phone {
     }
 
     /// A datagram came to a media port.
-    pub fn on_datagram(
+    pub(super) fn on_media(
         &mut self,
         now: Time,
         from: SocketAddr,

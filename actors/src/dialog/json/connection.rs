@@ -65,8 +65,7 @@ impl JsonDialog {
         }
         let to = ActorId::Registration(self.data.account.as_str().into());
         let reply = ctx.me().clone();
-        self.out
-            .other(to, registration::Message::Locate { reply }.into());
+        self.out.other(to, registration::Message::Locate { reply });
         self.timers
             .set(Timer::LocateAgain, ctx.now().mono, LOCATE_AGAIN_AFTER);
     }

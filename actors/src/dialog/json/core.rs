@@ -15,9 +15,9 @@ use doors::json::{ServerMessage, Why};
 use serde::{Deserialize, Serialize};
 use sip::{Aor, Uri};
 
-use super::outbox::Outbox;
 use super::{OfferKind, Snapshot};
 use crate::dialog::Message;
+use crate::dialog::outbox::Outbox;
 use crate::dialog::wire::Wire;
 use crate::door_session::{About, Delivery};
 use crate::{Site, call, door_session};
@@ -293,14 +293,18 @@ impl JsonDialog {
             // What is numbered is said when the client is back; the rest it learns by its state.
             return;
         }
-        let is_last = matches!(self.data.state, State::Ending | State::Ended);
-        self.out.client(Delivery {
+        let Some(to) = self.data.flow.actor() else {
+            return;
+        };
+        let delivery = Delivery {
             flow: self.data.flow,
             name: self.data.name.clone(),
             message,
             about,
-            is_last,
-        });
+            is_last: matches!(self.data.state, State::Ending | State::Ended),
+        };
+        let message = door_session::Message::Deliver(Box::new(delivery));
+        self.out.peer(to, message);
     }
 
     fn on_message(&mut self, message: Message, ctx: &mut DialogCtx<'_>) {

@@ -44,14 +44,12 @@
 //! | `calling.rs` | the call's beginning and end |
 //! | `offers.rs` | new offers, both ways |
 //! | `connection.rs` | a connection that goes and comes back |
-//! | `outbox.rs` | the order of stores and tells, numbers |
 
 mod calling;
 mod connection;
 mod core;
 mod offers;
 mod orders;
-mod outbox;
 mod snapshot;
 #[cfg(test)]
 mod tests;

@@ -58,7 +58,7 @@ impl JsonDialog {
         let state = self.word();
         if let Some(to) = flow.actor() {
             self.out
-                .other(to, door_session::Message::CallState { name, state }.into());
+                .other(to, door_session::Message::CallState { name, state });
         }
     }
 

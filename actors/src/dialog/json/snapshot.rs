@@ -6,7 +6,7 @@ use contract::{Deadlines, Now, StoredDeadline};
 use serde::{Deserialize, Serialize};
 
 use super::core::{Data, JsonDialog, Timer};
-use super::outbox::Outbox;
+use crate::dialog::outbox::Outbox;
 
 /// The stored form.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -217,14 +217,10 @@ impl Shield {
         buffer: &mut [u8],
         length: usize,
     ) -> Result<usize, DropReason> {
-        match &mut self.state {
-            State::Open => Ok(length),
-            State::Unkeyed => Err(DropReason::Unkeyed),
-            State::Keyed(keyed) => {
-                let done = keyed.srtp.unprotect_rtp(buffer, length);
-                done.map_err(|_| DropReason::Unprotected)
-            }
-        }
+        self.transform(length, |keyed| {
+            let done = keyed.srtp.unprotect_rtp(buffer, length);
+            done.map_err(|_| DropReason::Unprotected)
+        })
     }
 
     /// Takes an RTCP packet out of its protection.
@@ -233,14 +229,10 @@ impl Shield {
         buffer: &mut [u8],
         length: usize,
     ) -> Result<usize, DropReason> {
-        match &mut self.state {
-            State::Open => Ok(length),
-            State::Unkeyed => Err(DropReason::Unkeyed),
-            State::Keyed(keyed) => {
-                let done = keyed.srtp.unprotect_rtcp(buffer, length);
-                done.map_err(|_| DropReason::Unprotected)
-            }
-        }
+        self.transform(length, |keyed| {
+            let done = keyed.srtp.unprotect_rtcp(buffer, length);
+            done.map_err(|_| DropReason::Unprotected)
+        })
     }
 
     /// Protects an RTP packet that has its numbers.
@@ -250,14 +242,10 @@ impl Shield {
         length: usize,
         rollover: u32,
     ) -> Result<usize, DropReason> {
-        match &mut self.state {
-            State::Open => Ok(length),
-            State::Unkeyed => Err(DropReason::Unkeyed),
-            State::Keyed(keyed) => {
-                let done = keyed.srtp.protect_rtp(buffer, length, rollover);
-                done.map_err(|_| DropReason::Unprotectable)
-            }
-        }
+        self.transform(length, |keyed| {
+            let done = keyed.srtp.protect_rtp(buffer, length, rollover);
+            done.map_err(|_| DropReason::Unprotectable)
+        })
     }
 
     /// Protects an RTCP packet with the next recorded index.
@@ -266,16 +254,26 @@ impl Shield {
         buffer: &mut [u8],
         length: usize,
     ) -> Result<usize, DropReason> {
+        self.transform(length, |keyed| {
+            if keyed.srtp.rtcp_index() >= keyed.rtcp_limit {
+                return Err(DropReason::ReserveExhausted);
+            }
+            let done = keyed.srtp.protect_rtcp(buffer, length);
+            done.map_err(|_| DropReason::Unprotectable)
+        })
+    }
+
+    /// Changes a packet of `length` octets with the keys, if there is protection; returns its new
+    /// length.
+    fn transform(
+        &mut self,
+        length: usize,
+        with_keys: impl FnOnce(&mut Keyed) -> Result<usize, DropReason>,
+    ) -> Result<usize, DropReason> {
         match &mut self.state {
             State::Open => Ok(length),
             State::Unkeyed => Err(DropReason::Unkeyed),
-            State::Keyed(keyed) => {
-                if keyed.srtp.rtcp_index() >= keyed.rtcp_limit {
-                    return Err(DropReason::ReserveExhausted);
-                }
-                let done = keyed.srtp.protect_rtcp(buffer, length);
-                done.map_err(|_| DropReason::Unprotectable)
-            }
+            State::Keyed(keyed) => with_keys(keyed),
         }
     }
 
