@@ -136,6 +136,25 @@ impl Node {
         self.child.wait().ok().and_then(|status| status.code())
     }
 
+    /// Every WebRTC leg that has ended was set up by a webrtc-ice agent, keyed by a DTLS handshake, and
+    /// its packets went through webrtc-srtp; and there were some.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn webrtc_legs_were_set_up_by_the_crates(&self) {
+        let answer = http::ask(self.http, "GET", "/metrics", &[]).expect("metrics");
+        let lines = answer.body.lines();
+        let legs: Vec<&str> = lines
+            .filter(|line| line.starts_with("weft_media_legs_ended_total"))
+            .filter(|line| line.contains("transport=\"webrtc\""))
+            .collect();
+        assert!(!legs.is_empty(), "{}", answer.body);
+        let signs = ["agent=\"true\"", "handshake=\"true\"", "srtp=\"true\""];
+        for leg in legs {
+            assert!(signs.iter().all(|sign| leg.contains(sign)), "{leg}");
+        }
+    }
+
     /// Returns the process number.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -135,6 +135,7 @@ fn jssip_over_ws() {
     let page = browser.sip(node.http, &ws(&node), "1000", 500.0);
     with_a_plain_phone(&node, &page);
     with_sipp(&node, &page);
+    node.webrtc_legs_were_set_up_by_the_crates();
 }
 
 #[test]
@@ -157,6 +158,7 @@ fn jssip_over_wss_and_the_page() {
     let json = browser.phone(node.http, "1004", 500.0);
     let sip = browser.sip(node.http, &url, "1005", 600.0);
     with_each_other(&node, &json, &sip, "1005");
+    node.webrtc_legs_were_set_up_by_the_crates();
 }
 
 #[test]
@@ -169,6 +171,7 @@ fn the_page_over_ws() {
     let page = browser.phone(node.http, "1000", 500.0);
     with_a_plain_phone(&node, &page);
     with_sipp(&node, &page);
+    node.webrtc_legs_were_set_up_by_the_crates();
     for (service, hertz) in [("9196", 500.0), ("9197", 1004.0)] {
         page.call(service);
         page.wait("active");
@@ -265,6 +268,7 @@ fn pages_and_baresip(space: &Namespace, protection: &str, path: &str, media: &st
         page.wait("ended");
         node.no_calls_left();
     }
+    node.webrtc_legs_were_set_up_by_the_crates();
 }
 
 #[test]

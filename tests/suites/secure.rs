@@ -107,6 +107,9 @@ fn both_ways(space: &Namespace, setup: &Setup<'_>, media: &str, keys: &str, mark
         far.has_said("CALL_CLOSED").then_some(())
     });
     node.no_calls_left();
+    if media == "webrtc" {
+        node.webrtc_legs_were_set_up_by_the_crates();
+    }
 }
 
 /// sipp calls baresip 2002, which sends back what it hears; then baresip calls sipp, which does.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use contract::env::MediaSink;
-use contract::{LegSocket, LegTransport, MediaCommand, MediaEvent, SideKey};
+use contract::{LegCounters, LegSocket, LegTransport, MediaCommand, MediaEvent, SideKey};
 use media::relay::{RelayTable, Verdict};
 use mio::net::UdpSocket;
 use mio::{Events, Interest, Poll, Token, Waker};
@@ -343,7 +343,9 @@ impl Worker {
 
     fn close(&mut self, leg: SideKey) {
         let mut counters = self.table.close(leg);
-        if let (Some((paths, handshakes)), Some(counters)) = (self.web.close(leg), &mut counters) {
+        let web = self.web.close(leg);
+        let is_web = web.is_some();
+        if let (Some((paths, handshakes)), Some(counters)) = (web, &mut counters) {
             counters.paths_set_up = paths;
             counters.handshakes = handshakes;
         }
@@ -357,6 +359,7 @@ impl Worker {
         }
         // Told last: whoever hears it may take the port.
         if let Some(counters) = counters {
+            count(&counters, is_web);
             self.send_event(leg, MediaEvent::Counted(counters));
         }
     }
@@ -531,4 +534,23 @@ impl Ways<'_> {
             Some(None) | None => self.web.send(leg, to, packet),
         }
     }
+}
+
+/// Counts a leg that ends, by what carried it in the life of this process.
+fn count(counters: &LegCounters, is_web: bool) {
+    let is_protected = counters.srtp_packets > 0;
+    let transport = match (is_web, is_protected) {
+        (true, _) => "webrtc",
+        (false, true) => "sdes",
+        (false, false) => "rtp",
+    };
+    let done = |is_done: bool| if is_done { "true" } else { "false" };
+    metrics::counter!(
+        "weft_media_legs_ended_total",
+        "transport" => transport,
+        "agent" => done(counters.paths_set_up > 0),
+        "handshake" => done(counters.handshakes > 0),
+        "srtp" => done(is_protected)
+    )
+    .increment(1);
 }
