@@ -12,6 +12,7 @@ pub mod door_session;
 pub mod flow;
 pub mod lane;
 pub mod media_leg;
+pub mod member;
 pub mod message;
 pub mod policy;
 pub mod registration;
@@ -20,6 +21,9 @@ pub mod router;
 #[cfg(test)]
 mod script;
 pub mod site;
+pub mod wire;
+#[cfg(test)]
+mod wire_tests;
 
 pub use message::{Inbound, Message, Target, TransactionRef};
 pub use roster::AnyCore;

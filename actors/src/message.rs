@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use sip::Aor;
 use sip::uri::Uri;
 
-use crate::{call, console, dialog, door_session, flow, lane, media_leg, registration};
+use crate::{call, console, dialog, door_session, flow, lane, media_leg, member, registration};
 
 /// What any actor may be told. One variant a kind; the kind's folder has the vocabulary.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// For `registration:…`.
     Registration(registration::Message),
@@ -26,6 +26,8 @@ pub enum Message {
     Lane(lane::Message),
     /// For `console:…`.
     Console(console::Message),
+    /// For `member:…`.
+    Member(member::Message),
 }
 
 macro_rules! wrap {
@@ -46,7 +48,8 @@ wrap!(
     Flow: flow,
     DoorSession: door_session,
     Lane: lane,
-    Console: console
+    Console: console,
+    Member: member
 );
 
 /// A server transaction: the lane that holds it, and its key there.
@@ -62,13 +65,14 @@ pub struct TransactionRef {
 }
 
 /// A request that passed the policy, on its way to the actor it is for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Inbound {
     /// Where to answer: `lane::Message::Respond`.
     pub transaction: TransactionRef,
     /// How it came.
     pub flow: FlowRef,
     /// The request, its top Via stamped with `received` and `rport`.
+    #[serde(with = "crate::wire::sip_message")]
     pub request: sip::Message,
     /// The account whose digest it carries, or, on a listener with `auth = "none"`, the AoR in
     /// its From (To for REGISTER).

@@ -7,11 +7,12 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use contract::core::{Core, Ctx, Event, RestoreError, Roster};
-use contract::{ActorId, Now, Time, codec};
+use contract::{ActorId, FrameClass, Now, Time, codec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Message, Site, call, console, dialog, door_session, flow, lane, media_leg, registration,
+    Message, Site, call, console, dialog, door_session, flow, lane, media_leg, member,
+    registration, wire,
 };
 
 /// A core of any kind.
@@ -35,6 +36,8 @@ pub enum AnyCore {
     Lane(Box<lane::Lane>),
     /// The inspector.
     Console(Box<console::Console>),
+    /// This node in its cluster.
+    Member(Box<member::Member>),
 }
 
 /// The stored form of any part: a frozen version each (`cluster.md` §12).
@@ -59,6 +62,7 @@ macro_rules! with_core {
             AnyCore::DoorSession($core) => $body,
             AnyCore::Lane($core) => $body,
             AnyCore::Console($core) => $body,
+            AnyCore::Member($core) => $body,
         }
     };
 }
@@ -153,12 +157,12 @@ impl Roster for AnyCore {
                 Some(AnyCore::Lane(Box::new(lane::Lane::new(*number, site))))
             }
             ActorId::Console(_) => Some(AnyCore::Console(Box::new(console::Console::new()))),
+            ActorId::Member(_) => Some(AnyCore::Member(Box::new(member::Member::new()))),
             ActorId::Registration(_)
             | ActorId::Call(_)
             | ActorId::Dialog(_)
             | ActorId::MediaLeg(_)
-            | ActorId::Gateway(_)
-            | ActorId::Member(_) => None,
+            | ActorId::Gateway(_) => None,
         }
     }
 
@@ -194,6 +198,7 @@ impl Roster for AnyCore {
             AnyCore::DoorSession(core) => drive(core.as_mut(), event, ctx, own!(DoorSession)),
             AnyCore::Lane(core) => drive(core.as_mut(), event, ctx, own!(Lane)),
             AnyCore::Console(core) => drive(core.as_mut(), event, ctx, own!(Console)),
+            AnyCore::Member(core) => drive(core.as_mut(), event, ctx, own!(Member)),
         }
     }
 
@@ -208,7 +213,11 @@ impl Roster for AnyCore {
             AnyCore::Dialog(core) => Stored::DialogV1(core.snapshot(now)),
             AnyCore::JsonDialog(core) => Stored::JsonDialogV1(core.snapshot(now)),
             AnyCore::MediaLeg(core) => Stored::MediaLegV1(core.snapshot(now)),
-            AnyCore::Flow(_) | AnyCore::DoorSession(_) | AnyCore::Lane(_) | AnyCore::Console(_) => {
+            AnyCore::Flow(_)
+            | AnyCore::DoorSession(_)
+            | AnyCore::Lane(_)
+            | AnyCore::Console(_)
+            | AnyCore::Member(_) => {
                 return Vec::new();
             }
         };
@@ -233,7 +242,8 @@ impl Roster for AnyCore {
             | AnyCore::Flow(_)
             | AnyCore::DoorSession(_)
             | AnyCore::Lane(_)
-            | AnyCore::Console(_) => None,
+            | AnyCore::Console(_)
+            | AnyCore::Member(_) => None,
         }
     }
 
@@ -247,16 +257,42 @@ impl Roster for AnyCore {
             Message::DoorSession(message) => message.describe(),
             Message::Lane(message) => message.describe(),
             Message::Console(message) => message.describe(),
+            Message::Member(message) => message.describe(),
         }
     }
 
     fn is_new_work(message: &Message) -> bool {
         matches!(
-            message,
-            Message::Call(call::Message::Invite(_) | call::Message::Dial(_))
-                | Message::Registration(
-                    registration::Message::Register(_) | registration::Message::Bind { .. }
-                )
+            Self::frame_class(message),
+            FrameClass::Invite | FrameClass::Register
         )
+    }
+
+    fn frame_class(message: &Message) -> FrameClass {
+        if let Message::Call(call::Message::Invite(_) | call::Message::Dial(_)) = message {
+            FrameClass::Invite
+        } else if let Message::Registration(
+            registration::Message::Register(_) | registration::Message::Bind { .. },
+        ) = message
+        {
+            FrameClass::Register
+        } else if matches!(message, Message::Member(_)) {
+            FrameClass::Membership
+        } else {
+            FrameClass::InDialog
+        }
+    }
+
+    fn encode(message: &Message) -> Vec<u8> {
+        wire::encode(message)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Message> {
+        wire::decode(bytes)
+            .inspect_err(|error| {
+                let cause = error as &dyn std::error::Error;
+                tracing::debug!(cause, octets = bytes.len(), "a message cannot be read");
+            })
+            .ok()
     }
 }

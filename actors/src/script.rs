@@ -227,6 +227,7 @@ pub(crate) fn site() -> Site {
         ids: keys.ids(),
         tokens: keys.tokens(),
         nonce_key: Secret::new("0123456789abcdef".repeat(4)),
+        cluster: None,
         lanes: 4,
         listeners: vec![
             listener(Auth::Digest, rsip::Transport::Udp),

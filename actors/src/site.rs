@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{IdHasher, ListenerId, NodeId, Secret, SrtpProfile, TokenMaker};
+use contract::{IdHasher, ListenerId, NodeId, NodeInst, Secret, SrtpProfile, TokenMaker};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use sip::digest::Algorithm;
@@ -29,6 +29,8 @@ pub struct Site {
     pub nonce_key: Secret,
     /// Hash of the media certificate, as SDP writes it: `sha-256 AB:CD…` (RFC 8122).
     pub media_fingerprint: String,
+    /// Membership in a cluster; `None`: the node is alone.
+    pub cluster: Option<Cluster>,
     /// Number of lanes.
     pub lanes: u16,
     /// Listeners; a `ListenerId` is the index.
@@ -82,6 +84,19 @@ impl Site {
             .find(|domain| domain.name == aor.domain())?;
         domain.users.get(aor.user())
     }
+}
+
+/// How this node takes part in its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// This life of this node.
+    pub instance: NodeInst,
+    /// Where other nodes reach it.
+    pub address: SocketAddr,
+    /// Hosts and ports of nodes to ask to be let in.
+    pub seeds: Vec<(String, u16)>,
+    /// Where it stands; empty: nobody said.
+    pub zone: String,
 }
 
 /// One bound address of a profile.

@@ -41,6 +41,9 @@ pub(crate) fn banner(loaded: &Loaded, bound: &[SocketAddr], me: NodeInst) -> Str
         .collect();
     line("SIP", &sip.join(", "));
     line("RTP", &format!("udp {}", loaded.config.media.rtp_ports));
+    if let Some(cluster) = &loaded.plan.cluster {
+        line("Cluster", &format!("udp+tcp {}", cluster.listen));
+    }
     line(
         "Data",
         &format!("{} (admin.token is there)", loaded.plan.data.display()),

@@ -11,10 +11,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use contract::env::{BindError, Env, MediaPlane, NetSink, Store, Work};
-use contract::{CloseCode, FlowRef, ListenerId, Now, StreamKind, Time, UtcMillis};
+use contract::{CloseCode, FlowRef, ListenerId, Now, Peers, StreamKind, Time, UtcMillis};
 use tokio::runtime::Handle;
 
 use crate::net::{Network, Streams};
+use crate::peers::TcpPeers;
 
 /// Longest wait for the addresses of a host name.
 const RESOLVE_DEADLINE: Duration = Duration::from_secs(5);
@@ -112,6 +113,7 @@ impl std::fmt::Debug for OsParts {
 pub struct OsEnv {
     parts: OsParts,
     network: Arc<Network>,
+    peers: Option<Arc<TcpPeers>>,
     seed: [u8; 32],
 }
 
@@ -129,6 +131,7 @@ impl OsEnv {
         OsEnv {
             parts,
             network,
+            peers: None,
             seed: random(),
         }
     }
@@ -138,6 +141,20 @@ impl OsEnv {
     pub(crate) fn with_streams(mut self, streams: Streams) -> Self {
         self.network = Arc::new(Network::new(self.parts.handle.clone(), streams));
         self
+    }
+
+    /// Adds the way to other nodes.
+    #[must_use]
+    pub(crate) fn with_peers(mut self, peers: Option<Arc<TcpPeers>>) -> Self {
+        self.peers = peers;
+        self
+    }
+
+    /// Closes the connections with other nodes once what is queued has left.
+    pub(crate) async fn close_peers(&self) {
+        if let Some(peers) = &self.peers {
+            peers.close().await;
+        }
     }
 
     /// Returns the sockets: the HTTP door shares them.
@@ -220,6 +237,11 @@ impl Env for OsEnv {
                 },
             );
         });
+    }
+
+    fn peers(&self) -> Option<Arc<dyn Peers>> {
+        let peers = self.peers.as_ref()?;
+        Some(Arc::<TcpPeers>::clone(peers))
     }
 
     fn store(&self) -> Arc<dyn Store> {

@@ -12,6 +12,8 @@ pub mod log;
 pub mod media_plane;
 mod net;
 pub mod node;
+mod peer_sink;
+pub mod peers;
 mod perform;
 pub mod run;
 mod sockets;

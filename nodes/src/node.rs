@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actors::console::Request;
-use actors::{Message, Site, console};
+use actors::{Message, Site, console, member};
 use contract::env::{BindError, Env, NetSink, Work};
 use contract::{ActorId, Event, FaultClass, Kind, ListenerId, NodeInst, Roster, Space, StreamKind};
 use runtime::{Delivery, Fabric, Parts, StartError};
@@ -24,6 +24,8 @@ use crate::telemetry;
 
 /// How often room on disk is looked at.
 const HEALTH_PERIOD: Duration = Duration::from_secs(1);
+/// Time in which the other nodes are told that this one leaves.
+const LEAVE: Duration = Duration::from_millis(50);
 /// How often a drain looks whether the last call has ended.
 const DRAIN_PERIOD: Duration = Duration::from_millis(50);
 
@@ -153,10 +155,12 @@ where
         let performer = Performer {
             env: Arc::clone(&env),
             media: Arc::clone(&media),
+            peers: env.peers(),
             tickets,
             sink: Arc::new(OnceLock::from(sink)),
         };
         media.attach(sockets.clone());
+        let is_alone = site.cluster.is_none();
         let fabric = Fabric::start(Parts {
             env: Arc::clone(&env),
             ids: site.ids.clone(),
@@ -169,7 +173,7 @@ where
         .await
         .map_err(NodeError::Fabric)?;
         fabric.set_listeners(names);
-        start_systems(&fabric, me, lanes)?;
+        start_systems(&fabric, me, lanes, is_alone)?;
         let node = Arc::new(Node {
             fabric: fabric.clone(),
             env,
@@ -180,6 +184,9 @@ where
         });
         node.look_after();
         sockets.open(fabric, Arc::clone(&node.env));
+        if let Some(peers) = node.env.peers() {
+            peers.attach(sockets);
+        }
         Ok(node)
     }
 
@@ -224,6 +231,7 @@ where
     /// actors. Calls that have not ended are brought back by the next start.
     pub async fn drain(&self, patience: Duration) {
         self.state.is_draining.store(true, Ordering::Release);
+        self.tell_member(member::Message::Drain);
         look(self.env.as_ref(), &self.fabric, &self.state);
         let end = self.env.now().mono + patience;
         while self.fabric.live(Kind::Call) > 0 && self.env.now().mono < end {
@@ -232,8 +240,22 @@ where
                 .await;
         }
         self.state.is_over.store(true, Ordering::Release);
+        if self.tell_member(member::Message::Leave) {
+            // Nothing goes out any more once the fabric ends: the others are told first.
+            let told = self.env.now().mono + LEAVE;
+            self.env.sleep_until(told).await;
+        }
         self.fabric.shutdown().await;
         self.sockets.shut();
+    }
+
+    /// Tells the node's own member actor; false if there is none: the node is alone.
+    fn tell_member(&self, message: member::Message) -> bool {
+        let member = ActorId::Member(self.fabric.me().node);
+        let from = member.clone();
+        let message = message.into();
+        let event = Event::Message { from, message };
+        self.fabric.deliver(&member, event) == Delivery::Accepted
     }
 
     /// Ends at once, as a crash would (the simulator).
@@ -308,12 +330,18 @@ fn names(site: &Site) -> Vec<String> {
     site.listeners.iter().map(name).collect()
 }
 
-fn start_systems<R>(fabric: &Fabric<R>, me: NodeInst, lanes: u16) -> Result<(), NodeError>
+fn start_systems<R>(
+    fabric: &Fabric<R>,
+    me: NodeInst,
+    lanes: u16,
+    is_alone: bool,
+) -> Result<(), NodeError>
 where
     R: Roster<Message = Message, Site = Site>,
 {
     let lanes = (0..lanes.max(1)).map(|number| ActorId::Lane(me.node, number));
-    for id in lanes.chain([ActorId::Console(me.node)]) {
+    let member = (!is_alone).then_some(ActorId::Member(me.node));
+    for id in lanes.chain([ActorId::Console(me.node)]).chain(member) {
         if !fabric.start_system(id.clone()) {
             return Err(NodeError::System { id });
         }
@@ -327,7 +355,8 @@ where
 {
     let store = env.store();
     let (space, free_bytes) = store.space();
-    if store.is_poisoned() && !state.is_poisoned.swap(true, Ordering::AcqRel) {
+    let is_over = store.is_poisoned() || fabric.is_superseded();
+    if is_over && !state.is_poisoned.swap(true, Ordering::AcqRel) {
         state.is_draining.store(true, Ordering::Release);
         state.poisoned.notify_one();
     }

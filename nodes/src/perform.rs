@@ -6,8 +6,11 @@
 use std::sync::{Arc, OnceLock};
 
 use actors::{Message, Site};
+use bytes::Bytes;
 use contract::env::{Env, MediaPlane, NetSink};
-use contract::{Action, ActorId, FlowRef, Roster};
+use contract::net::GOSSIP;
+use contract::peer::Peers;
+use contract::{Action, ActorId, Emitted, FlowRef, Roster};
 use runtime::{Fabric, Origin};
 
 use crate::doors::{Reply, Tickets};
@@ -17,6 +20,8 @@ use crate::telemetry;
 pub(crate) struct Performer {
     pub env: Arc<dyn Env>,
     pub media: Arc<dyn MediaPlane>,
+    /// The way to other nodes, if there may be any.
+    pub peers: Option<Arc<dyn Peers>>,
     pub tickets: Arc<Tickets>,
     /// Where connections of ours deliver; set once the fabric runs.
     pub sink: Arc<OnceLock<Arc<dyn NetSink>>>,
@@ -28,7 +33,7 @@ where
 {
     fn perform(&self, fabric: &Fabric<R>, origin: &Origin<'_>, action: Action<Message>) {
         match action {
-            Action::Send { flow, bytes } => self.env.send(&flow, bytes),
+            Action::Send { flow, bytes } => self.send(fabric, flow, bytes),
             // `urgent` is the gate's affair; here it is past.
             Action::Tell {
                 to,
@@ -40,6 +45,11 @@ where
             Action::Store(store) => fabric.store(origin, store),
             Action::Lookup { token, what } => fabric.look_up(origin.id, token, what),
             Action::Media(command) => self.media.command(command),
+            Action::Emit(Emitted::View(members)) => fabric.set_view(members),
+            Action::Emit(emitted @ Emitted::Superseded { .. }) => {
+                fabric.set_superseded();
+                telemetry::emit(origin.id, emitted);
+            }
             Action::Emit(emitted) => telemetry::emit(origin.id, emitted),
             Action::Connect { flow } => self.connect(fabric, flow),
             Action::Close { flow, code, why } => self.env.close(&flow, code, why),
@@ -55,10 +65,33 @@ where
 }
 
 impl Performer {
+    /// Puts octets where they go: a socket of ours, one of another node, gossip.
+    fn send<R>(&self, fabric: &Fabric<R>, flow: FlowRef, bytes: Bytes)
+    where
+        R: Roster<Message = Message, Site = Site>,
+    {
+        match (&flow, &self.peers) {
+            (FlowRef::Datagram { listener, remote }, Some(peers)) if *listener == GOSSIP => {
+                peers.gossip(*remote, bytes);
+            }
+            (FlowRef::Stream { node, .. }, Some(_)) if *node != fabric.me().node => {
+                if !fabric.send_away(flow, bytes) {
+                    tracing::debug!(%flow, "octets for another node are lost");
+                }
+            }
+            (FlowRef::Datagram { .. } | FlowRef::Stream { .. }, _) => self.env.send(&flow, bytes),
+        }
+    }
+
     fn connect<R>(&self, fabric: &Fabric<R>, flow: FlowRef)
     where
         R: Roster<Message = Message, Site = Site>,
     {
+        if let (FlowRef::Datagram { listener, remote }, Some(peers)) = (&flow, &self.peers)
+            && *listener == GOSSIP
+        {
+            return peers.greet(*remote);
+        }
         let FlowRef::Stream { node, number, .. } = flow else {
             tracing::debug!(%flow, "a datagram flow needs no connection");
             return;

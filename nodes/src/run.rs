@@ -29,11 +29,14 @@ use crate::media_plane::{MediaSettings, MediaWorkers};
 use crate::net::tls::{self, CertificateError, Certificates};
 use crate::net::{Streams, WebRules};
 use crate::node::{Node, NodeError, NodeParts};
+use crate::peers::{ClusterId, KeyRing, PeerSettings, TcpPeers};
 use crate::store_sled::{SledStore, StoreConfig};
 
 /// Longest wait for calls to end when the node is told to; with the ends of connections and tasks it
 /// stays under the 5 s of `interfaces.md` §1.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(3);
+/// Name of the cluster; two clusters differ by their secrets.
+const CLUSTER: &str = "weft";
 /// Lanes of one node; a lane is a core's work.
 const LANES_MAX: usize = 64;
 
@@ -245,6 +248,7 @@ async fn live(
         () = node.drain(DRAIN_PATIENCE) => {
             let network = env.network();
             network.dismiss(CloseCode::Restart, "the node restarts").await;
+            env.close_peers().await;
         }
         () = pause(DRAIN_PATIENCE + Duration::from_millis(1_500)) => {
             tracing::warn!("actors did not end in time");
@@ -288,11 +292,37 @@ fn environment(
         store,
         media,
     })
-    .with_streams(streams);
+    .with_streams(streams)
+    .with_peers(peers(loaded, ground, runtime, clock)?);
     for (http, bound) in plan.http.iter().zip(bound) {
         env.network().lend(listener_id(http.listener), bound);
     }
     Ok(Arc::new(env))
+}
+
+/// Binds the cluster's port, if this node is to be of one.
+fn peers(
+    loaded: &Loaded,
+    ground: &Ground,
+    runtime: &Runtime,
+    clock: Clock,
+) -> Result<Option<Arc<TcpPeers>>, Failure> {
+    let Some(plan) = &loaded.plan.cluster else {
+        return Ok(None);
+    };
+    let settings = PeerSettings {
+        me: ground.me,
+        listen: plan.listen,
+        advertise: plan.listen,
+        keys: KeyRing {
+            current: ground.keys.clone(),
+            previous: None,
+        },
+        cluster: ClusterId::of(CLUSTER),
+    };
+    TcpPeers::bind(settings, clock, runtime.handle().clone())
+        .map(Some)
+        .map_err(|error| refusal(loaded, "cluster.listen", &plan.listen, &error.why))
 }
 
 fn listener_id(place: usize) -> ListenerId {
@@ -325,6 +355,7 @@ fn node_parts(
 ) -> NodeParts {
     let with = SiteKeys {
         keys: &ground.keys,
+        me: ground.me,
         lanes: ground.lanes,
         media_fingerprint: &ground.media_fingerprint,
     };

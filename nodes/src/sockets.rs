@@ -5,11 +5,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use actors::{Message, Site, lane};
 use bytes::Bytes;
 use contract::env::{Env, MediaSink, NetSink, Work};
+use contract::limits::MEDIA_EARLY_MAX;
 use contract::{ActorId, CloseCode, Door, Event, FlowRef, ListenerId, MediaEvent};
 use contract::{NodeId, NodeInst, Roster, SideKey};
 use runtime::{Delivery, Fabric};
@@ -42,6 +43,9 @@ pub(crate) struct Sockets<R: Roster> {
     /// Numbers of connections that came in.
     numbers: AtomicU64,
     live: RwLock<Option<Live<R>>>,
+    /// What the media plane says while legs of a former life come back, before all is open: a leg
+    /// that misses it would stay silent. `None` once it was given on.
+    early: Mutex<Option<Vec<(SideKey, MediaEvent)>>>,
 }
 
 impl<R> Sockets<R>
@@ -56,13 +60,19 @@ where
             acl,
             numbers: AtomicU64::new(first),
             live: RwLock::new(None),
+            early: Mutex::new(Some(Vec::new())),
         }
     }
 
     /// Lets events through from now on.
     pub(crate) fn open(&self, fabric: Fabric<R>, env: Arc<dyn Env>) {
         let live = Live { fabric, env };
-        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live);
+        // Held to the end, so that what comes meanwhile stays behind what came before.
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        *self.live.write().unwrap_or_else(PoisonError::into_inner) = Some(live.clone());
+        for (leg, event) in early.take().unwrap_or_default() {
+            deliver_media(&live.fabric, leg, event);
+        }
     }
 
     /// Lets nothing through any more, and lets go of fabric and `Env`: the sockets and media plane
@@ -76,6 +86,14 @@ where
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    pub(crate) fn fabric(&self) -> Option<Fabric<R>> {
+        self.live().map(|live| live.fabric)
+    }
+
+    pub(crate) const fn node(&self) -> NodeId {
+        self.node
     }
 
     fn may_send(&self, listener: ListenerId, remote: SocketAddr) -> bool {
@@ -217,14 +235,25 @@ where
     R: Roster<Message = Message, Site = Site>,
 {
     fn media(&self, leg: SideKey, event: MediaEvent) {
-        let Some(Live { fabric, .. }) = self.live() else {
-            return;
-        };
-        match fabric.deliver(&ActorId::MediaLeg(leg), Event::Media(event)) {
-            Delivery::Accepted => {}
-            Delivery::Busy | Delivery::Absent => {
-                metrics::counter!("weft_media_events_lost_total").increment(1);
-            }
+        let mut early = self.early.lock().unwrap_or_else(PoisonError::into_inner);
+        match early.as_mut() {
+            Some(kept) if kept.len() < MEDIA_EARLY_MAX => return kept.push((leg, event)),
+            Some(_) | None => drop(early),
+        }
+        if let Some(Live { fabric, .. }) = self.live() {
+            deliver_media(&fabric, leg, event);
+        }
+    }
+}
+
+fn deliver_media<R>(fabric: &Fabric<R>, leg: SideKey, event: MediaEvent)
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    match fabric.deliver(&ActorId::MediaLeg(leg), Event::Media(event)) {
+        Delivery::Accepted => {}
+        Delivery::Busy | Delivery::Absent => {
+            metrics::counter!("weft_media_events_lost_total").increment(1);
         }
     }
 }

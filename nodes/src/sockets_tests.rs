@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actors::{AnyCore, Message, Site};
 use contract::core::{Ctx, Event, RestoreError, Roster};
-use contract::{ActorId, Boot, Kind, NodeId, NodeInst, Now, Time};
+use contract::{ActorId, Boot, FrameClass, Kind, NodeId, NodeInst, Now, Time};
 
 use super::{NUMBERS_PER_LIFE, Sockets};
 use crate::run::tests::{Folder, Running, WAIT, loaded_with, start_as};
@@ -72,6 +72,18 @@ impl Roster for Brittle {
 
     fn is_new_work(message: &Message) -> bool {
         AnyCore::is_new_work(message)
+    }
+
+    fn frame_class(message: &Message) -> FrameClass {
+        AnyCore::frame_class(message)
+    }
+
+    fn encode(message: &Message) -> Vec<u8> {
+        AnyCore::encode(message)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Message> {
+        AnyCore::decode(bytes)
     }
 }
 

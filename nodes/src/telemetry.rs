@@ -28,6 +28,17 @@ pub(crate) fn emit(origin: &ActorId, emitted: Emitted) {
                 .increment(1);
             tracing::debug!(actor = %origin, method, status, why, "request refused");
         }
+        Emitted::NodeDown {
+            instance,
+            is_proven,
+        } => tracing::warn!(life = %instance, is_proven, "a node is down"),
+        Emitted::Rejoined => tracing::warn!("others took this node for dead; it is back"),
+        Emitted::Superseded { by } => {
+            tracing::error!(%by, "this node was started again elsewhere; this one ends");
+        }
+        Emitted::View(members) => {
+            tracing::debug!(nodes = members.len(), "the cluster as gossip sees it");
+        }
         Emitted::Digit { call, side, digit } => {
             metrics::counter!("weft_digits_total").increment(1);
             tracing::debug!(%call, side, %digit, "digit");

@@ -12,11 +12,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::env::{Env, Store};
 use contract::{
-    BindError, CloseCode, Entropy, FlowRef, ListenerId, MediaPlane, NetSink, NodeId, Now,
-    StreamKind, Time, Work,
+    BindError, CloseCode, Entropy, FlowRef, ListenerId, MediaPlane, NetSink, NodeId, NodeInst, Now,
+    Peer, Peers, StreamKind, Time, Work,
 };
 
 use crate::media::SimMedia;
+use crate::mesh::{SimPeers, Stall};
 use crate::store::{Handle, SimStore};
 use crate::stream::Far;
 use crate::world::{Endpoint, World};
@@ -27,8 +28,10 @@ pub struct SimEnv {
     node: NodeId,
     store: Arc<Handle>,
     media: Arc<SimMedia>,
+    peers: Option<Arc<SimPeers>>,
     seed: [u8; 32],
     alive: Arc<AtomicBool>,
+    stall: Arc<Stall>,
     inside: Mutex<Inside>,
 }
 
@@ -46,21 +49,34 @@ impl std::fmt::Debug for SimEnv {
 }
 
 impl SimEnv {
-    /// Begins a life.
+    /// Begins a life; `address` is where the other nodes reach it, if there are any.
     #[must_use]
-    pub fn begin(world: &Arc<World>, node: NodeId, disk: &Arc<SimStore>) -> Arc<SimEnv> {
+    pub fn begin(
+        world: &Arc<World>,
+        node: NodeId,
+        disk: &Arc<SimStore>,
+        address: Option<SocketAddr>,
+    ) -> Arc<SimEnv> {
         disk.start();
         let mut seed = [0; 32];
         let drawn = world.state().chance.next_u64();
         seed[..8].copy_from_slice(&drawn.to_le_bytes());
         let alive = Arc::new(AtomicBool::new(true));
+        let stall = Arc::new(Stall::default());
+        let store = Handle::open(disk);
+        let boot = store.boot();
+        let inst = NodeInst { node, boot };
+        let peers =
+            address.map(|address| SimPeers::begin(world, Peer { inst, address }, &alive, &stall));
         Arc::new(SimEnv {
             world: Arc::clone(world),
             node,
-            store: Handle::open(disk),
+            store,
             media: SimMedia::new(world, &alive),
             seed: life_seed(seed),
+            peers,
             alive,
+            stall,
             inside: Mutex::default(),
         })
     }
@@ -73,6 +89,9 @@ impl SimEnv {
             self.world.detach(address);
         }
         self.world.wires().crash(&self.world, self.node);
+        if let Some(peers) = &self.peers {
+            peers.crash();
+        }
         self.media.crash();
         for task in inside.tasks {
             task.abort();
@@ -83,6 +102,17 @@ impl SimEnv {
     #[must_use]
     pub fn media_model(&self) -> &Arc<SimMedia> {
         &self.media
+    }
+
+    /// Returns what it sees of other nodes, for checkers.
+    #[must_use]
+    pub fn peers_model(&self) -> Option<&Arc<SimPeers>> {
+        self.peers.as_ref()
+    }
+
+    /// Lets nothing happen in the process until a time.
+    pub fn stall(&self, until: Time) {
+        self.stall.stall(until);
     }
 
     fn inside(&self) -> std::sync::MutexGuard<'_, Inside> {
@@ -101,15 +131,24 @@ struct Socket {
     listener: ListenerId,
     sink: Arc<dyn NetSink>,
     alive: Arc<AtomicBool>,
+    stall: Arc<Stall>,
 }
 
 impl Endpoint for Socket {
     fn datagram(&self, world: &Arc<World>, from: SocketAddr, _to: SocketAddr, bytes: Bytes) {
-        if self.alive.load(Ordering::Relaxed) {
-            world.trace("received", &bytes);
-            note_bye(world, &bytes);
-            self.sink.datagram(self.listener, from, bytes);
-        }
+        let (listener, sink, alive) = (
+            self.listener,
+            Arc::clone(&self.sink),
+            Arc::clone(&self.alive),
+        );
+        let take = move |world: &Arc<World>| {
+            if alive.load(Ordering::Relaxed) {
+                world.trace("received", &bytes);
+                note_bye(world, &bytes);
+                sink.datagram(listener, from, bytes);
+            }
+        };
+        self.stall.when_awake(world, Box::new(take));
     }
 }
 
@@ -131,13 +170,15 @@ impl Env for SimEnv {
 
     fn sleep_until(&self, at: Time) -> Work {
         let (wake, woken) = tokio::sync::oneshot::channel();
-        self.world.schedule_at(
-            at,
-            Box::new(move |_| {
+        let stall = Arc::clone(&self.stall);
+        let wake_up = move |world: &Arc<World>| {
+            let wake_up = move |_: &Arc<World>| {
                 // The sleeper may be gone: then nobody is woken.
                 let _ = wake.send(());
-            }),
-        );
+            };
+            stall.when_awake(world, Box::new(wake_up));
+        };
+        self.world.schedule_at(at, Box::new(wake_up));
         Box::pin(async move {
             let _ = woken.await;
         })
@@ -174,6 +215,7 @@ impl Env for SimEnv {
             listener,
             sink,
             alive: Arc::clone(&self.alive),
+            stall: Arc::clone(&self.stall),
         };
         self.world.attach(local, Arc::new(socket));
         let mut inside = self.inside();
@@ -189,7 +231,8 @@ impl Env for SimEnv {
         _kind: StreamKind,
         sink: Arc<dyn NetSink>,
     ) -> Result<SocketAddr, BindError> {
-        crate::stream::listen(&self.world, local, listener, sink, &self.alive);
+        let life = (Arc::clone(&self.alive), Arc::clone(&self.stall));
+        crate::stream::listen(&self.world, local, listener, sink, life);
         Ok(local)
     }
 
@@ -236,7 +279,8 @@ impl Env for SimEnv {
             Duration::from_millis(5),
             Box::new(move |_| {
                 if alive.load(Ordering::Relaxed) {
-                    done(Err(format!("no address for {name}")));
+                    let found = name.parse().map(|address| vec![address]);
+                    done(found.map_err(|_| format!("no address for {name}")));
                 }
             }),
         );
@@ -244,6 +288,11 @@ impl Env for SimEnv {
 
     fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.store) as Arc<dyn Store>
+    }
+
+    fn peers(&self) -> Option<Arc<dyn Peers>> {
+        let peers = self.peers.clone()?;
+        Some(peers)
     }
 
     fn media(&self) -> Arc<dyn MediaPlane> {

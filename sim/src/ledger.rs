@@ -13,6 +13,8 @@ pub struct Entry {
     pub first: u64,
     /// Number of seeds.
     pub count: u64,
+    /// Nodes of the cluster.
+    pub nodes: u16,
     /// Minutes of the hostile phase.
     pub minutes: u64,
     /// Faults that were allowed.
@@ -29,10 +31,11 @@ pub fn append(path: &Path, entry: &Entry) -> Result<(), Error> {
     let mut file = OpenOptions::new().create(true).append(true).open(path)?;
     writeln!(
         file,
-        "{} seeds {}..{} minutes {} faults {} failed {}",
+        "{} seeds {}..{} nodes {} minutes {} faults {} failed {}",
         entry.commit,
         entry.first,
         entry.first + entry.count,
+        entry.nodes,
         entry.minutes,
         entry.faults,
         entry.failed

@@ -13,12 +13,14 @@
 
 pub mod checkers;
 pub mod client;
+pub mod cluster;
 pub mod env;
 pub mod handshake;
 pub mod ledger;
 pub mod line;
 pub mod log;
 pub mod media;
+pub mod mesh;
 pub mod node;
 pub mod phone;
 pub mod plan;

@@ -28,12 +28,13 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     first: u64,
     /// Nodes of the cluster.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1))]
-    nodes: u32,
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=7))]
+    nodes: u16,
     /// Length of the hostile phase in minutes.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
     minutes: u64,
-    /// Faults: all, none, or names with commas (crash, panic, weather, slow_disk, full_disk).
+    /// Faults: all, none, or names with commas (crash, panic, weather, slow_disk, full_disk; in a cluster
+    /// also cut, one_way_cut, slow_link, stall).
     #[arg(long, default_value = "all")]
     faults: String,
     /// Keep only the faults of these numbers (as a shrunk failure prints them).
@@ -61,7 +62,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let allowed = match allowed(&arguments.faults) {
+    let allowed = match allowed(&arguments.faults, arguments.nodes) {
         Ok(allowed) => allowed,
         Err(error) => {
             eprintln!("--faults: {error}");
@@ -85,16 +86,16 @@ fn main() -> ExitCode {
     }
 }
 
-fn allowed(text: &str) -> Result<Vec<FaultKind>, String> {
+fn allowed(text: &str, nodes: u16) -> Result<Vec<FaultKind>, String> {
     match text {
-        "all" => Ok(FaultKind::ALL.to_vec()),
+        "all" => Ok(FaultKind::all(nodes)),
         "none" => Ok(Vec::new()),
         names => names.split(',').map(|name| name.trim().parse()).collect(),
     }
 }
 
 fn plan_of(arguments: &Arguments, allowed: &[FaultKind], seed: u64) -> Plan {
-    let mut plan = Plan::draw(seed, arguments.minutes, allowed);
+    let mut plan = Plan::draw(seed, arguments.minutes, arguments.nodes, allowed);
     if let Some(numbers) = &arguments.keep {
         plan.keep(numbers);
     }
@@ -141,6 +142,7 @@ fn carry_out(arguments: &Arguments, allowed: &[FaultKind]) -> Result<u64, std::i
                 commit,
                 first,
                 count,
+                nodes: arguments.nodes,
                 minutes,
                 faults,
                 failed,
@@ -200,6 +202,7 @@ fn report(arguments: &Arguments, plans: &[Plan], outcomes: &[Outcome]) {
     for (what, count) in counts {
         println!("  {count:>10}  {what}");
     }
+    print_noticed(outcomes);
     let mut failures = plans
         .iter()
         .zip(outcomes)
@@ -217,6 +220,22 @@ fn report(arguments: &Arguments, plans: &[Plan], outcomes: &[Outcome]) {
         };
         print_failure(arguments, &plan, &outcome);
     }
+}
+
+/// Prints how long deaths of nodes took to be noticed.
+fn print_noticed(outcomes: &[Outcome]) {
+    let all = outcomes.iter().flat_map(|outcome| &outcome.noticed);
+    let mut times: Vec<_> = all.collect();
+    times.sort_unstable();
+    let Some(last) = times.last() else { return };
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100].as_millis();
+    println!(
+        "deaths noticed by untouched survivors: {}, after ms p50 {} p99 {} max {}",
+        times.len(),
+        at(50),
+        at(99),
+        last.as_millis()
+    );
 }
 
 fn print_failure(arguments: &Arguments, plan: &Plan, outcome: &Outcome) {
@@ -242,13 +261,18 @@ fn print_failure(arguments: &Arguments, plan: &Plan, outcome: &Outcome) {
     } else {
         numbers.join(",")
     };
+    let nodes = if plan.nodes > 1 {
+        format!(" --nodes {}", plan.nodes)
+    } else {
+        String::new()
+    };
     let planted = if cfg!(feature = "planted") {
         " --features planted"
     } else {
         ""
     };
     println!(
-        "repeat: cargo run --release -p sim{planted} -- --seed {} --minutes {} --faults {} --phones {} --keep {keep}",
+        "repeat: cargo run --release -p sim{planted} -- --seed {}{nodes} --minutes {} --faults {} --phones {} --keep {keep}",
         plan.seed, arguments.minutes, arguments.faults, plan.phones
     );
 }

@@ -11,26 +11,62 @@ use std::time::Duration;
 use crate::phone::{SDES_AT, SDES_EVERY};
 use actors::Site;
 use actors::console::{Page, Request};
-use actors::site::{Account, Auth, Credential, Domain, Limits, Listener, MediaPolicy, Route, Step};
+use actors::site::{
+    Account, Auth, Cluster, Credential, Domain, Limits, Listener, MediaPolicy, Route, Step,
+};
 use contract::Env;
-use contract::{ActorRow, FabricKeys, Kind, NodeId, NodeInst, Secret, SideKey, SrtpProfile};
+use contract::{
+    ActorRow, FabricKeys, Kind, Member, NodeId, NodeInst, Secret, SideKey, SrtpProfile, Time,
+};
 use regex::Regex;
 use weft::doors::{ConsoleDoor, Tickets};
 use weft::node::{Node, NodeParts};
 
 use crate::env::SimEnv;
-use crate::run::{NODE, NODE_WEB};
 use crate::sabotage::Saboteur;
 use crate::store::SimStore;
 use crate::world::World;
 
-/// The node's number.
-const ID: NodeId = NodeId(1);
+/// Where a node listens for datagrams and streams; `number` counts from 1 on.
+#[must_use]
+pub fn sip_address(number: u16) -> SocketAddr {
+    SocketAddr::from((host(number), 5_060))
+}
+
+/// Where it takes WebSockets.
+#[must_use]
+pub fn web_address(number: u16) -> SocketAddr {
+    SocketAddr::from((host(number), 5_066))
+}
+
+/// Where other nodes reach it.
+#[must_use]
+pub fn cluster_address(number: u16) -> SocketAddr {
+    SocketAddr::from((host(number), 7_946))
+}
+
+fn host(number: u16) -> [u8; 4] {
+    let [high, low] = number.to_be_bytes();
+    [10, 0, high, low]
+}
+
+/// Which node of how many is started, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub struct Role {
+    /// Its number, from 1 on.
+    pub number: u16,
+    /// Nodes of the cluster; 1: it is alone.
+    pub nodes: u16,
+    /// Phones of every make use it.
+    pub mixed: bool,
+}
+
 /// Lanes: more than one, so that what lanes tell each other is exercised.
 const LANES: u16 = 3;
 
 /// A running node.
 pub struct SimNode {
+    me: NodeInst,
     env: Arc<SimEnv>,
     node: Arc<Node<Saboteur>>,
 }
@@ -50,23 +86,55 @@ impl SimNode {
         world: &Arc<World>,
         disk: &Arc<SimStore>,
         keys: &FabricKeys,
-        mixed: bool,
+        role: Role,
     ) -> SimNode {
-        let env = SimEnv::begin(world, ID, disk);
+        let id = NodeId(role.number);
+        let address = (role.nodes > 1).then(|| cluster_address(role.number));
+        let env = SimEnv::begin(world, id, disk, address);
         let me = NodeInst {
-            node: ID,
+            node: id,
             boot: env.store().boot(),
         };
         let parts = NodeParts {
             env: Arc::clone(&env) as Arc<dyn Env>,
-            site: site(keys, mixed),
+            site: site(keys, role, me),
             acl: Vec::new(),
             me,
             version: "sim".to_owned(),
             tickets: Arc::new(Tickets::default()),
         };
         let node = Node::start(parts).await.expect("a simulated node starts");
-        SimNode { env, node }
+        SimNode { me, env, node }
+    }
+
+    /// Returns which life of which node it is.
+    #[must_use]
+    pub const fn life(&self) -> NodeInst {
+        self.me
+    }
+
+    /// Returns the cluster as it sees it.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.node.fabric().members()
+    }
+
+    /// Tells whether it is connected with a life of another node.
+    #[must_use]
+    pub fn is_connected(&self, other: NodeInst) -> bool {
+        let peers = self.env.peers_model();
+        peers.is_some_and(|peers| peers.is_connected(other))
+    }
+
+    /// Lets nothing happen in its process until a time.
+    pub fn stall(&self, until: Time) {
+        self.env.stall(until);
+    }
+
+    /// Asks its console for the nodes; false if it does not listen.
+    #[must_use]
+    pub fn ask_nodes(&self, ticket: u64) -> bool {
+        self.node.ask(ticket, Request::Nodes)
     }
 
     /// Ends the node as `kill -9` does.
@@ -155,9 +223,8 @@ impl SimNode {
     }
 }
 
-fn site(keys: &FabricKeys, mixed: bool) -> Site {
-    let local: SocketAddr = NODE.parse().expect("an address");
-    let web: SocketAddr = NODE_WEB.parse().expect("an address");
+fn site(keys: &FabricKeys, role: Role, me: NodeInst) -> Site {
+    let (local, web) = (sip_address(role.number), web_address(role.number));
     let listener = |transport, local: SocketAddr| Listener {
         profile: "internal".into(),
         transport,
@@ -174,20 +241,25 @@ fn site(keys: &FabricKeys, mixed: bool) -> Site {
         .iter()
         .fold(String::new(), |hex, octet| format!("{hex}{octet:02x}"));
     Site {
-        node: ID,
-        name: "sim".to_owned(),
+        node: me.node,
+        name: if role.nodes == 1 {
+            "sim".to_owned()
+        } else {
+            format!("sim-{}", role.number)
+        },
         product: "Weft".to_owned(),
         ids: keys.ids(),
         tokens: keys.tokens(),
         nonce_key: Secret::new(hex),
         media_fingerprint: crate::media::FINGERPRINT.to_owned(),
+        cluster: cluster(role, me),
         lanes: LANES,
         listeners: vec![
             listener(rsip::Transport::Udp, local),
             listener(rsip::Transport::Tcp, local),
             listener(rsip::Transport::Ws, web),
         ],
-        domains: vec![domain(mixed)],
+        domains: vec![domain(role.mixed)],
         limits: Limits {
             calls_max: 1_000,
             ring_timeout: Duration::from_secs(30),
@@ -202,6 +274,20 @@ fn site(keys: &FabricKeys, mixed: bool) -> Site {
             srtp: SrtpProfile::ALL.to_vec(),
         },
     }
+}
+
+/// The first two nodes are those that the others ask to be let in.
+fn cluster(role: Role, me: NodeInst) -> Option<Cluster> {
+    let seed = |number| {
+        let address = cluster_address(number);
+        (address.ip().to_string(), address.port())
+    };
+    (role.nodes > 1).then(|| Cluster {
+        instance: me,
+        address: cluster_address(role.number),
+        seeds: vec![seed(1), seed(2)],
+        zone: String::new(),
+    })
 }
 
 fn domain(mixed: bool) -> Domain {

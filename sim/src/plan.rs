@@ -24,10 +24,18 @@ pub enum FaultKind {
     SlowDisk,
     /// The disk takes no new entries for a while.
     FullDisk,
+    /// Nothing gets from one node to the others, nor back.
+    Cut,
+    /// Nothing gets from one node to the others, or nothing back.
+    OneWayCut,
+    /// Trips between two nodes take long.
+    SlowLink,
+    /// A node's process does not run for a while.
+    Stall,
 }
 
 impl FaultKind {
-    /// Every kind.
+    /// Every kind that one node alone can have.
     pub const ALL: [FaultKind; 5] = [
         FaultKind::Crash,
         FaultKind::Panic,
@@ -35,6 +43,24 @@ impl FaultKind {
         FaultKind::SlowDisk,
         FaultKind::FullDisk,
     ];
+
+    /// Every kind that only a cluster can have.
+    pub const CLUSTER: [FaultKind; 4] = [
+        FaultKind::Cut,
+        FaultKind::OneWayCut,
+        FaultKind::SlowLink,
+        FaultKind::Stall,
+    ];
+
+    /// Returns the kinds that so many nodes can have.
+    #[must_use]
+    pub fn all(nodes: u16) -> Vec<FaultKind> {
+        let mut all = FaultKind::ALL.to_vec();
+        if nodes > 1 {
+            all.extend(FaultKind::CLUSTER);
+        }
+        all
+    }
 
     /// Returns the name on the command line.
     #[must_use]
@@ -45,6 +71,10 @@ impl FaultKind {
             FaultKind::Weather => "weather",
             FaultKind::SlowDisk => "slow_disk",
             FaultKind::FullDisk => "full_disk",
+            FaultKind::Cut => "cut",
+            FaultKind::OneWayCut => "one_way_cut",
+            FaultKind::SlowLink => "slow_link",
+            FaultKind::Stall => "stall",
         }
     }
 }
@@ -53,9 +83,10 @@ impl FromStr for FaultKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = FaultKind::ALL.into_iter().find(|kind| kind.name() == text);
+        let all = FaultKind::all(u16::MAX);
+        let found = all.iter().copied().find(|kind| kind.name() == text);
         found.ok_or_else(|| {
-            let names: Vec<_> = FaultKind::ALL.iter().map(|kind| kind.name()).collect();
+            let names: Vec<_> = all.iter().map(|kind| kind.name()).collect();
             format!(
                 "{text:?} is no fault; there are: all, none, {}",
                 names.join(", ")
@@ -69,6 +100,8 @@ impl FromStr for FaultKind {
 pub enum Fault {
     /// `FaultKind::Crash`: how long the node is away.
     Crash {
+        /// Which node of a cluster, from 1 on; 0: the only one.
+        node: u16,
         /// Outage.
         away: Duration,
     },
@@ -90,8 +123,39 @@ pub enum Fault {
     },
     /// `FaultKind::SlowDisk` and `FaultKind::FullDisk`.
     Disk {
+        /// Which node of a cluster, from 1 on; 0: the only one.
+        node: u16,
         /// How bad.
         mood: DiskMood,
+        /// How long.
+        lasts: Duration,
+    },
+    /// `FaultKind::Cut` and `FaultKind::OneWayCut`.
+    Cut {
+        /// Which node, from 1 on.
+        node: u16,
+        /// It is not heard.
+        outward: bool,
+        /// It does not hear.
+        inward: bool,
+        /// How long.
+        lasts: Duration,
+    },
+    /// `FaultKind::SlowLink`.
+    SlowLink {
+        /// One node, from 1 on.
+        node: u16,
+        /// The other one.
+        other: u16,
+        /// What each trip takes longer, at least; at most twice that.
+        extra_us: u32,
+        /// How long.
+        lasts: Duration,
+    },
+    /// `FaultKind::Stall`.
+    Stall {
+        /// Which node, from 1 on.
+        node: u16,
         /// How long.
         lasts: Duration,
     },
@@ -100,7 +164,8 @@ pub enum Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Crash { away } => write!(f, "crash, away {away:?}"),
+            Fault::Crash { node: 0, away } => write!(f, "crash, away {away:?}"),
+            Fault::Crash { node, away } => write!(f, "crash of node {node}, away {away:?}"),
             Fault::Panic { kind, after, times } => {
                 write!(
                     f,
@@ -109,7 +174,38 @@ impl fmt::Display for Fault {
                 )
             }
             Fault::Weather { weather, lasts } => write!(f, "{weather:?} for {lasts:?}"),
-            Fault::Disk { mood, lasts } => write!(f, "{mood:?} for {lasts:?}"),
+            Fault::Disk {
+                node: 0,
+                mood,
+                lasts,
+            } => write!(f, "{mood:?} for {lasts:?}"),
+            Fault::Disk { node, mood, lasts } => {
+                write!(f, "{mood:?} at node {node} for {lasts:?}")
+            }
+            Fault::Cut {
+                node,
+                outward,
+                inward,
+                lasts,
+            } => {
+                let what = match (outward, inward) {
+                    (true, true) => "is cut off",
+                    (true, false) => "is not heard",
+                    (false, true) => "does not hear",
+                    (false, false) => "is not cut",
+                };
+                write!(f, "node {node} {what} for {lasts:?}")
+            }
+            Fault::SlowLink {
+                node,
+                other,
+                extra_us,
+                lasts,
+            } => write!(
+                f,
+                "nodes {node} and {other} are {extra_us} us farther apart for {lasts:?}"
+            ),
+            Fault::Stall { node, lasts } => write!(f, "node {node} stalls for {lasts:?}"),
         }
     }
 }
@@ -121,6 +217,8 @@ pub struct Plan {
     pub seed: u64,
     /// Length of the hostile phase.
     pub hostile: Duration,
+    /// Number of nodes.
+    pub nodes: u16,
     /// Number of phones.
     pub phones: u32,
     /// Phones of every make; without it, those over UDP and TCP with plain media alone.
@@ -143,25 +241,28 @@ const PANICKING: [Kind; 7] = [
 impl Plan {
     /// Draws a plan. Each seed draws its own mix of the kinds that are allowed.
     #[must_use]
-    pub fn draw(seed: u64, minutes: u64, allowed: &[FaultKind]) -> Plan {
+    pub fn draw(seed: u64, minutes: u64, nodes: u16, allowed: &[FaultKind]) -> Plan {
         let mut octets = [0; 32];
         octets[..8].copy_from_slice(&seed.to_le_bytes());
         let mut rng = Entropy::from_seed(octets).split("plan");
         let hostile = Duration::from_secs(minutes * 60);
-        let phones = 4 + rng.below(9);
+        let phones = (4 + rng.below(9)).max(u32::from(nodes) * 2);
+        let possible = FaultKind::all(nodes);
         let mixed: Vec<_> = allowed
             .iter()
             .copied()
+            .filter(|kind| possible.contains(kind))
             .filter(|_| rng.below(3) > 0)
             .collect();
         let mut faults = Vec::new();
         if !mixed.is_empty() {
-            let count = 1 + rng.below(6 * u32::try_from(minutes.max(1)).unwrap_or(1));
+            let busy = if nodes > 1 { 12 } else { 6 };
+            let count = 1 + rng.below(busy * u32::try_from(minutes.max(1)).unwrap_or(1));
             for _ in 0..count {
                 let kind = mixed[rng.below(u32::try_from(mixed.len()).unwrap_or(1)) as usize];
                 let latest = u32::try_from(hostile.as_millis()).unwrap_or(u32::MAX);
                 let at = Duration::from_millis(u64::from(rng.below(latest)));
-                faults.push((at, draw_fault(kind, &mut rng)));
+                faults.push((at, draw_fault(kind, nodes, &mut rng)));
             }
         }
         faults.sort_by_key(|(at, _)| *at);
@@ -172,6 +273,7 @@ impl Plan {
         Plan {
             seed,
             hostile,
+            nodes,
             phones,
             mixed: true,
             faults,
@@ -185,20 +287,14 @@ impl Plan {
     }
 }
 
-fn draw_fault(kind: FaultKind, rng: &mut Entropy) -> Fault {
+fn draw_fault(kind: FaultKind, nodes: u16, rng: &mut Entropy) -> Fault {
     let lasts = Duration::from_millis(u64::from(500 + rng.below(15_000)));
+    let node = draw_node(kind, nodes, rng);
     match kind {
-        FaultKind::Crash => {
-            let long = rng.below(5) == 0;
-            let away = if long {
-                rng.below(15_000)
-            } else {
-                rng.below(1_500)
-            };
-            Fault::Crash {
-                away: Duration::from_millis(u64::from(20 + away)),
-            }
-        }
+        FaultKind::Crash => Fault::Crash {
+            node,
+            away: draw_away(rng),
+        },
         FaultKind::Panic => {
             let kinds = u32::try_from(PANICKING.len()).unwrap_or(1);
             let kind = PANICKING[rng.below(kinds) as usize];
@@ -218,6 +314,7 @@ fn draw_fault(kind: FaultKind, rng: &mut Entropy) -> Fault {
             lasts,
         },
         FaultKind::SlowDisk => Fault::Disk {
+            node,
             mood: DiskMood {
                 flush_us_max: 1_000 + rng.below(400_000),
                 full: false,
@@ -225,11 +322,60 @@ fn draw_fault(kind: FaultKind, rng: &mut Entropy) -> Fault {
             lasts,
         },
         FaultKind::FullDisk => Fault::Disk {
+            node,
             mood: DiskMood {
                 flush_us_max: 500,
                 full: true,
             },
             lasts,
+        },
+        FaultKind::Cut | FaultKind::OneWayCut => {
+            let is_one_way = kind == FaultKind::OneWayCut;
+            let outward = !is_one_way || rng.below(2) == 0;
+            Fault::Cut {
+                node,
+                outward,
+                inward: !is_one_way || !outward,
+                lasts,
+            }
+        }
+        FaultKind::SlowLink => Fault::SlowLink {
+            node,
+            other: node % nodes + 1,
+            extra_us: 1_000 + rng.below(150_000),
+            lasts,
+        },
+        FaultKind::Stall => Fault::Stall {
+            node,
+            lasts: Duration::from_millis(u64::from(50 + rng.below(1_950))),
+        },
+    }
+}
+
+/// Draws how long a node is away: mostly as a supervisor starts it again, sometimes longer.
+fn draw_away(rng: &mut Entropy) -> Duration {
+    let long = rng.below(5) == 0;
+    let away = if long {
+        rng.below(15_000)
+    } else {
+        rng.below(1_500)
+    };
+    Duration::from_millis(u64::from(20 + away))
+}
+
+/// Draws the node that a fault is about. One alone draws nothing: its seeds are older than clusters.
+fn draw_node(kind: FaultKind, nodes: u16, rng: &mut Entropy) -> u16 {
+    match kind {
+        FaultKind::Panic | FaultKind::Weather => 0,
+        FaultKind::Crash
+        | FaultKind::SlowDisk
+        | FaultKind::FullDisk
+        | FaultKind::Cut
+        | FaultKind::OneWayCut
+        | FaultKind::SlowLink
+        | FaultKind::Stall => match nodes {
+            0 | 1 => 0,
+            _ => 1 + u16::try_from(rng.below(u32::from(nodes))).unwrap_or(0),
         },
     }
 }

@@ -4,19 +4,26 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{FabricKeys, Time};
+use contract::{FabricKeys, NodeId, NodeInst, Time};
 
 use crate::checkers::{
-    bounds, durable::Durable, fence, kept_binding, kept_binding::Promised, kept_call,
+    bounds,
+    durable::Durable,
+    fence, kept_binding,
+    kept_binding::Promised,
+    kept_call,
+    noticed::{PATIENCE, PROMPT},
     sequence::Sequence,
 };
 use crate::client::Client;
+use crate::cluster::Watch;
 use crate::log;
-use crate::node::SimNode;
+use crate::mesh::Mesh;
+use crate::node::{Role, SimNode, cluster_address, sip_address, web_address};
 use crate::phone::{Habits, Make, Phone};
 use crate::plan::{Fault, Plan};
 use crate::sabotage;
@@ -25,14 +32,13 @@ use crate::store::{DiskMood, SimStore};
 use crate::trace::Trace;
 use crate::world::{Broken, Weather, World};
 
-/// Where the node listens.
-pub const NODE: &str = "10.0.0.1:5060";
-/// Where it takes WebSockets.
-pub const NODE_WEB: &str = "10.0.0.1:5066";
-
 /// Time in which everything must come right again (`cluster.md` §14: 10 s), and the longest a
 /// phone waits for an answer that will not come any more.
 const CALM: Duration = Duration::from_secs(60);
+/// Time after the last fault in which the nodes of a cluster agree (`cluster.md` §14).
+const SETTLE: Duration = Duration::from_secs(10);
+/// Time that a console has for its answer.
+const ANSWER: Duration = Duration::from_secs(2);
 /// Time after which no transaction, tombstone or retransmission of an ended call is left.
 const QUIET: Duration = Duration::from_secs(180);
 
@@ -49,6 +55,8 @@ pub struct Outcome {
     pub broken: Option<Broken>,
     /// Length of the run on its own clock.
     pub length: Duration,
+    /// How long deaths of nodes took to be noticed where that had to be quick.
+    pub noticed: Vec<Duration>,
 }
 
 /// Runs a plan; every happening goes to `trace` as a line, if there is one.
@@ -67,7 +75,9 @@ pub fn run(plan: &Plan, trace: Option<File>) -> Outcome {
         .start_paused(true)
         .build()
         .expect("a runtime of this thread");
-    let length = runtime.block_on(Box::pin(Run::new(&world, plan).play(plan)));
+    // What a former run of this thread left.
+    let _ = sabotage::news();
+    let (length, noticed) = runtime.block_on(Box::pin(Run::new(&world, plan).play(plan)));
     let mut state = world.state();
     state.trace.flush();
     Outcome {
@@ -76,16 +86,25 @@ pub fn run(plan: &Plan, trace: Option<File>) -> Outcome {
         counts: state.counts.clone(),
         broken: state.broken.clone(),
         length,
+        noticed,
     }
+}
+
+/// One node's place in the world: it outlives the node's crashes.
+struct Place {
+    number: u16,
+    disk: Arc<SimStore>,
+    node: Option<SimNode>,
 }
 
 struct Run {
     world: Arc<World>,
-    disk: Arc<SimStore>,
     keys: FabricKeys,
-    node: Option<SimNode>,
-    handsets: Vec<Arc<Station<Phone>>>,
-    tabs: Vec<Arc<Station<Client>>>,
+    places: Vec<Place>,
+    watch: Watch,
+    /// Phones, and at which place each is.
+    handsets: Vec<(usize, Arc<Station<Phone>>)>,
+    tabs: Vec<(usize, Arc<Station<Client>>)>,
     mixed: bool,
     is_calm: bool,
     /// What is done to the world, by the runner, between two happenings.
@@ -95,10 +114,25 @@ struct Run {
 #[derive(Clone, Copy)]
 enum Change {
     Begin(Fault),
-    Restart,
+    Restart(usize),
     ClearSky,
-    HealDisk,
+    HealDisk(usize),
+    /// A cut or a slow link ends.
+    Heal(Fault),
+    /// Somebody may be late in noticing a death.
+    Deaths,
     Look,
+}
+
+/// How a disk behaves that nothing ails.
+const HEALTHY: DiskMood = DiskMood {
+    flush_us_max: 500,
+    full: false,
+};
+
+/// The place of a node that a fault names; one alone is named 0.
+fn at_place(node: u16) -> usize {
+    usize::from(node.max(1)) - 1
 }
 
 /// Waits until nothing can run any more: paused time moves on only then.
@@ -109,19 +143,27 @@ async fn settle() {
 
 impl Run {
     fn new(world: &Arc<World>, plan: &Plan) -> Run {
-        let disk = SimStore::new(world);
         let mut secret = [7; 32];
         secret[..8].copy_from_slice(&plan.seed.to_be_bytes());
         let keys = FabricKeys::new(secret);
-        let node: SocketAddr = NODE.parse().expect("an address");
-        disk.watch(fence::watch(world, keys.ids()));
-        world.observe(Box::new(Durable::new(world, &disk, node, &keys)));
-        world.observe(Box::new(Sequence::new(world, node)));
+        let place = |number| {
+            let disk = SimStore::new(world);
+            let addresses = (sip_address(number), web_address(number));
+            disk.watch(fence::watch(world, keys.ids()));
+            world.observe(Box::new(Durable::new(world, &disk, addresses, &keys)));
+            world.observe(Box::new(Sequence::new(world, addresses)));
+            Place {
+                number,
+                disk,
+                node: None,
+            }
+        };
+        let places = (1..=plan.nodes.max(1)).map(place).collect();
         Run {
             world: Arc::clone(world),
-            disk,
             keys,
-            node: None,
+            places,
+            watch: Watch::default(),
             handsets: Vec::new(),
             tabs: Vec::new(),
             mixed: plan.mixed,
@@ -130,9 +172,11 @@ impl Run {
         }
     }
 
-    async fn play(mut self, plan: &Plan) -> Duration {
+    async fn play(mut self, plan: &Plan) -> (Duration, Vec<Duration>) {
         let start = self.world.now().mono;
-        self.start_node().await;
+        for at in 0..self.places.len() {
+            self.start_node(at).await;
+        }
         self.place_phones(plan);
         for (_, at, fault) in &plan.faults {
             self.plan_change(start + *at, Change::Begin(*fault));
@@ -142,13 +186,14 @@ impl Run {
         self.until(hostile_end).await;
         self.calm_down().await;
         let calm_end = self.world.now().mono + CALM;
+        self.check_cluster().await;
         self.until(calm_end).await;
         self.check_settled();
         let hang_up = |phone: &mut Phone, now| phone.hang_up(now);
-        for handset in self.handsets.clone() {
+        for (_, handset) in self.handsets.clone() {
             handset.drive(&self.world, |phone, now, _| hang_up(phone, now));
         }
-        for tab in self.tabs.clone() {
+        for (_, tab) in self.tabs.clone() {
             tab.drive(&self.world, |client, now, _| client.hang_up(now));
         }
         let end = self.world.now().mono + QUIET;
@@ -158,11 +203,13 @@ impl Run {
             let what = format!("panics of a {}", kind.word());
             self.world.state().counts.insert(what, count);
         }
-        if let Some(node) = self.node.take() {
-            node.crash();
+        for place in &mut self.places {
+            if let Some(node) = place.node.take() {
+                node.crash();
+            }
         }
         settle().await;
-        end.since(start)
+        (end.since(start), self.watch.times())
     }
 
     fn plan_change(&mut self, at: Time, change: Change) {
@@ -181,6 +228,7 @@ impl Run {
             if let Some(happening) = self.world.next(limit) {
                 happening(&self.world);
                 settle().await;
+                self.listen();
                 continue;
             }
             self.world.advance(limit);
@@ -190,6 +238,7 @@ impl Run {
             let (_, change) = self.due.remove(0);
             self.change(change).await;
             settle().await;
+            self.listen();
         }
     }
 
@@ -197,17 +246,16 @@ impl Run {
         let now = self.world.now().mono;
         match change {
             Change::Begin(fault) => self.begin(fault, now),
-            Change::Restart => {
-                if self.node.is_none() {
-                    self.start_node().await;
-                    self.check_bindings();
+            Change::Restart(at) => {
+                if self.places[at].node.is_none() {
+                    self.start_node(at).await;
+                    self.check_bindings(at);
                 }
             }
             Change::ClearSky => self.world.state().weather = Weather::default(),
-            Change::HealDisk => self.disk.set_mood(DiskMood {
-                flush_us_max: 500,
-                full: false,
-            }),
+            Change::HealDisk(at) => self.places[at].disk.set_mood(HEALTHY),
+            Change::Heal(fault) => self.heal(fault),
+            Change::Deaths => self.watch.check_deaths(&self.world),
             Change::Look => {
                 self.check_bounds();
                 self.ask_console(now);
@@ -220,14 +268,7 @@ impl Run {
     fn begin(&mut self, fault: Fault, now: Time) {
         self.world.trace("fault", fault.to_string().as_bytes());
         match fault {
-            Fault::Crash { away } => {
-                if let Some(node) = self.node.take() {
-                    self.world.count("crashes");
-                    node.crash();
-                    self.disk.crash();
-                    self.plan_change(now + away, Change::Restart);
-                }
-            }
+            Fault::Crash { node, away } => self.crash(at_place(node), away, now),
             Fault::Panic { kind, after, times } => {
                 self.world.count("panics ordered");
                 sabotage::order(kind, after, times);
@@ -237,30 +278,160 @@ impl Run {
                 self.world.state().weather = weather;
                 self.plan_change(now + lasts, Change::ClearSky);
             }
-            Fault::Disk { mood, lasts } => {
+            Fault::Disk { node, mood, lasts } => {
                 self.world.count(if mood.full {
                     "full disks"
                 } else {
                     "slow disks"
                 });
-                self.disk.set_mood(mood);
-                self.plan_change(now + lasts, Change::HealDisk);
+                let at = at_place(node);
+                self.places[at].disk.set_mood(mood);
+                self.plan_change(now + lasts, Change::HealDisk(at));
+            }
+            Fault::Cut { node, lasts, .. } => {
+                self.world.count("cuts between nodes");
+                self.each_way(fault, |mesh, from, to| mesh.cut(from, to));
+                self.watch.cut(NodeId(node), now + lasts);
+                self.plan_change(now + lasts, Change::Heal(fault));
+            }
+            Fault::SlowLink {
+                extra_us, lasts, ..
+            } => {
+                self.world.count("slow links");
+                self.each_way(fault, |mesh, from, to| mesh.slow_down(from, to, extra_us));
+                self.watch.trouble(now + lasts);
+                self.plan_change(now + lasts, Change::Heal(fault));
+            }
+            Fault::Stall { node, lasts } => {
+                let place = &self.places[at_place(node)];
+                if let Some(node) = &place.node {
+                    self.world.count("stalls");
+                    node.stall(now + lasts);
+                    place.disk.stall(now + lasts);
+                    self.watch.trouble(now + lasts);
+                }
             }
         }
     }
 
-    async fn start_node(&mut self) {
-        let node = SimNode::start(&self.world, &self.disk, &self.keys, self.mixed).await;
+    fn crash(&mut self, at: usize, away: Duration, now: Time) {
+        let Some(node) = self.places[at].node.take() else {
+            return;
+        };
+        self.world.count("crashes");
+        if self.is_cluster() {
+            let others = self.places.iter().filter_map(|place| place.node.as_ref());
+            let others: Vec<_> = others.collect();
+            self.watch.died(node.life(), away, &others, now);
+            self.plan_change(now + PROMPT, Change::Deaths);
+            self.plan_change(now + PATIENCE, Change::Deaths);
+        }
+        node.crash();
+        self.places[at].disk.crash();
+        self.plan_change(now + away, Change::Restart(at));
+    }
+
+    /// Does something to each way between hosts that a cut or a slow link is about.
+    fn each_way(&self, fault: Fault, change: impl Fn(&Mesh, IpAddr, IpAddr)) {
+        let host = |number| cluster_address(number).ip();
+        let mesh = self.world.mesh();
+        match fault {
+            Fault::Cut {
+                node,
+                outward,
+                inward,
+                ..
+            } => {
+                let others = self.places.iter().map(|place| place.number);
+                for other in others.filter(|other| *other != node) {
+                    if outward {
+                        change(mesh, host(node), host(other));
+                    }
+                    if inward {
+                        change(mesh, host(other), host(node));
+                    }
+                }
+            }
+            Fault::SlowLink { node, other, .. } => {
+                change(mesh, host(node), host(other));
+                change(mesh, host(other), host(node));
+            }
+            Fault::Crash { .. }
+            | Fault::Panic { .. }
+            | Fault::Weather { .. }
+            | Fault::Disk { .. }
+            | Fault::Stall { .. } => {}
+        }
+    }
+
+    fn heal(&self, fault: Fault) {
+        self.each_way(fault, |mesh, from, to| match fault {
+            Fault::SlowLink { extra_us, .. } => mesh.speed_up(from, to, extra_us),
+            Fault::Cut { .. }
+            | Fault::Crash { .. }
+            | Fault::Panic { .. }
+            | Fault::Weather { .. }
+            | Fault::Disk { .. }
+            | Fault::Stall { .. } => mesh.heal(from, to),
+        });
+    }
+
+    fn is_cluster(&self) -> bool {
+        self.places.len() > 1
+    }
+
+    fn running(&self) -> Vec<&SimNode> {
+        let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
+        nodes.collect()
+    }
+
+    fn listen(&mut self) {
+        if self.is_cluster() {
+            let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
+            let running: Vec<NodeInst> = nodes.map(SimNode::life).collect();
+            self.watch.listen(&self.world, &running);
+        }
+    }
+
+    /// At settle: the nodes agree on who is there, and each console answers for all.
+    async fn check_cluster(&mut self) {
+        if !self.is_cluster() {
+            return;
+        }
+        let settled = self.world.now().mono + SETTLE;
+        self.until(settled).await;
+        Watch::check_views(&self.world, &self.running());
+        let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
+        let nodes: Vec<_> = nodes.collect();
+        self.watch.ask_consoles(&self.world, &nodes);
+        self.until(settled + ANSWER).await;
+        self.watch.check_answers(&self.world, &self.running());
+    }
+
+    async fn start_node(&mut self, at: usize) {
+        let role = Role {
+            number: self.places[at].number,
+            nodes: u16::try_from(self.places.len()).unwrap_or(u16::MAX),
+            mixed: self.mixed,
+        };
+        let disk = &self.places[at].disk;
+        let node = SimNode::start(&self.world, disk, &self.keys, role).await;
         self.world.count("starts");
-        self.node = Some(node);
+        self.places[at].node = Some(node);
     }
 
     fn place_phones(&mut self, plan: &Plan) {
-        let node: SocketAddr = NODE.parse().expect("an address");
-        let web: SocketAddr = NODE_WEB.parse().expect("an address");
+        let nodes = u32::from(plan.nodes.max(1));
         for number in 0..plan.phones {
+            let own = number % nodes;
+            let at = own as usize;
+            let (node, web) = (
+                sip_address(self.places[at].number),
+                web_address(self.places[at].number),
+            );
             let mut rng = self.world.state().chance.split(&format!("phone {number}"));
             let mut habits = Habits::draw(&mut rng);
+            habits.nodes = (nodes, own);
             let is_stream = rng.below(4) == 0;
             let host = u8::try_from(number % 200).unwrap_or(0);
             let address = SocketAddr::from(([10, 1, 0, host], 5060));
@@ -277,12 +448,14 @@ impl Run {
             self.world.count(make.name());
             if make == Make::Tab {
                 let client = Client::new(&user, address, rng, habits, now);
-                self.tabs.push(Station::place(&self.world, client, web));
+                self.tabs
+                    .push((at, Station::place(&self.world, client, web)));
                 continue;
             }
             let node = if make == Make::Web { web } else { node };
             let phone = Phone::new(&user, address, make, rng, habits, now);
-            self.handsets.push(Station::place(&self.world, phone, node));
+            self.handsets
+                .push((at, Station::place(&self.world, phone, node)));
         }
     }
 
@@ -290,33 +463,36 @@ impl Run {
     async fn calm_down(&mut self) {
         self.is_calm = true;
         sabotage::clear();
-        for handset in &self.handsets {
+        for (_, handset) in &self.handsets {
             handset.with(Phone::be_polite);
         }
-        for tab in &self.tabs {
+        for (_, tab) in &self.tabs {
             tab.with(Client::be_polite);
         }
         self.due
             .retain(|(_, change)| matches!(change, Change::Look));
         self.world.state().weather = Weather::default();
-        self.disk.set_mood(DiskMood {
-            flush_us_max: 500,
-            full: false,
-        });
-        if self.node.is_none() {
-            self.start_node().await;
+        self.world.mesh().heal_all();
+        for at in 0..self.places.len() {
+            self.places[at].disk.set_mood(HEALTHY);
+            if self.places[at].node.is_none() {
+                self.start_node(at).await;
+            }
         }
     }
 
-    fn check_bindings(&self) {
-        let phones = self.handsets.iter().map(|handset| {
+    /// Checks what the phones of a place were promised.
+    fn check_bindings(&self, at: usize) {
+        let is_here = |(place, _): &&(usize, _)| *place == at;
+        let phones = self.handsets.iter().filter(is_here).map(|(_, handset)| {
             handset.with(|phone| Promised {
                 user: phone.user.clone(),
                 contact: phone.contact(),
                 until: phone.registered_until,
             })
         });
-        let tabs = self.tabs.iter().map(|tab| {
+        let is_here = |(place, _): &&(usize, _)| *place == at;
+        let tabs = self.tabs.iter().filter(is_here).map(|(_, tab)| {
             tab.with(|client| Promised {
                 user: client.user.clone(),
                 contact: client.contact(),
@@ -324,7 +500,8 @@ impl Run {
             })
         });
         for promised in phones.chain(tabs) {
-            kept_binding::check(&self.world, &self.disk, &self.keys.ids(), &promised);
+            let disk = &self.places[at].disk;
+            kept_binding::check(&self.world, disk, &self.keys.ids(), &promised);
         }
     }
 
@@ -343,31 +520,37 @@ impl Run {
         let Some(at) = at else { return };
         self.world.count("plugs pulled");
         match self.handsets.get(at) {
-            Some(handset) => handset.unplug(&self.world),
-            None => self.tabs[at - self.handsets.len()].unplug(&self.world),
+            Some((_, handset)) => handset.unplug(&self.world),
+            None => self.tabs[at - self.handsets.len()].1.unplug(&self.world),
         }
     }
 
     /// An operator looks once a second, each time at something else.
     fn ask_console(&self, now: Time) {
-        let Some(node) = &self.node else { return };
-        let heard = node.ask_console(now.as_micros() / 1_000_000);
-        self.world.count(if heard {
-            "questions to the console"
-        } else {
-            "questions refused"
-        });
+        for place in &self.places {
+            let Some(node) = &place.node else { continue };
+            // Each console is asked something else.
+            let number = now.as_micros() / 1_000_000 + u64::from(place.number - 1);
+            let heard = node.ask_console(number);
+            self.world.count(if heard {
+                "questions to the console"
+            } else {
+                "questions refused"
+            });
+        }
     }
 
     fn check_bounds(&self) {
-        if let Some(node) = &self.node {
+        for node in self.running() {
             bounds::check(&self.world, &node.rows());
         }
     }
 
     fn check_settled(&self) {
-        self.check_bindings();
-        for handset in &self.handsets {
+        for at in 0..self.places.len() {
+            self.check_bindings(at);
+        }
+        for (_, handset) in &self.handsets {
             handset.with(|phone| {
                 kept_call::check_sound(&self.world, phone);
                 if phone.registered_until.is_none() {
@@ -376,7 +559,7 @@ impl Run {
                 }
             });
         }
-        for tab in &self.tabs {
+        for (_, tab) in &self.tabs {
             tab.with(|client| {
                 kept_call::check_client(&self.world, client);
                 if client.registered_until.is_none() {
@@ -385,7 +568,7 @@ impl Run {
                 }
             });
         }
-        if let Some(node) = &self.node {
+        for node in self.running() {
             node.check_tree(&self.world);
         }
     }
@@ -394,14 +577,18 @@ impl Run {
         if self.world.state().broken.is_some() {
             return;
         }
-        if let Some(node) = &self.node {
+        for node in self.running() {
             bounds::check_empty(&self.world, &node.rows(), &node.open_legs());
         }
         let talked: u64 = self
             .handsets
             .iter()
-            .map(|handset| handset.with(|phone| phone.talked))
-            .chain(self.tabs.iter().map(|tab| tab.with(|client| client.talked)))
+            .map(|(_, handset)| handset.with(|phone| phone.talked))
+            .chain(
+                self.tabs
+                    .iter()
+                    .map(|(_, tab)| tab.with(|client| client.talked)),
+            )
             .sum();
         *self
             .world

@@ -1,15 +1,18 @@
-//! Panics at chosen events: a roster that stands before the real one.
+//! Panics at chosen events: a roster that stands before the real one, and hears what the nodes of a
+//! cluster say.
 //!
 //! In: orders of the run (which kind, after how many events, how often). Out: a panic in `handle`,
-//! where a fault of ours would be. A run is one thread, so its orders are the thread's.
+//! where a fault of ours would be; views, deaths and answers for the checkers. A run is one thread,
+//! so its orders are the thread's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use actors::{AnyCore, Message, Site};
+use actors::{AnyCore, Message, Site, member};
+use bytes::Bytes;
 use contract::core::{Ctx, Event, RestoreError, Roster};
-use contract::{ActorId, Kind, Now, Time};
+use contract::{Action, ActorId, Emitted, FrameClass, Kind, Member, NodeId, NodeInst, Now, Time};
 
 /// Text of the panics: the log line of such a panic is expected.
 pub const WORD: &str = "sabotage";
@@ -21,7 +24,22 @@ struct Order {
     times: u32,
 }
 
+/// What a node of a cluster says.
+#[derive(Debug)]
+pub enum News {
+    /// It sees the cluster so.
+    View(Vec<Member>),
+    /// It takes a life of a node for dead; with proof or without.
+    Down(NodeInst, bool),
+    /// Others took it for dead; it is back.
+    Rejoined,
+    /// Its console answers a question of this number.
+    Answer(u64, Bytes),
+}
+
 thread_local! {
+    static NEWS: RefCell<Vec<(NodeId, News)>> = const { RefCell::new(Vec::new()) };
+    static DEAF: Cell<bool> = const { Cell::new(false) };
     static FIRED: RefCell<BTreeMap<Kind, u64>> = const { RefCell::new(BTreeMap::new()) };
     static ORDERS: RefCell<Vec<Order>> = const { RefCell::new(Vec::new()) };
 }
@@ -29,6 +47,54 @@ thread_local! {
 /// Orders a panic.
 pub fn order(kind: Kind, after: u32, times: u32) {
     ORDERS.with_borrow_mut(|orders| orders.push(Order { kind, after, times }));
+}
+
+/// Plants a bug: from now on members of this thread's runs do not hear that a connection is lost.
+pub fn deafen(is_deaf: bool) {
+    DEAF.set(is_deaf);
+}
+
+/// Takes what nodes of a cluster said since the last time, in order.
+#[must_use]
+pub fn news() -> Vec<(NodeId, News)> {
+    NEWS.take()
+}
+
+/// Notes what of an actor's actions checkers want to know.
+fn note(site: &Site, actions: &[Action<Message>]) {
+    for action in actions {
+        let news = match action {
+            Action::Emit(Emitted::View(members)) => News::View(members.clone()),
+            Action::Emit(Emitted::NodeDown {
+                instance,
+                is_proven,
+            }) => News::Down(*instance, *is_proven),
+            Action::Emit(Emitted::Rejoined) => News::Rejoined,
+            Action::Http { ticket, body, .. } => News::Answer(*ticket, body.clone()),
+            Action::Emit(_)
+            | Action::Send { .. }
+            | Action::Tell { .. }
+            | Action::Spawn { .. }
+            | Action::Stop { .. }
+            | Action::Store(_)
+            | Action::Lookup { .. }
+            | Action::Media(_)
+            | Action::Connect { .. }
+            | Action::Close { .. } => continue,
+        };
+        NEWS.with_borrow_mut(|all| all.push((site.node, news)));
+    }
+}
+
+fn is_unheard(event: &Event<Message, ()>) -> bool {
+    let is_loss = matches!(
+        event,
+        Event::Message {
+            message: Message::Member(member::Message::Lost(..)),
+            ..
+        }
+    );
+    is_loss && DEAF.get()
 }
 
 /// Takes all orders back.
@@ -96,7 +162,21 @@ impl Roster for Saboteur {
 
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {
         let is_first = matches!(event, Event::Restored(_));
-        self.inner.handle(event, ctx);
+        if is_unheard(&event) {
+            return;
+        }
+        if ctx.site().cluster.is_some() {
+            let (now, me, health, site) = (ctx.now(), ctx.me(), ctx.health(), ctx.site());
+            let mut actions = Vec::new();
+            let mut inner = Ctx::new(now, me, health, site, ctx.rng(), &mut actions);
+            self.inner.handle(event, &mut inner);
+            note(site, &actions);
+            for action in actions {
+                ctx.act(action);
+            }
+        } else {
+            self.inner.handle(event, ctx);
+        }
         // After the work, before its actions: the worst moment.
         assert!(is_first || !is_due(self.kind), "{WORD}");
     }
@@ -127,5 +207,17 @@ impl Roster for Saboteur {
 
     fn is_new_work(message: &Message) -> bool {
         AnyCore::is_new_work(message)
+    }
+
+    fn frame_class(message: &Message) -> FrameClass {
+        AnyCore::frame_class(message)
+    }
+
+    fn encode(message: &Message) -> Vec<u8> {
+        AnyCore::encode(message)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Message> {
+        AnyCore::decode(bytes)
     }
 }

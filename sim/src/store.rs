@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::env::Store;
-use contract::{Batch, Boot, Space, StoreFault};
+use contract::{Batch, Boot, Space, StoreFault, Time};
 
 use crate::world::World;
 
@@ -41,6 +41,8 @@ struct Disk {
     poisoned: bool,
     boot: u64,
     life: u64,
+    /// Until then the process does not run, and hears of no flush.
+    stalled_until: Time,
     commits: u64,
 }
 
@@ -73,6 +75,7 @@ impl SimStore {
             poisoned: false,
             boot: 0,
             life: 0,
+            stalled_until: Time::default(),
             commits: 0,
         };
         Arc::new(SimStore {
@@ -111,12 +114,19 @@ impl SimStore {
         self.disk().mood = mood;
     }
 
+    /// Tells the process of no flush until a time.
+    pub fn stall(&self, until: Time) {
+        let mut disk = self.disk();
+        disk.stalled_until = until.max(disk.stalled_until);
+    }
+
     /// A crash: what was not acknowledged is lost, or, as chance will have it, its first batches
     /// are there without anybody having been told.
     pub fn crash(&self) {
         let waiting = {
             let mut disk = self.disk();
             disk.life += 1;
+            disk.stalled_until = Time::default();
             disk.flushing = 0;
             std::mem::take(&mut disk.waiting)
         };
@@ -170,6 +180,12 @@ impl SimStore {
     }
 
     fn flushed(self: &Arc<Self>, count: usize, life: u64) {
+        let stalled_until = self.disk().stalled_until;
+        if self.world.now().mono < stalled_until {
+            let store = Arc::clone(self);
+            let later = move |_: &Arc<World>| store.flushed(count, life);
+            return self.world.schedule_at(stalled_until, Box::new(later));
+        }
         let mut done = Vec::with_capacity(count);
         {
             let mut disk = self.disk();

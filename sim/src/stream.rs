@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::{Door, FlowRef, ListenerId, NetSink};
 
+use crate::mesh::Stall;
 use crate::world::World;
 
 /// Takes what arrives at the phone's end.
@@ -43,6 +44,7 @@ pub struct Wire {
     local: SocketAddr,
     sink: Arc<dyn NetSink>,
     node_alive: Arc<AtomicBool>,
+    node_stall: Arc<Stall>,
     phone: Arc<dyn PhoneEnd>,
     inside: Mutex<Inside>,
 }
@@ -57,6 +59,7 @@ struct Listening {
     listener: ListenerId,
     sink: Arc<dyn NetSink>,
     alive: Arc<AtomicBool>,
+    stall: Arc<Stall>,
 }
 
 /// Listeners of all nodes, by address.
@@ -77,12 +80,13 @@ pub fn listen(
     local: SocketAddr,
     listener: ListenerId,
     sink: Arc<dyn NetSink>,
-    alive: &Arc<AtomicBool>,
+    (alive, stall): (Arc<AtomicBool>, Arc<Stall>),
 ) {
     let listening = Listening {
         listener,
         sink,
-        alive: Arc::clone(alive),
+        alive,
+        stall,
     };
     world
         .listeners()
@@ -104,7 +108,7 @@ pub fn connect(
     phone: Arc<dyn PhoneEnd>,
     door: Door,
 ) -> Option<Arc<Wire>> {
-    let (listener, sink, alive) = {
+    let (listener, sink, alive, stall) = {
         let listeners = world.listeners().0.lock().expect("no holder panics");
         let found = listeners
             .get(&to)
@@ -113,6 +117,7 @@ pub fn connect(
             found.listener,
             Arc::clone(&found.sink),
             Arc::clone(&found.alive),
+            Arc::clone(&found.stall),
         )
     };
     let flow = sink.accepted(listener, from, door)?;
@@ -126,6 +131,7 @@ pub fn connect(
         local: to,
         sink,
         node_alive: alive,
+        node_stall: stall,
         phone,
         inside: Mutex::new(inside),
     });
@@ -211,9 +217,13 @@ impl Wire {
     pub fn to_node(self: &Arc<Self>, world: &Arc<World>, bytes: Bytes) {
         let wire = Arc::clone(self);
         let deliver = move |world: &Arc<World>| {
-            world.trace("stream in", &bytes);
-            wire.inside().toward_node.push_back(bytes);
-            wire.read(world);
+            let stall = Arc::clone(&wire.node_stall);
+            let take = move |world: &Arc<World>| {
+                world.trace("stream in", &bytes);
+                wire.inside().toward_node.push_back(bytes);
+                wire.read(world);
+            };
+            stall.when_awake(world, Box::new(take));
         };
         world.schedule(TRIP, Box::new(deliver));
     }

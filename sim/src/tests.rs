@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use crate::plan::{FaultKind, Plan};
 use crate::run::run;
+use crate::sabotage;
 
 fn plan(seed: u64, minutes: u64) -> Plan {
-    Plan::draw(seed, minutes, &FaultKind::ALL)
+    Plan::draw(seed, minutes, 1, &FaultKind::ALL)
 }
 
-/// Reads `minutes seed`, perhaps the one kind of fault (or `all`) the seed was found with, and
-/// `mixed` if phones of every make took part.
+/// Reads `minutes seed`, perhaps the one kind of fault (or `all`) the seed was found with, `mixed`
+/// if phones of every make took part, and the number of nodes.
 fn recorded(line: &str) -> Plan {
     let mut words = line.split_whitespace();
     let mut number = |what| {
@@ -18,12 +19,15 @@ fn recorded(line: &str) -> Plan {
         word.parse::<u64>().expect("a number")
     };
     let (minutes, seed) = (number("minutes"), number("a seed"));
-    let mut plan = match words.next() {
-        None | Some("all") => plan(seed, minutes),
-        Some(kind) => Plan::draw(seed, minutes, &[kind.parse().expect("a kind of fault")]),
-    };
+    let kind = words.next().filter(|kind| *kind != "all");
     // Seeds found before there were browsers are what they were.
-    plan.mixed = words.next() == Some("mixed");
+    let mixed = words.next() == Some("mixed");
+    let nodes = words.next().map_or(1, |word| word.parse().expect("nodes"));
+    let allowed = kind.map_or(FaultKind::all(nodes), |kind| {
+        vec![kind.parse().expect("a kind of fault")]
+    });
+    let mut plan = Plan::draw(seed, minutes, nodes, &allowed);
+    plan.mixed = mixed;
     plan
 }
 
@@ -34,6 +38,36 @@ fn the_same_seed_gives_the_same_hash() {
         assert_eq!(one.hash, two.hash, "seed {seed}");
         assert_ne!(one.steps, 0);
     }
+}
+
+fn cluster(seed: u64, nodes: u16) -> Plan {
+    Plan::draw(seed, 1, nodes, &FaultKind::all(nodes))
+}
+
+#[test]
+fn the_same_seed_of_three_nodes_gives_the_same_hash() {
+    for seed in 1..4 {
+        let (one, two) = (run(&cluster(seed, 3), None), run(&cluster(seed, 3), None));
+        assert_eq!(one.hash, two.hash, "seed {seed}");
+        assert_eq!(one.broken, None, "seed {seed}");
+        let views = one.counts.get("views that agree at settle");
+        let consoles = one.counts.get("consoles that know all nodes at settle");
+        assert_eq!((views, consoles), (Some(&3), Some(&3)), "seed {seed}");
+    }
+}
+
+/// A planted bug: members do not hear that a connection is lost, so a death is noticed by probes
+/// alone, seconds late.
+#[test]
+fn members_that_do_not_hear_of_losses_are_found() {
+    let crashes = |seed| Plan::draw(seed, 1, 3, &[FaultKind::Crash]);
+    let honest = (1..=20).find(|seed| run(&crashes(*seed), None).broken.is_some());
+    sabotage::deafen(true);
+    let found = (1..=20).find_map(|seed| run(&crashes(seed), None).broken);
+    sabotage::deafen(false);
+    assert_eq!(honest, None);
+    let promise = found.map(|broken| broken.promise);
+    assert_eq!(promise, Some("a dead node is noticed"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::{Entropy, Now, Time, UtcMillis};
 
+use crate::mesh::Mesh;
 use crate::stream::{Listeners, Wires};
 use crate::trace::Trace;
 
@@ -90,6 +91,7 @@ pub struct World {
     observers: Mutex<Vec<Box<dyn Observer>>>,
     listeners: Listeners,
     wires: Wires,
+    mesh: Mesh,
 }
 
 impl std::fmt::Debug for World {
@@ -124,6 +126,7 @@ impl World {
             observers: Mutex::new(Vec::new()),
             listeners: Listeners::default(),
             wires: Wires::default(),
+            mesh: Mesh::default(),
         })
     }
 
@@ -137,6 +140,12 @@ impl World {
     #[must_use]
     pub const fn wires(&self) -> &Wires {
         &self.wires
+    }
+
+    /// Returns the network between nodes.
+    #[must_use]
+    pub const fn mesh(&self) -> &Mesh {
+        &self.mesh
     }
 
     /// Locks the state; never held while anybody else is called.
@@ -311,7 +320,7 @@ impl State {
     }
 
     /// Returns the delays of the copies of one datagram that arrive.
-    fn route(&mut self) -> Vec<Duration> {
+    pub fn route(&mut self) -> Vec<Duration> {
         let weather = self.weather;
         if self.hits(weather.lost) || self.hits(weather.damaged) {
             self.count("datagrams lost");

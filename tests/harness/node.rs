@@ -28,6 +28,30 @@ pub struct Node {
     pub webrtc: u16,
 }
 
+/// What a node is told besides the usual.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Folder of its data; otherwise one of its own.
+    pub data: Option<&'a Path>,
+    /// More keys of `[media]`.
+    pub media: &'a str,
+    /// More tables.
+    pub extra: &'a str,
+}
+
+impl Default for Setup<'_> {
+    fn default() -> Self {
+        Setup {
+            name: "t",
+            data: None,
+            media: "",
+            extra: "",
+        }
+    }
+}
+
 static FOLDERS: AtomicU32 = AtomicU32::new(0);
 /// Returns the `weft` program under test, building it if the caller names none.
 ///
@@ -60,28 +84,18 @@ impl Node {
     /// If it does not become ready.
     #[must_use]
     pub fn start(extra: &str) -> Node {
-        Node::start_in("", extra, None)
+        Node::set_up(&Setup {
+            extra,
+            ..Setup::default()
+        })
     }
 
-    /// The same with more keys of `[media]`.
+    /// The same with more said.
     ///
     /// # Panics
     /// If it does not become ready.
     #[must_use]
-    pub fn start_with_media(media: &str, extra: &str) -> Node {
-        Node::start_in(media, extra, None)
-    }
-
-    /// The same with its data in a folder of the suite's.
-    ///
-    /// # Panics
-    /// If it does not become ready.
-    #[must_use]
-    pub fn start_at(extra: &str, data: &Path) -> Node {
-        Node::start_in("", extra, Some(data))
-    }
-
-    fn start_in(media: &str, extra: &str, data: Option<&Path>) -> Node {
+    pub fn set_up(setup: &Setup<'_>) -> Node {
         let folder = std::env::temp_dir().join(format!(
             "weft-suite-{}-{}",
             std::process::id(),
@@ -92,9 +106,10 @@ impl Node {
         let sip = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let rtp = RtpRange::take();
-        let data = data.map_or_else(|| folder.join("data"), Path::to_path_buf);
+        let own = folder.join("data");
+        let data = setup.data.unwrap_or(&own);
         let webrtc = free_port();
-        let config = config(&data, sip, http, (rtp.first, webrtc), media) + extra;
+        let config = config(setup, data, sip, http, (rtp.first, webrtc));
         fs::write(folder.join("weft.toml"), config).expect("a configuration file");
         let child = spawn(&folder);
         let node = Node {
@@ -271,14 +286,17 @@ fn spawn(folder: &Path) -> Child {
 }
 
 fn config(
+    setup: &Setup<'_>,
     data: &Path,
     sip: SocketAddr,
     http: SocketAddr,
     (rtp_first, webrtc): (u16, u16),
-    media: &str,
 ) -> String {
+    let Setup {
+        name, media, extra, ..
+    } = setup;
     let mut text = format!(
-        "[node]\nname = \"t\"\ndata = \"{}\"\n\
+        "[node]\nname = \"{name}\"\ndata = \"{}\"\n\
          [http]\nlisten = [\"{http}\"]\ntls = []\n\
          [media]\nrtp_ports = \"{rtp_first}-{}\"\nwebrtc_port = {webrtc}\nworkers = 2\n{media}\n\
          [[profile]]\nname = \"internal\"\nudp = [\"{sip}\"]\ntcp = [\"{sip}\"]\n\
@@ -301,5 +319,6 @@ fn config(
          [[route]]\nname = \"users\"\nmatch = { destination = '^(10[01]\\d)$' }\n\
          do = [{ bridge = \"user/$1\" }]\n",
     );
+    text.push_str(extra);
     text
 }

@@ -14,7 +14,7 @@ use weft_tests::baresip::{Baresip, Namespace, Setup};
 use weft_tests::browser::{Browser, Page};
 use weft_tests::capture::sine;
 use weft_tests::lacks;
-use weft_tests::node::Node;
+use weft_tests::node::{self, Node};
 use weft_tests::plain::Plain;
 use weft_tests::ports::free_port;
 use weft_tests::sipp::{self, Sipp};
@@ -231,7 +231,11 @@ fn pages_and_baresip(space: &Namespace, protection: &str, path: &str, media: &st
          [[route]]\nname = \"outside\"\nmatch = {{ destination = \"^2002$\" }}\n\
          do = [{{ bridge = \"user/2002\" }}]\n"
     );
-    let node = Node::start_with_media(keys, &extra);
+    let node = Node::set_up(&node::Setup {
+        media: keys,
+        extra: &extra,
+        ..node::Setup::default()
+    });
     let setup = Setup {
         protection,
         path,

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use base64::Engine;
-use weft_tests::node::Node;
+use weft_tests::node::{Node, Setup};
 use weft_tests::phone::{Message, Phone};
 use weft_tests::root;
 use weft_tests::wait::{self, PATIENCE};
@@ -188,7 +188,11 @@ fn a_full_disk_refuses_what_is_new_and_keeps_what_is_there() {
         mounted.is_ok_and(|status| status.success()),
         "a small disk needs root"
     );
-    let node = Node::start_at("", &mount.join("data"));
+    let data = mount.join("data");
+    let node = Node::set_up(&Setup {
+        data: Some(&data),
+        ..Setup::default()
+    });
     let (mut alice, mut bob) = (Phone::new(node.sip, "1000"), Phone::new(node.sip, "1001"));
     assert_eq!(alice.register(600).status(), 200);
     assert_eq!(bob.register(600).status(), 200);

@@ -14,7 +14,7 @@ use std::time::Duration;
 use actors::site::{Account, Auth, Credential, Domain, Limits, Listener, Route, Step};
 use actors::{AnyCore, Message, Site};
 use contract::core::{Ctx, Event, RestoreError, Roster};
-use contract::{ActorId, FabricKeys, Kind, NodeId, NodeInst, Now, Secret, Time};
+use contract::{ActorId, FabricKeys, FrameClass, Kind, NodeId, NodeInst, Now, Secret, Time};
 use weft::doors::Tickets;
 use weft::env_os::{Clock, OsEnv, OsParts};
 use weft::media_plane::certificate::MediaCertificate;
@@ -98,6 +98,18 @@ impl Roster for Saboteur {
     fn is_new_work(message: &Message) -> bool {
         AnyCore::is_new_work(message)
     }
+
+    fn frame_class(message: &Message) -> FrameClass {
+        AnyCore::frame_class(message)
+    }
+
+    fn encode(message: &Message) -> Vec<u8> {
+        AnyCore::encode(message)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Message> {
+        AnyCore::decode(bytes)
+    }
 }
 
 fn site(local: SocketAddr, keys: &FabricKeys) -> Site {
@@ -129,6 +141,7 @@ fn site(local: SocketAddr, keys: &FabricKeys) -> Site {
         tokens: keys.tokens(),
         nonce_key: Secret::new("panics"),
         media_fingerprint: format!("sha-256 {}", ["AB"; 32].join(":")),
+        cluster: None,
         lanes: 2,
         listeners: vec![Listener {
             profile: "internal".into(),

@@ -14,7 +14,7 @@ use weft_tests::baresip::{Baresip, Namespace, Setup};
 use weft_tests::capture::tone;
 use weft_tests::is_left_out;
 use weft_tests::media::Pump;
-use weft_tests::node::Node;
+use weft_tests::node::{self, Node};
 use weft_tests::phone::Phone;
 use weft_tests::sipp;
 use weft_tests::wait;
@@ -34,7 +34,12 @@ fn start(space: &Namespace, media: &str, keys: &str) -> (Node, SocketAddr, Socke
          [[route]]\nname = \"outside\"\nmatch = {{ destination = \"^2002$\" }}\n\
          do = [{{ bridge = \"user/2002\" }}]\n"
     );
-    (Node::start_with_media(keys, &extra), outside, tls)
+    let node = Node::set_up(&node::Setup {
+        media: keys,
+        extra: &extra,
+        ..node::Setup::default()
+    });
+    (node, outside, tls)
 }
 
 /// The strongest tone that a socket of the pump has heard in its last second.

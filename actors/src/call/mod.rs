@@ -60,6 +60,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::FlowRef;
+use serde::{Deserialize, Serialize};
 use sip::{Aor, Uri};
 
 pub use self::core::{Call, Timer};
@@ -67,7 +68,7 @@ pub use self::snapshot::Snapshot;
 use crate::{Inbound, Target, media_leg};
 
 /// What a call may be told. `side` is the number of the side that tells.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// An INVITE that starts the call, or the same once more.
     Invite(Inbound),
@@ -190,7 +191,7 @@ pub enum Message {
 }
 
 /// A JSON client calls somebody.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dial {
     /// Its account: From of the call, whatever it says of itself.
     pub aor: Aor,

@@ -3,10 +3,11 @@
 //! In: what the node answered. Out: JSON. It decides nothing.
 
 use bytes::Bytes;
-use contract::{ActorRow, ActorView, NodeView};
+use contract::{ActorRow, ActorView, Answer, NodeView};
 use serde_json::{Value, json};
 
 use super::Page;
+use super::gather::Part;
 
 /// Returns a page of a list.
 pub(super) fn page(items: Vec<Value>, total: usize, page: Page) -> Value {
@@ -31,6 +32,22 @@ pub(super) fn node(view: &NodeView) -> Value {
         "listeners": view.listeners,
         "free_bytes": view.free_bytes,
     })
+}
+
+/// Returns a node as it answered, or what is known of one that did not.
+pub(super) fn node_or_silence(part: &Part) -> Value {
+    match &part.answer {
+        Some(Answer::Node(view)) => node(view),
+        Some(_) | None => json!({ "id": part.node, "name": part.name, "state": "no answer" }),
+    }
+}
+
+/// Adds the names of nodes that did not answer.
+pub(super) fn with_missing(mut list: Value, missing: &[String]) -> Value {
+    if !missing.is_empty() {
+        list["missing"] = json!(missing);
+    }
+    list
 }
 
 /// Returns one row of a listing.

@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use contract::limits::{API_WAIT_S, CONSOLE_PENDING_MAX, DETAIL_ROWS_MAX, PAGE_ROWS_MAX};
-use contract::{
-    Action, ActorId, ActorRow, ActorView, Answer, Core, Ctx, Event, Kind, Lookup, Now,
-    RestoreError, Time,
+use contract::limits::{
+    API_WAIT_S, CLUSTER_WAIT_S, CONSOLE_PENDING_MAX, DETAIL_ROWS_MAX, PAGE_ROWS_MAX,
+    ROWS_MERGED_MAX,
 };
-use serde_json::{Value, json};
+use contract::{
+    ActorId, Answer, Core, Ctx, Event, Kind, Lookup, Member, NodeId, Now, RestoreError, Time,
+};
 use sip::Aor;
 
-use super::{Message, Page, Request, Snapshot, answer};
-use crate::{Site, call, registration};
+use super::gather::{Part, Row};
+use super::reply::{end, finish, refuse};
+use super::{Message, Page, Request, Snapshot};
+use crate::Site;
 
 /// The inspector of a node.
 #[derive(Debug, Default)]
@@ -21,18 +24,31 @@ pub struct Console {
     requests: u64,
 }
 
-/// A request that waits for the node.
+/// A request that waits for nodes.
 #[derive(Debug)]
-struct Pending {
-    ticket: u64,
-    due: Time,
-    want: Want,
+pub(super) struct Pending {
+    pub(super) ticket: Ticket,
+    pub(super) due: Time,
+    pub(super) want: Want,
+    /// What each node is to be asked, while it is not known which there are.
+    pub(super) first: Option<Lookup>,
+    /// The nodes asked; for details, the node of each row.
+    pub(super) parts: Vec<Part>,
+}
+
+/// Who is answered.
+#[derive(Clone, Debug)]
+pub(super) enum Ticket {
+    /// The HTTP door.
+    Http(u64),
+    /// The console of another node, under its number of the question.
+    Console(ActorId, u64),
 }
 
 /// What is still to come.
 #[derive(Debug)]
-enum Want {
-    Node,
+pub(super) enum Want {
+    Nodes,
     Rows {
         page: Page,
     },
@@ -43,8 +59,8 @@ enum Want {
     Details {
         page: Page,
         total: usize,
-        rows: Vec<(ActorRow, Value)>,
-        waiting: usize,
+        rows: Vec<Row>,
+        missing: Vec<String>,
     },
     Actor,
     Trace,
@@ -55,6 +71,16 @@ enum Want {
         id: ActorId,
         epoch: Option<u64>,
     },
+    /// Another console wants to know: the answer goes there as it is.
+    Other,
+}
+
+/// Which nodes are asked.
+enum Scope<'a> {
+    /// All.
+    Cluster,
+    /// The one of that name or number.
+    Named(&'a str),
 }
 
 /// Names of its deadlines.
@@ -67,7 +93,7 @@ pub enum Timer {
 /// Low bits of a token: which row of a page is asked for.
 const ROW_BITS: u32 = 16;
 
-type Context<'a> = Ctx<'a, crate::Message, Site>;
+pub(super) type Context<'a> = Ctx<'a, crate::Message, Site>;
 
 impl Console {
     /// Makes the console of a node that starts.
@@ -87,7 +113,7 @@ impl Console {
             return refuse(ticket, 503, "too many requests wait for the node", ctx);
         }
         match request {
-            Request::Nodes => self.ask(ticket, Want::Node, Lookup::Node, ctx),
+            Request::Nodes => self.ask(ticket, Want::Nodes, Lookup::Node, &Scope::Cluster, ctx),
             Request::Actors {
                 kind,
                 node,
@@ -95,13 +121,14 @@ impl Console {
                 page,
             } => {
                 let page = bounded(page, PAGE_ROWS_MAX);
-                if node
-                    .as_deref()
-                    .is_some_and(|node| !is_this(node, ctx.site()))
-                {
-                    return reply(ticket, 200, &answer::page(Vec::new(), 0, page), ctx);
-                }
-                self.ask(ticket, Want::Rows { page }, rows(kind, contains, page), ctx);
+                let scope = node.as_deref().map_or(Scope::Cluster, Scope::Named);
+                self.ask_rows(
+                    ticket,
+                    Want::Rows { page },
+                    (kind, contains, page),
+                    &scope,
+                    ctx,
+                );
             }
             Request::Calls { contains, page } => {
                 self.ask_details(ticket, Kind::Call, contains, page, ctx);
@@ -109,14 +136,17 @@ impl Console {
             Request::Registrations { contains, page } => {
                 self.ask_details(ticket, Kind::Registration, contains, page, ctx);
             }
-            Request::Inspect { id } => self.ask(ticket, Want::Actor, Lookup::Actor { id }, ctx),
-            Request::Trace { id } => self.ask(ticket, Want::Trace, Lookup::Trace { id }, ctx),
+            Request::Inspect { id } => self.ask_actor(ticket, Want::Actor, id, ctx),
+            Request::Trace { id } => {
+                let what = Lookup::Trace { id };
+                self.ask(ticket, Want::Trace, what, &Scope::Cluster, ctx);
+            }
             Request::Stop { id, epoch } => {
                 let want = Want::Stop {
                     id: id.clone(),
                     epoch,
                 };
-                self.ask(ticket, want, Lookup::Actor { id }, ctx);
+                self.ask_actor(ticket, want, id, ctx);
             }
             Request::User { dn } => self.on_user(ticket, &dn, ctx),
             Request::Move { id, .. } => {
@@ -132,7 +162,11 @@ impl Console {
             return refuse(ticket, 400, "no user part", ctx);
         };
         let id = ActorId::Registration(aor.as_str().into());
-        self.ask(ticket, Want::User { aor }, Lookup::Actor { id }, ctx);
+        self.ask_actor(ticket, Want::User { aor }, id, ctx);
+    }
+
+    fn ask_actor(&mut self, ticket: u64, want: Want, id: ActorId, ctx: &mut Context<'_>) {
+        self.ask(ticket, want, Lookup::Actor { id }, &Scope::Cluster, ctx);
     }
 
     fn ask_details(
@@ -144,134 +178,229 @@ impl Console {
         ctx: &mut Context<'_>,
     ) {
         let page = bounded(page, DETAIL_ROWS_MAX);
-        self.ask(
+        let what = (Some(kind), contains, page);
+        self.ask_rows(
             ticket,
             Want::DetailRows { page },
-            rows(Some(kind), contains, page),
+            what,
+            &Scope::Cluster,
             ctx,
         );
     }
 
-    fn ask(&mut self, ticket: u64, want: Want, what: Lookup, ctx: &mut Context<'_>) {
+    /// Asks for rows: of one node that page, of several nodes all rows up to its end.
+    fn ask_rows(
+        &mut self,
+        ticket: u64,
+        want: Want,
+        (kind, contains, page): (Option<Kind>, Option<String>, Page),
+        scope: &Scope<'_>,
+        ctx: &mut Context<'_>,
+    ) {
+        let limit = page.offset.saturating_add(page.limit);
+        if limit > ROWS_MERGED_MAX {
+            let detail =
+                format!("rows up to {ROWS_MERGED_MAX} can be looked at; narrow the search");
+            return refuse(ticket, 400, &detail, ctx);
+        }
+        let what = Lookup::Actors {
+            kind,
+            contains,
+            offset: 0,
+            limit,
+        };
+        self.ask(ticket, want, what, scope, ctx);
+    }
+
+    fn ask(
+        &mut self,
+        ticket: u64,
+        want: Want,
+        what: Lookup,
+        scope: &Scope<'_>,
+        ctx: &mut Context<'_>,
+    ) {
+        let mut pending = Pending {
+            ticket: Ticket::Http(ticket),
+            due: ctx.now().mono + Duration::from_secs(API_WAIT_S),
+            want,
+            first: None,
+            parts: Vec::new(),
+        };
+        let site = ctx.site();
+        if let Scope::Named(node) = scope {
+            let is_number = |number: &str| number.parse().ok().map(NodeId);
+            if is_this(node, site) {
+                pending.parts = vec![Part::new(site.node, site.name.clone())];
+                return self.put(pending, &what, ctx);
+            }
+            // Its name is found among the members, or nobody's.
+            let part = Part::new(is_number(node).unwrap_or_default(), (*node).to_owned());
+            pending.parts = vec![part];
+        }
+        if site.cluster.is_none() {
+            let is_named = !pending.parts.is_empty();
+            pending.parts = vec![Part::new(site.node, site.name.clone())];
+            if is_named {
+                pending.parts.clear();
+                return finish(pending, ctx).map_or((), |(next, what)| self.put(next, &what, ctx));
+            }
+            return self.put(pending, &what, ctx);
+        }
+        pending.first = Some(what);
         self.requests += 1;
-        let due = ctx.now().mono + Duration::from_secs(API_WAIT_S);
-        self.pending
-            .insert(self.requests, Pending { ticket, due, want });
-        ctx.look_up(self.requests << ROW_BITS, what);
+        self.pending.insert(self.requests, pending);
+        ctx.look_up(self.requests << ROW_BITS, Lookup::Members);
+    }
+
+    /// Asks every part the same.
+    fn put(&mut self, pending: Pending, what: &Lookup, ctx: &mut Context<'_>) {
+        let whats = vec![what.clone(); pending.parts.len()];
+        self.put_each(pending, whats, ctx);
+    }
+
+    /// Asks each part something; answers if there is none.
+    fn put_each(&mut self, mut pending: Pending, whats: Vec<Lookup>, ctx: &mut Context<'_>) {
+        let me = ctx.site().node;
+        let is_alone = pending.parts.iter().all(|part| part.node == me);
+        if !is_alone {
+            pending.due = ctx.now().mono + Duration::from_secs(CLUSTER_WAIT_S);
+        }
+        self.requests += 1;
+        let token = self.requests << ROW_BITS;
+        for (number, (part, what)) in (0..).zip(pending.parts.iter().zip(whats)) {
+            if part.node == me {
+                ctx.look_up(token | number, what);
+            } else {
+                let number = token | number;
+                let ask = Message::Ask { number, what };
+                ctx.tell(ActorId::Console(part.node), ask.into());
+            }
+        }
+        let is_done = pending.parts.is_empty();
+        self.pending.insert(self.requests, pending);
+        if is_done {
+            self.close(self.requests, ctx);
+        }
+    }
+
+    /// Another console asks what only this node knows.
+    fn on_ask(&mut self, from: ActorId, number: u64, what: Lookup, ctx: &mut Context<'_>) {
+        if self.pending.len() >= CONSOLE_PENDING_MAX || matches!(what, Lookup::Host { .. }) {
+            return ctx.ignore("too many requests wait, or none for a console");
+        }
+        let site = ctx.site();
+        let pending = Pending {
+            ticket: Ticket::Console(from, number),
+            due: ctx.now().mono + Duration::from_secs(CLUSTER_WAIT_S),
+            want: Want::Other,
+            first: None,
+            parts: vec![Part::new(site.node, site.name.clone())],
+        };
+        self.put(pending, &what, ctx);
     }
 
     fn on_answer(&mut self, token: u64, answer: Answer, ctx: &mut Context<'_>) {
-        let Some(pending) = self.pending.remove(&(token >> ROW_BITS)) else {
+        let request = token >> ROW_BITS;
+        let Some(pending) = self.pending.get_mut(&request) else {
             return ctx.ignore("nobody waits for it");
         };
-        let Pending { ticket, due, want } = pending;
-        match (want, answer) {
-            (Want::DetailRows { page }, Answer::Actors { rows, total }) => {
-                let pending = Pending {
-                    ticket,
-                    due,
-                    want: look_closer(page, total, rows),
-                };
-                self.ask_rows(token, pending, ctx);
+        if let (Some(what), Answer::Members(members)) = (&pending.first, &answer) {
+            let (what, members) = (what.clone(), members.clone());
+            if let Some(mut pending) = self.pending.remove(&request) {
+                pending.first = None;
+                pending.parts = parts(&members, &pending.parts, ctx.site());
+                self.put(pending, &what, ctx);
             }
-            (
-                Want::Details {
-                    page,
-                    total,
-                    rows,
-                    waiting,
-                },
-                Answer::Actor(view),
-            ) => {
-                let want = Want::Details {
-                    page,
-                    total,
-                    rows,
-                    waiting,
-                };
-                self.on_detail(token, Pending { ticket, due, want }, view.as_deref(), ctx);
-            }
-            (want, answer) => tell_answer(ticket, want, answer, ctx),
-        }
-    }
-
-    /// Asks for the actor of each row, or answers if there is none.
-    fn ask_rows(&mut self, token: u64, pending: Pending, ctx: &mut Context<'_>) {
-        let Want::Details {
-            rows, page, total, ..
-        } = &pending.want
-        else {
             return;
-        };
-        if rows.is_empty() {
-            return reply(
-                pending.ticket,
-                200,
-                &answer::page(Vec::new(), *total, *page),
-                ctx,
-            );
         }
-        for (number, (row, _)) in (0..).zip(rows) {
-            ctx.look_up(token | number, Lookup::Actor { id: row.id.clone() });
-        }
-        self.pending.insert(token >> ROW_BITS, pending);
-    }
-
-    fn on_detail(
-        &mut self,
-        token: u64,
-        mut pending: Pending,
-        view: Option<&ActorView>,
-        ctx: &mut Context<'_>,
-    ) {
-        let Want::Details {
-            page,
-            total,
-            rows,
-            waiting,
-        } = &mut pending.want
-        else {
-            return;
-        };
         let number = usize::try_from(token & ((1 << ROW_BITS) - 1)).unwrap_or(usize::MAX);
-        if let (Some((_, snapshot)), Some(view)) = (rows.get_mut(number), view) {
-            *snapshot = answer::snapshot(view);
+        if let Some(part) = pending.parts.get_mut(number) {
+            part.answer = Some(answer);
         }
-        *waiting = waiting.saturating_sub(1);
-        if *waiting > 0 {
-            self.pending.insert(token >> ROW_BITS, pending);
+        self.close_if_done(request, ctx);
+    }
+
+    /// A question did not reach its node.
+    fn on_lost(&mut self, token: u64, ctx: &mut Context<'_>) {
+        let request = token >> ROW_BITS;
+        let number = usize::try_from(token & ((1 << ROW_BITS) - 1)).unwrap_or(usize::MAX);
+        let pending = self.pending.get_mut(&request);
+        if let Some(part) = pending.and_then(|pending| pending.parts.get_mut(number)) {
+            part.is_lost = true;
+            self.close_if_done(request, ctx);
+        }
+    }
+
+    fn close_if_done(&mut self, request: u64, ctx: &mut Context<'_>) {
+        let pending = self.pending.get(&request);
+        if pending.is_some_and(|pending| pending.parts.iter().all(Part::is_done)) {
+            self.close(request, ctx);
+        }
+    }
+
+    /// Answers, or asks for what the answers so far have shown.
+    fn close(&mut self, request: u64, ctx: &mut Context<'_>) {
+        let Some(pending) = self.pending.remove(&request) else {
             return;
+        };
+        if let Some((next, what)) = finish(pending, ctx) {
+            let whats = match &next.want {
+                Want::Details { rows, .. } => {
+                    let ids = rows.iter().map(|row| row.row.id.clone());
+                    ids.map(|id| Lookup::Actor { id }).collect()
+                }
+                Want::Nodes
+                | Want::Rows { .. }
+                | Want::DetailRows { .. }
+                | Want::Actor
+                | Want::Trace
+                | Want::User { .. }
+                | Want::Stop { .. }
+                | Want::Other => vec![what; next.parts.len()],
+            };
+            self.put_each(next, whats, ctx);
         }
-        let node = ctx.site().name.clone();
-        let items = rows.drain(..).map(|(row, snapshot)| {
-            let mut item = answer::row(&row, &node);
-            item["snapshot"] = snapshot;
-            item
-        });
-        let list = answer::page(items.collect(), *total, *page);
-        reply(pending.ticket, 200, &list, ctx);
     }
 
     fn on_overdue(&mut self, ctx: &mut Context<'_>) {
         let now = ctx.now().mono;
-        let (due, kept) = std::mem::take(&mut self.pending)
-            .into_iter()
-            .partition::<BTreeMap<_, _>, _>(|(_, pending)| pending.due <= now);
-        self.pending = kept;
-        for pending in due.into_values() {
-            refuse(pending.ticket, 504, "the node did not answer in time", ctx);
+        let due = self
+            .pending
+            .iter()
+            .filter(|(_, pending)| pending.due <= now);
+        let due: Vec<u64> = due.map(|(request, _)| *request).collect();
+        let me = ctx.site().node;
+        for request in due {
+            let is_own = |part: &Part| part.node == me && !part.is_done();
+            let pending = self.pending.get(&request);
+            let is_stuck = pending
+                .is_none_or(|pending| pending.first.is_some() || pending.parts.iter().any(is_own));
+            if !is_stuck {
+                self.close(request, ctx);
+            } else if let Some(pending) = self.pending.remove(&request)
+                && let Ticket::Http(ticket) = pending.ticket
+            {
+                refuse(ticket, 504, "the node did not answer in time", ctx);
+            }
         }
     }
 }
 
-/// Returns the request for rows of a kind.
-fn rows(kind: Option<Kind>, contains: Option<String>, page: Page) -> Lookup {
-    Lookup::Actors {
-        kind,
-        contains,
-        offset: page.offset,
-        limit: page.limit,
+/// Returns whom to ask: the one that was named, or all; this node in any case knows itself.
+fn parts(members: &[Member], named: &[Part], site: &Site) -> Vec<Part> {
+    let mut all: Vec<Part> = members
+        .iter()
+        .map(|member| Part::new(member.peer.inst.node, member.name.clone()))
+        .collect();
+    if !all.iter().any(|part| part.node == site.node) {
+        all.insert(0, Part::new(site.node, site.name.clone()));
     }
+    if let [named] = named {
+        let number = named.name.parse().ok().map(NodeId);
+        all.retain(|part| part.name == named.name || Some(part.node) == number);
+    }
+    all
 }
 
 fn bounded(page: Page, most: usize) -> Page {
@@ -281,139 +410,8 @@ fn bounded(page: Page, most: usize) -> Page {
     }
 }
 
-fn look_closer(page: Page, total: usize, rows: Vec<ActorRow>) -> Want {
-    let rows: Vec<(ActorRow, Value)> = rows
-        .into_iter()
-        .take(DETAIL_ROWS_MAX)
-        .map(|row| (row, Value::Null))
-        .collect();
-    let waiting = rows.len();
-    Want::Details {
-        page,
-        total,
-        rows,
-        waiting,
-    }
-}
-
 fn is_this(node: &str, site: &Site) -> bool {
     node == site.name || node == site.node.to_string()
-}
-
-/// Turns the node's one answer into the door's.
-fn tell_answer(ticket: u64, want: Want, answer: Answer, ctx: &mut Context<'_>) {
-    let node = ctx.site().name.clone();
-    match (want, answer) {
-        (Want::Node, Answer::Node(view)) => {
-            let page = Page {
-                offset: 0,
-                limit: 1,
-            };
-            reply(
-                ticket,
-                200,
-                &answer::page(vec![answer::node(&view)], 1, page),
-                ctx,
-            );
-        }
-        (Want::Rows { page }, Answer::Actors { rows, total }) => {
-            let items = rows.iter().map(|row| answer::row(row, &node)).collect();
-            reply(ticket, 200, &answer::page(items, total, page), ctx);
-        }
-        (Want::Actor, Answer::Actor(Some(view))) => {
-            reply(ticket, 200, &answer::actor(&view, &node), ctx);
-        }
-        (Want::Trace, Answer::Trace(lines)) => {
-            let total = lines.len();
-            let items = lines.iter().map(|line| json!(line)).collect();
-            let page = Page {
-                offset: 0,
-                limit: total,
-            };
-            reply(ticket, 200, &answer::page(items, total, page), ctx);
-        }
-        (Want::User { aor }, Answer::Actor(view)) => {
-            tell_user(ticket, &aor, view.as_deref(), ctx);
-        }
-        (Want::Stop { id, epoch }, Answer::Actor(Some(view))) => {
-            stop(ticket, id, epoch, &view, ctx);
-        }
-        (Want::Actor | Want::Stop { .. }, Answer::Actor(None)) => {
-            refuse(ticket, 404, "no such actor", ctx);
-        }
-        (
-            Want::Node
-            | Want::Rows { .. }
-            | Want::DetailRows { .. }
-            | Want::Details { .. }
-            | Want::Actor
-            | Want::Trace
-            | Want::User { .. }
-            | Want::Stop { .. },
-            _,
-        ) => refuse(ticket, 503, "the node answered something else", ctx),
-    }
-}
-
-fn tell_user(ticket: u64, aor: &Aor, view: Option<&ActorView>, ctx: &mut Context<'_>) {
-    let account = ctx.site().account(aor);
-    if account.is_none() && view.is_none() {
-        return refuse(ticket, 404, "no such user", ctx);
-    }
-    let display = account.and_then(|account| account.display.clone());
-    let is_known = account.is_some();
-    let bindings = view.map(|view| answer::snapshot(view)["bindings"].clone());
-    let bindings = bindings
-        .filter(Value::is_array)
-        .unwrap_or_else(|| json!([]));
-    let is_registered = bindings.as_array().is_some_and(|list| !list.is_empty());
-    let user = json!({
-        "aor": aor,
-        "account": is_known,
-        "display": display,
-        "registered": is_registered,
-        "bindings": bindings,
-    });
-    reply(ticket, 200, &user, ctx);
-}
-
-/// Ends what can be ended: a call, or all bindings of an AoR.
-fn stop(ticket: u64, id: ActorId, epoch: Option<u64>, view: &ActorView, ctx: &mut Context<'_>) {
-    if epoch.is_some_and(|epoch| epoch != view.row.epoch) {
-        return refuse(ticket, 409, "the actor has another epoch by now", ctx);
-    }
-    let order: crate::Message = match &id {
-        ActorId::Call(_) => call::Message::Hangup {
-            cause: "NORMAL_CLEARING".to_owned(),
-        }
-        .into(),
-        ActorId::Registration(_) => registration::Message::Clear.into(),
-        ActorId::Dialog(_)
-        | ActorId::MediaLeg(_)
-        | ActorId::Gateway(_)
-        | ActorId::Flow(..)
-        | ActorId::DoorSession(..)
-        | ActorId::Lane(..)
-        | ActorId::Console(_)
-        | ActorId::Member(_) => {
-            let detail = format!("a {} is not stopped by hand", id.kind().word());
-            return refuse(ticket, 409, &detail, ctx);
-        }
-    };
-    ctx.tell(id.clone(), order);
-    reply(ticket, 202, &json!({ "stopping": id }), ctx);
-}
-
-fn reply(ticket: u64, status: u16, value: &Value, ctx: &mut Context<'_>) {
-    ctx.act(Action::Http {
-        ticket,
-        status,
-        body: answer::body(value),
-    });
-}
-
-fn refuse(ticket: u64, status: u16, detail: &str, ctx: &mut Context<'_>) {
-    reply(ticket, status, &answer::problem(status, detail), ctx);
 }
 
 impl Core for Console {
@@ -425,13 +423,17 @@ impl Core for Console {
 
     fn handle(&mut self, event: Self::Event, ctx: &mut Context<'_>) {
         match event {
-            Event::Message {
-                message: Message::Request { ticket, request },
-                ..
-            } => {
-                self.on_request(ticket, request, ctx);
-            }
+            Event::Message { from, message } => match message {
+                Message::Request { ticket, request } => self.on_request(ticket, request, ctx),
+                Message::Ask { number, what } => self.on_ask(from, number, what, ctx),
+                Message::Answered { number, answer } => self.on_answer(number, answer, ctx),
+                Message::End { id } => end(&id, ctx),
+            },
             Event::Answer { token, answer } => self.on_answer(token, answer, ctx),
+            Event::Undelivered {
+                message: crate::Message::Console(Message::Ask { number, .. }),
+                ..
+            } => self.on_lost(number, ctx),
             Event::Timer(Timer::Overdue) => self.on_overdue(ctx),
             Event::Undelivered { .. } => ctx.ignore("it ended meanwhile"),
             Event::Datagram { .. }
@@ -456,7 +458,10 @@ impl Core for Console {
             waiting: self
                 .pending
                 .values()
-                .map(|pending| pending.ticket)
+                .filter_map(|pending| match pending.ticket {
+                    Ticket::Http(ticket) => Some(ticket),
+                    Ticket::Console(..) => None,
+                })
                 .collect(),
             requests: self.requests,
         }

@@ -1,12 +1,13 @@
 //! `console:<node>`: every inspection and command of HTTP, CLI and terminal is a message to it.
 //!
 //! In: requests of the HTTP door, each with a ticket. Out: one `Http` action a ticket, with JSON
-//! or `application/problem+json` (`interfaces.md` §4). It reads no table and no store: it asks the
-//! node by `Lookup` and waits for the answers in a bounded table.
+//! or `application/problem+json` (`interfaces.md` §4). It reads no table and no store: it asks its
+//! node by `Lookup`, those of the cluster through their consoles, and waits for the answers in a
+//! bounded table. So every node answers the same.
 //!
 //! | request | asks | answers |
 //! |---|---|---|
-//! | Nodes | Node | 200, list of one |
+//! | Nodes | Node, of every node | 200, list |
 //! | Actors | Actors | 200, page of rows |
 //! | Calls, Registrations | Actors, then each actor of the page | 200, page of rows with snapshots |
 //! | Inspect | Actor | 200, the actor; 404 |
@@ -14,22 +15,28 @@
 //! | User | registration of the number | 200, bindings; 404 |
 //! | Stop | Actor | 202, told; 404, 409 |
 //! | Move | – | 501 |
-//! | any | no answer in 5 s | 504 |
+//! | any | a node is silent for 1 s | what the others said, and its name under `missing` |
+//! | any | no answer of this node in 5 s | 504 |
 //! | any | table full | 503 |
 
 mod answer;
+#[cfg(test)]
+mod cluster_tests;
 mod core;
+mod gather;
+mod reply;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use contract::{ActorId, Kind};
+use contract::{ActorId, Answer, Kind, Lookup};
+use serde::{Deserialize, Serialize};
 
 pub use self::core::{Console, Timer};
 pub use self::snapshot::Snapshot;
 
 /// What the console may be told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// The HTTP door has a request; answered by `Action::Http` with the same ticket.
     Request {
@@ -38,10 +45,29 @@ pub enum Message {
         /// What is wanted.
         request: Request,
     },
+    /// The console of another node asks what only this node knows; told `Answered`.
+    Ask {
+        /// Comes back with the answer.
+        number: u64,
+        /// The question.
+        what: Lookup,
+    },
+    /// What the other node knows.
+    Answered {
+        /// Of the question.
+        number: u64,
+        /// The answer.
+        answer: Answer,
+    },
+    /// The console of another node was told to end an actor that is here.
+    End {
+        /// Which.
+        id: ActorId,
+    },
 }
 
 /// Which rows of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// Rows to pass over.
     pub offset: usize,
@@ -50,7 +76,7 @@ pub struct Page {
 }
 
 /// What is wanted of the console.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Nodes of the cluster.
     Nodes,
@@ -116,6 +142,9 @@ impl Message {
     pub fn describe(&self) -> (String, usize) {
         match self {
             Message::Request { ticket, request } => (format!("ticket {ticket}: {request:?}"), 128),
+            Message::Ask { number, what } => (format!("question {number}: {what:?}"), 128),
+            Message::Answered { number, .. } => (format!("answer {number}"), 1_024),
+            Message::End { id } => (format!("end {id}"), 64),
         }
     }
 }

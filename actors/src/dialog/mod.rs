@@ -77,6 +77,7 @@ mod writing;
 
 use bytes::Bytes;
 use contract::FlowRef;
+use serde::{Deserialize, Serialize};
 use sip::{Aor, NameAddr};
 
 pub use self::core::{Dialog, Timer};
@@ -85,13 +86,14 @@ pub use self::snapshot::Snapshot;
 use crate::{Inbound, Target, call};
 
 /// What a dialog may be told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// A lane has a request with a tag of ours in To.
     Request(Inbound),
     /// A lane has a response to a request of ours.
     Response {
         /// The response.
+        #[serde(with = "crate::wire::sip_message")]
         response: sip::Message,
         /// How it came.
         flow: FlowRef,
@@ -183,7 +185,7 @@ pub enum Message {
 }
 
 /// Why a request ended without a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RequestFailure {
     /// No response for 64·T1.
     TimedOut,
@@ -192,7 +194,7 @@ pub enum RequestFailure {
 }
 
 /// Whom to call, and as whom.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Invite {
     /// The way to the callee.
     pub target: Target,

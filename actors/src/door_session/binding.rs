@@ -207,7 +207,7 @@ impl DoorSession {
     }
 
     /// A dialog says how far its call is.
-    pub(super) fn on_call_state(&mut self, name: String, state: &str, ctx: &mut Context<'_>) {
+    pub(super) fn on_call_state(&mut self, name: String, state: String, ctx: &mut Context<'_>) {
         let Some(Asked {
             purpose: Purpose::States {
                 waiting, states, ..
@@ -220,7 +220,6 @@ impl DoorSession {
         if !waiting.remove(&name) {
             return ctx.ignore("told once more");
         }
-        let state = state.to_owned();
         states.push(CallState {
             call_id: name,
             state,

@@ -372,7 +372,7 @@ impl DoorSession {
             Message::Watch { watcher, flow } => self.on_watch(watcher, flow, ctx),
             Message::Bound { expires_s } => self.on_bound(expires_s, ctx),
             Message::Unbound => self.on_unbound(ctx),
-            Message::Refused { status, why } => self.on_refused(status, why, ctx),
+            Message::Refused { status, why } => self.on_refused(status, &why, ctx),
             Message::Replaced { flow } if self.flow == Some(flow) => self.on_replaced(ctx),
             Message::Replaced { .. } => ctx.ignore("another connection is meant"),
             Message::CallState { name, state } => self.on_call_state(name, state, ctx),
@@ -452,7 +452,8 @@ impl DoorSession {
             | crate::Message::Flow(_)
             | crate::Message::DoorSession(_)
             | crate::Message::Lane(_)
-            | crate::Message::Console(_) => ctx.ignore("nobody needs it"),
+            | crate::Message::Console(_)
+            | crate::Message::Member(_) => ctx.ignore("nobody needs it"),
         }
     }
 

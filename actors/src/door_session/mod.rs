@@ -45,13 +45,14 @@ mod tests;
 
 use contract::{ActorId, FlowRef};
 use doors::json::ServerMessage;
+use serde::{Deserialize, Serialize};
 
 pub(crate) use self::core::first_number;
 pub use self::core::{DoorSession, Timer};
 pub use self::snapshot::Snapshot;
 
 /// What a session may be told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// The registration has the binding, safe on disk.
     Bound {
@@ -65,7 +66,7 @@ pub enum Message {
         /// SIP status.
         status: u16,
         /// For people.
-        why: &'static str,
+        why: String,
     },
     /// The same instance has registered over another connection.
     Replaced {
@@ -86,18 +87,19 @@ pub enum Message {
         /// Name that the client gave in its question.
         name: String,
         /// In a word.
-        state: &'static str,
+        state: String,
     },
 }
 
 /// Something for a client.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Delivery {
     /// The connection that is meant.
     pub flow: FlowRef,
     /// The call, as the client names it.
     pub name: String,
     /// What to say.
+    #[serde(with = "crate::wire::json_text")]
     pub message: ServerMessage,
     /// What it is about.
     pub about: About,
@@ -106,7 +108,7 @@ pub struct Delivery {
 }
 
 /// What a message to a client is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum About {
     /// A request of the client, with its id.
     Reply(Option<String>),

@@ -172,7 +172,7 @@ impl DoorSession {
             Undelivered::Absent => (404, "no such call"),
         };
         match order.command {
-            ClientCommand::Inquire => self.on_call_state(order.name, "gone", ctx),
+            ClientCommand::Inquire => self.on_call_state(order.name, "gone".to_owned(), ctx),
             ClientCommand::Resumed
             | ClientCommand::Ack { .. }
             | ClientCommand::Candidate { .. }

@@ -328,7 +328,7 @@ fn a_token_brings_a_client_back_and_its_calls() {
     assert!(said(&actions).is_empty());
     let state = Message::CallState {
         name: "mine".to_owned(),
-        state: "talking",
+        state: "talking".to_owned(),
     };
     assert!(stage.tell(state).is_empty());
     let (to, message) = asked[1].clone();

@@ -23,12 +23,13 @@ mod tests;
 mod whole;
 
 use contract::{ActorId, FlowRef};
+use serde::{Deserialize, Serialize};
 
 pub use self::core::{Flow, Timer};
 pub use self::snapshot::Snapshot;
 
 /// What a flow may be told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// A registration has a binding over this flow and wants to be told of its end
     /// (`registration::Message::FlowGone`); told at once if the flow is another one by now.

@@ -109,7 +109,8 @@ impl Lane {
             | Any::Flow(_)
             | Any::DoorSession(_)
             | Any::Lane(_)
-            | Any::Console(_) => return ctx.ignore("nobody waits for it"),
+            | Any::Console(_)
+            | Any::Member(_) => return ctx.ignore("nobody waits for it"),
         };
         match why {
             Undelivered::Absent => self.on_not_taken(&inbound, absent, "no such actor", ctx),

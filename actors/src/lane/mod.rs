@@ -51,6 +51,7 @@ mod tests;
 
 use bytes::Bytes;
 use contract::{ActorId, FlowRef, TokenUse};
+use serde::{Deserialize, Serialize};
 use sip::LaneKey;
 
 pub use self::core::{Lane, Timer};
@@ -58,7 +59,7 @@ pub use self::snapshot::Snapshot;
 use crate::{Site, TransactionRef};
 
 /// What a lane may be told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// A flow framed a message for this lane (`lane_of`).
     Received {
@@ -104,11 +105,13 @@ pub enum Message {
         /// As the request came.
         flow: FlowRef,
         /// The request.
+        #[serde(with = "crate::wire::sip_message")]
         request: sip::Message,
     },
     /// Another lane asks the issuer of a nonce whether a count is fresh. The digest was right.
     CheckNonce {
         /// The nonce, as read.
+        #[serde(with = "crate::wire::NonceForm")]
         nonce: sip::digest::NonceInfo,
         /// The nonce count of the credentials.
         count: u32,
@@ -130,7 +133,7 @@ pub enum Message {
 }
 
 /// What the issuer of a nonce says of a nonce count.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NonceVerdict {
     /// Not used before.
     Fresh,

@@ -57,7 +57,7 @@ pub use self::core::{MediaLeg, Timer};
 pub use self::snapshot::Snapshot;
 
 /// What a media leg may be told: orders of its call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// Begins a leg (its first message).
     Start {
@@ -223,7 +223,7 @@ impl From<&RemoteMedia> for Stream {
 }
 
 /// What a leg tells its call.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Report {
     /// The offer was read.
     OfferTaken(Stream),

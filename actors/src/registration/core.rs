@@ -160,6 +160,7 @@ impl Registration {
                     status,
                     why,
                 }));
+                let why = why.to_owned();
                 let refused = door_session::Message::Refused { status, why };
                 return ctx.tell(client.reply.clone(), refused.into());
             }

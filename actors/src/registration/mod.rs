@@ -39,6 +39,7 @@ mod snapshot;
 mod tests;
 
 use contract::{ActorId, FlowRef};
+use serde::{Deserialize, Serialize};
 
 pub use self::bind::{Client, contact};
 pub use self::core::{Registration, Timer};
@@ -46,7 +47,7 @@ pub use self::snapshot::Snapshot;
 use crate::Inbound;
 
 /// What a registration may be told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// A REGISTER; its identity is the AoR.
     Register(Inbound),

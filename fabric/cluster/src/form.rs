@@ -35,19 +35,19 @@ struct StoredV1 {
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
-struct EpochV1 {
+pub(crate) struct EpochV1 {
     n: u64,
     by: u16,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
-struct VersionV1 {
+pub(crate) struct VersionV1 {
     epoch: EpochV1,
     sequence: u64,
 }
 
 #[derive(Serialize, Deserialize)]
-struct HeaderV1 {
+pub(crate) struct HeaderV1 {
     id: String,
     version: VersionV1,
     owner: InstV1,
@@ -60,7 +60,7 @@ struct HeaderV1 {
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
-struct InstV1 {
+pub(crate) struct InstV1 {
     node: u16,
     boot: u64,
 }
@@ -204,7 +204,8 @@ fn read_form(value: &[u8]) -> Result<(), Unread> {
     }
 }
 
-fn part_place(part: &ActorId) -> (u8, u8) {
+/// Returns how a part is named within its record: kind and side.
+pub(crate) fn part_place(part: &ActorId) -> (u8, u8) {
     match part {
         ActorId::Dialog(side) => (1, side.number()),
         ActorId::MediaLeg(side) => (2, side.number()),
@@ -350,16 +351,20 @@ impl TryFrom<HeaderV1> for Header {
     }
 }
 
+/// Returns the part of the record of `id` that is named so.
+pub(crate) fn part_of(kind: u8, side: u8, id: &ActorId) -> Result<ActorId, Unread> {
+    match (kind, side, id) {
+        (0, 0, _) => Ok(id.clone()),
+        (1, 1.., ActorId::Call(call)) => Ok(ActorId::Dialog(call.side(side))),
+        (2, 1.., ActorId::Call(call)) => Ok(ActorId::MediaLeg(call.side(side))),
+        (kind, side, _) => Err(format!("part {kind}/{side} of {id}").into()),
+    }
+}
+
 impl PartEntryV1 {
     fn read(self, id: &ActorId) -> Result<PartEntry, Unread> {
-        let part = match (self.kind, self.side, id) {
-            (0, 0, _) => id.clone(),
-            (1, 1.., ActorId::Call(call)) => ActorId::Dialog(call.side(self.side)),
-            (2, 1.., ActorId::Call(call)) => ActorId::MediaLeg(call.side(self.side)),
-            (kind, side, _) => return Err(format!("part {kind}/{side} of {id}").into()),
-        };
         Ok(PartEntry {
-            id: part,
+            id: part_of(self.kind, self.side, id)?,
             version: self.version.into(),
             length: self.length,
             deadline: self.deadline_ms.map(UtcMillis),

@@ -92,8 +92,15 @@ fn decide_commit(held: &Held, image: Image, ids: &IdHasher) -> (HolderReply, Opt
     }
     let current = held.image.as_ref();
     if let Some(newer) = current.filter(|now| now.header.version >= image.header.version) {
-        // Of the same epoch, since that epoch is at most the fence: a retransmission.
-        return (HolderReply::Stored(newer.header.version), None);
+        // Of the same epoch, since that epoch is at most the fence: a retransmission. A part that
+        // was lost (rot, a write that failed before this one) is asked for, never passed over.
+        let (missing, version) = (held.missing(), newer.header.version);
+        if missing.is_empty() {
+            return (HolderReply::Stored(version), None);
+        }
+        if version > image.header.version {
+            return (HolderReply::Incomplete { missing }, None);
+        }
     }
     let missing = missing_parts(current, &image);
     if !missing.is_empty() {
@@ -104,6 +111,28 @@ fn decide_commit(held: &Held, image: Image, ids: &IdHasher) -> (HolderReply, Opt
     let version = image.header.version;
     let batch = store_batch(current, &image, ids);
     (HolderReply::Stored(version), Some(batch))
+}
+
+/// Returns what is held once a request that was decided on `held` is done: the same as [`crate::hold`]
+/// reads when the batch is durable.
+#[must_use]
+pub(crate) fn left_by(mut held: Held, request: HolderRequest, reply: &HolderReply) -> Held {
+    match request {
+        HolderRequest::Claim { epoch, .. } => held.fence = held.fence.max(epoch),
+        HolderRequest::Commit(mut image) => {
+            held.fence = held.fence.max(image.header.version.epoch);
+            if *reply == HolderReply::Stored(image.header.version) {
+                let before = held.image.take().map(|now| now.parts).unwrap_or_default();
+                for (id, bytes) in before {
+                    if image.header.part(&id).is_some() {
+                        image.parts.entry(id).or_insert(bytes);
+                    }
+                }
+                held.image = Some(image);
+            }
+        }
+    }
+    held
 }
 
 fn missing_parts(current: Option<&Image>, image: &Image) -> Vec<ActorId> {

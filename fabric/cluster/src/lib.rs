@@ -5,27 +5,49 @@
 //! It does not know what a part means, nor how frames travel. Rules: `cluster.md` §3, §4, §7, §8.
 
 pub mod activation;
+pub mod desk;
+pub mod directory;
 pub mod error;
 mod form;
+pub mod frame;
 pub mod holder;
 pub mod load;
+pub mod membership;
 pub mod owned;
+pub mod placement;
 pub mod quorum;
 pub mod record;
+pub mod replication;
+mod tracked;
 
+#[cfg(test)]
+mod desk_tests;
+#[cfg(test)]
+mod directory_tests;
 #[cfg(test)]
 mod form_tests;
 #[cfg(test)]
+mod frame_tests;
+#[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod replication_model_tests;
+#[cfg(test)]
+mod replication_tests;
 #[cfg(test)]
 mod test_store;
 #[cfg(test)]
 mod tests;
 
 pub use activation::{Activation, Step};
+pub use desk::{Desk, DeskAction, DeskCounts, shard};
+pub use directory::{Directory, DirectoryAction, Route};
 pub use error::RecordError;
+pub use frame::{Frame, FrameError, Whereabouts, home};
 pub use holder::{Held, HolderReply, HolderRequest, Image, decide};
 pub use load::{Loaded, Scanned, hold, load, scan};
 pub use owned::{Commit, Owned, forget};
+pub use placement::Candidate;
 pub use quorum::{Acks, Standing, claim_quorum, commit_quorum};
 pub use record::{Conf, Epoch, Header, HolderSet, PartEntry, RecordState, SCHEMA, Version};
+pub use replication::{CommitMode, ReplicationAction, ReplicationCounts, Replicator};

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActorId, CallKey, CloseCode, FlowRef, Kind, ListenerId, MediaCommand, NodeInst, Time, UtcMillis,
+    ActorId, CallKey, CloseCode, FlowRef, Kind, ListenerId, MediaCommand, Member, NodeInst, Time,
+    UtcMillis,
 };
 
 /// One effect of a core.
@@ -128,6 +129,8 @@ pub enum Lookup {
     },
     /// This node.
     Node,
+    /// The nodes of the cluster, this one included.
+    Members,
 }
 
 /// What the node answers.
@@ -148,6 +151,8 @@ pub enum Answer {
     Trace(Vec<TraceLine>),
     /// The node.
     Node(Box<NodeView>),
+    /// The nodes, in the order of their numbers.
+    Members(Vec<Member>),
 }
 
 /// One actor in a listing.
@@ -258,6 +263,22 @@ pub enum Emitted {
         /// Why.
         why: &'static str,
     },
+    /// A node of the cluster is gone.
+    NodeDown {
+        /// Which life of which node.
+        instance: NodeInst,
+        /// Its death is proven; otherwise it is merely silent.
+        is_proven: bool,
+    },
+    /// Others had declared this node down while it was alive; it is back.
+    Rejoined,
+    /// A later start of this very node runs elsewhere: this one must end.
+    Superseded {
+        /// The later one.
+        by: NodeInst,
+    },
+    /// Gossip sees the cluster so, in the order of the nodes' numbers: the fabric routes by it.
+    View(Vec<Member>),
     /// A digit came as a telephone event.
     Digit {
         /// The call.

@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::{
-    Action, ActorId, Answer, Entropy, FaultClass, FlowRef, ListenerId, Lookup, MediaCommand,
-    MediaEvent, Now, Store, Time,
+    Action, ActorId, Answer, Entropy, FaultClass, FlowRef, FrameClass, ListenerId, Lookup,
+    MediaCommand, MediaEvent, Now, Store, Time,
 };
 
 /// A pure state machine.
@@ -304,4 +304,14 @@ pub trait Roster: Send + Sized + 'static {
     fn describe(message: &Self::Message) -> (String, usize);
     /// Tells whether a message is a new piece of work that a full node sheds first.
     fn is_new_work(message: &Self::Message) -> bool;
+    /// Returns how urgent a message is on its way to another node.
+    fn frame_class(message: &Self::Message) -> FrameClass;
+    /// Returns a message as octets for another node, versioned (`cluster.md` §12).
+    ///
+    /// Bound: `FRAME_BYTES_MAX`. A longer message gives no octets at all: it cannot be delivered,
+    /// and `decode` refuses them.
+    fn encode(message: &Self::Message) -> Vec<u8>;
+    /// Reads what `encode` of another node wrote; `None` if it is no message, or one of a form
+    /// that is not known here.
+    fn decode(bytes: &[u8]) -> Option<Self::Message>;
 }

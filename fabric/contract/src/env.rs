@@ -11,8 +11,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    Boot, CloseCode, Door, FaultClass, FlowRef, ListenerId, MediaCommand, MediaEvent, Now, SideKey,
-    Space, StreamKind, Time,
+    Boot, CloseCode, Door, FaultClass, FlowRef, ListenerId, MediaCommand, MediaEvent, Now, Peers,
+    SideKey, Space, StreamKind, Time,
 };
 
 /// A boxed future, as `Env` hands them around.
@@ -60,6 +60,10 @@ pub trait Env: Send + Sync + 'static {
     fn resolve(&self, name: String, done: Box<dyn FnOnce(Result<Vec<IpAddr>, String>) + Send>);
     /// Returns the store.
     fn store(&self) -> Arc<dyn Store>;
+    /// Returns the way to other nodes; `None`: this node is alone.
+    fn peers(&self) -> Option<Arc<dyn Peers>> {
+        None
+    }
     /// Returns the media plane.
     fn media(&self) -> Arc<dyn MediaPlane>;
 }

@@ -51,6 +51,18 @@ impl FabricKeys {
         TokenMaker::new(self.derive(b"tokens"))
     }
 
+    /// Returns the key with which nodes prove to each other that they are of one cluster.
+    #[must_use]
+    pub fn peers(&self) -> [u8; 32] {
+        self.derive(b"peers")
+    }
+
+    /// Returns the key under which gossip is sealed.
+    #[must_use]
+    pub fn gossip(&self) -> [u8; 32] {
+        self.derive(b"gossip")
+    }
+
     /// Returns the key of digest nonces.
     #[must_use]
     pub fn nonces(&self) -> [u8; 32] {

@@ -14,6 +14,7 @@ pub mod keys;
 pub mod limits;
 pub mod media;
 pub mod net;
+pub mod peer;
 pub mod secret;
 pub mod secure;
 pub mod time;
@@ -35,6 +36,7 @@ pub use id::{
 pub use keys::FabricKeys;
 pub use media::{LegConfig, LegCounters, MediaCommand, MediaEvent, MediaRoute, ReserveBlock};
 pub use net::{CloseCode, Door, FlowRef, ListenerId, StreamKind};
+pub use peer::{FrameClass, Loss, Member, MemberState, Peer, PeerFault, PeerSink, Peers};
 pub use secret::{Private, Secret};
 pub use secure::{
     DtlsConfig, DtlsRole, IceConfig, IceCredentials, KeyMaterial, LegSocket, LegTransport,

@@ -241,3 +241,85 @@ pub const DTLS_DATAGRAMS_MAX: u32 = 256;
 /// Times a handshake is begun anew because another client said hello before the first one returned
 /// our cookie; then whoever was last is waited for.
 pub const DTLS_RENEWALS_MAX: u32 = 64;
+
+/// Octets of one frame between nodes (`cluster.md` §10). A longer one closes the connection.
+pub const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Nodes of one cluster. One more is not let in.
+pub const NODES_MAX: usize = 128;
+
+/// Frames of one class that wait for one node: a burst of commits of a busy second. One more: `Busy`.
+pub const PEER_QUEUE_FRAMES_MAX: usize = 4_096;
+/// Octets of one class that wait for one node: four of the longest frames, 34 ms of 1 Gbit/s. One
+/// more: `Busy`.
+pub const PEER_QUEUE_BYTES_MAX: usize = 4 << 20;
+/// Connections from nodes that have not proven the cluster's secret yet; for one more, the oldest
+/// goes: whoever knows the secret needs milliseconds.
+pub const PEER_UNPROVEN_MAX: usize = 64;
+/// The same of one source address; two connections of a few nodes behind one address.
+pub const PEER_UNPROVEN_PER_ADDRESS_MAX: usize = 16;
+/// Octets of a frame before a node has proven itself: a proof or a greeting. Longer: closed.
+pub const PEER_HELLO_BYTES_MAX: usize = 256;
+/// Seeds that are greeted at once; more are dropped: membership asks again.
+pub const PEER_GREETS_MAX: usize = 16;
+/// Source addresses of which is known when they were last complained of; more are not logged.
+pub const PEER_COMPLAINTS_MAX: usize = 256;
+/// Octets of one datagram of gossip, before it is sealed: fits an Ethernet frame with IPv6 and the
+/// seal. A longer one is not sent, and not read.
+pub const GOSSIP_BYTES_MAX: usize = 1_400;
+/// Lives of nodes whose counters of gossip are remembered, two a node; those that have been silent
+/// for longer than any datagram is fresh go first, else the new one is not heard.
+pub const GOSSIP_SENDERS_MAX: usize = 2 * NODES_MAX;
+/// Seconds by which the clock of a sender of gossip may differ from ours; its datagrams are dropped.
+pub const GOSSIP_SKEW_S: u64 = 60;
+/// Seconds that a console waits for those of other nodes; a node that says nothing is named.
+pub const CLUSTER_WAIT_S: u64 = 1;
+/// Rows up to the end of a page that several nodes are asked for: an answer stays well under
+/// `FRAME_BYTES_MAX`. A page further on is refused with 400.
+pub const ROWS_MERGED_MAX: usize = 2_000;
+/// Octets of the name of a node: `node.name` allows no more.
+pub const NODE_NAME_BYTES_MAX: usize = 64;
+/// Octets of the name of a node's zone: metadata of a node must fit a datagram many times. Longer
+/// names are refused.
+pub const ZONE_BYTES_MAX: usize = 32;
+/// Addresses of seeds that a node keeps: as many as a cluster has nodes; further ones are left out.
+pub const SEEDS_MAX: usize = NODES_MAX;
+/// Commits of one record that wait for holders: one of each part, and as many holder changes. One
+/// more is unsafe at once.
+pub const REPLICATION_PER_RECORD_MAX: usize = 2 * PARTS_PER_RECORD_MAX;
+/// Commits of a node that wait for holders: 150 ms of 100,000 a second. One more is unsafe at once.
+pub const REPLICATION_PENDING_MAX: usize = 16_384;
+/// Records of which it is remembered that a holder lacks the newest version; of one more it is
+/// forgotten: comparing shards finds it.
+pub const REPLICATION_RECORDS_MAX: usize = 65_536;
+/// Commits that one holder has not answered; what comes then is sent as a whole, newest only, when
+/// answers make room. A quarter of `PEER_QUEUE_FRAMES_MAX`: claims share that queue.
+pub const REPLICATION_PER_PEER_MAX: usize = 1_024;
+/// Records that this node has lost and remembers so, to acknowledge nothing more of them; the
+/// oldest go: the runtime has dropped those long since.
+pub const REPLICATION_FENCED_MAX: usize = 4_096;
+/// Milliseconds after which a commit with fewer answers than wanted is judged (`cluster.md` §5).
+pub const COMMIT_WAIT_MS: u64 = 150;
+/// Milliseconds after which a holder is asked again: frames are lost only with their connection, so
+/// this is for a holder that was too busy to answer.
+pub const COMMIT_AGAIN_MS: u64 = 1_000;
+/// Answers for one record that wait for a holder's own disk: twice what one owner may have waiting
+/// would be two owners at war. One more request is not answered.
+pub const DESK_PER_RECORD_MAX: usize = 2 * REPLICATION_PER_RECORD_MAX;
+/// Answers of a holder that wait for its own disk. One more request is not answered.
+pub const DESK_WAITING_MAX: usize = 16_384;
+/// Octets that wait for a holder's own disk: a second of a slow one. What comes then is not
+/// answered.
+pub const DESK_BYTES_MAX: usize = 64 << 20;
+/// Shards by which holders compare what they hold (`cluster.md` §8): an octet of the record's key.
+pub const SHARDS: usize = 256;
+/// Actors of which it is remembered where they are; the ones not asked for lately go.
+pub const DIRECTORY_ENTRIES_MAX: usize = 65_536;
+/// Actors that are looked for at once; one more counts as unknown at once.
+pub const SEARCHES_MAX: usize = 4_096;
+/// Milliseconds that one holder has to say where an actor is, before the next one is asked.
+pub const SEARCH_WAIT_MS: u64 = 300;
+/// Nodes beyond the holders that are asked where an actor is (`cluster.md` §3, R + 2).
+pub const SEARCH_BEYOND: usize = 2;
+/// Events of the media plane that are kept while a node starts: a few of each leg of 10,000 calls.
+/// More are lost, and asked for again where packets wait for them.
+pub const MEDIA_EARLY_MAX: usize = 65_536;

@@ -11,6 +11,9 @@ use crate::{ActorId, NodeId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ListenerId(pub u16);
 
+/// Where gossip between nodes comes in and goes out: no configured listener has this number.
+pub const GOSSIP: ListenerId = ListenerId(u16::MAX);
+
 /// Protocol spoken on a connection: which kind of actor has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Door {

@@ -20,6 +20,7 @@ use ractor::ActorRef;
 use crate::deadline_index::DeadlineIndex;
 use crate::entry::{Delivery, Entry, Side};
 use crate::gate::Ticket;
+use crate::mesh::Mesh;
 use crate::records::Records;
 use crate::shell::Wake;
 
@@ -86,6 +87,7 @@ pub(crate) struct Inner<R: Roster> {
     pub(crate) site: RwLock<Arc<R::Site>>,
     pub(crate) records: Records,
     pub(crate) index: DeadlineIndex,
+    pub(crate) mesh: Mesh,
     pub(crate) tables: Vec<Table<R>>,
     counts: Vec<AtomicUsize>,
     pub(crate) supervisors: Mutex<BTreeMap<Kind, ActorRef<Wake>>>,
@@ -132,6 +134,7 @@ impl<R: Roster> Fabric<R> {
             site: RwLock::new(Arc::clone(&parts.site)),
             records: Records::new(parts.ids.clone(), parts.me),
             index: DeadlineIndex::default(),
+            mesh: Mesh::new(parts.env.peers()),
             tables: Kind::ALL
                 .iter()
                 .map(|_| RwLock::new(BTreeMap::new()))
@@ -320,7 +323,7 @@ impl<R: Roster> Fabric<R> {
         }
     }
 
-    fn try_deliver(
+    pub(crate) fn try_deliver(
         &self,
         to: &ActorId,
         event: Event<R::Message, ()>,
@@ -354,6 +357,9 @@ impl<R: Roster> Fabric<R> {
 
     /// Tells an actor something; what cannot be delivered comes back to the sender.
     pub fn tell(&self, from: &ActorId, to: ActorId, message: R::Message) {
+        if let Some(node) = self.elsewhere(&to) {
+            return self.tell_away(node, from, to, message);
+        }
         let event = Event::Message {
             from: from.clone(),
             message,

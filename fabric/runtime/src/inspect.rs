@@ -199,6 +199,7 @@ pub(crate) fn answer<R: Roster>(fabric: &Fabric<R>, from: &ActorId, token: u64, 
         },
         Lookup::Trace { id } => Answer::Trace(fabric.trace(&id)),
         Lookup::Node => Answer::Node(Box::new(fabric.node_view())),
+        Lookup::Members => Answer::Members(fabric.members()),
     };
     fabric.deliver(from, Event::Answer { token, answer });
 }

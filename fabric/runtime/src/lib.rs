@@ -19,6 +19,7 @@ mod gate;
 mod inspect;
 mod intensity;
 mod leave;
+mod mesh;
 mod passive;
 mod records;
 mod recover;

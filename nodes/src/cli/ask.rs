@@ -19,6 +19,7 @@ pub fn ask(command: &Command, paint: Paint) -> Option<Result<String, Failure>> {
         Command::Trace(arguments) => Some(trace(arguments, paint)),
         Command::Stop(arguments) => Some(stop(arguments)),
         Command::Run(_)
+        | Command::Local(_)
         | Command::Check(_)
         | Command::Defaults { .. }
         | Command::Init(_)
@@ -62,6 +63,11 @@ fn nodes(arguments: &AskArgs, paint: Paint) -> Result<String, Failure> {
         return Ok(as_json(&value));
     }
     let row = |node: &Value| {
+        if node["version"].is_null() {
+            let known = [cell(node, "name"), cell(node, "id"), cell(node, "state")];
+            let unknown = std::iter::repeat_n("-".to_owned(), 4);
+            return known.into_iter().chain(unknown).collect();
+        }
         let kinds = node["actors"].as_array().map_or(&[][..], Vec::as_slice);
         let live: u64 = kinds.iter().filter_map(|kind| kind["live"].as_u64()).sum();
         let all: u64 = kinds.iter().filter_map(|kind| kind["all"].as_u64()).sum();
@@ -79,6 +85,16 @@ fn nodes(arguments: &AskArgs, paint: Paint) -> Result<String, Failure> {
     let heads = ["NAME", "ID", "STATE", "VERSION", "UPTIME", "ACTORS", "FREE"];
     let rows: Vec<_> = items(&value).iter().map(row).collect();
     Ok(table(&heads, &rows, paint))
+}
+
+/// Says which nodes did not answer, if there are any: what is shown is not all there is.
+fn silent(value: &Value) -> String {
+    let names = value["missing"].as_array().map_or(&[][..], Vec::as_slice);
+    let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("No answer from {}\n", clean(&names.join(", ")))
 }
 
 fn actors(arguments: &ActorsArgs, paint: Paint) -> Result<String, Failure> {
@@ -101,10 +117,10 @@ fn actors(arguments: &ActorsArgs, paint: Paint) -> Result<String, Failure> {
         return Ok(as_json(&value));
     }
     let names = [
-        "id", "state", "live", "inbox", "restarts", "epoch", "sequence", "parent",
+        "id", "state", "node", "live", "inbox", "restarts", "epoch", "sequence", "parent",
     ];
     let heads = [
-        "ID", "STATE", "LIVE", "INBOX", "RESTARTS", "EPOCH", "SEQUENCE", "PARENT",
+        "ID", "STATE", "NODE", "LIVE", "INBOX", "RESTARTS", "EPOCH", "SEQUENCE", "PARENT",
     ];
     let row = |actor: &Value| names.iter().map(|name| cell(actor, name)).collect();
     let rows: Vec<Vec<String>> = items(&value).iter().map(row).collect();
@@ -117,6 +133,7 @@ fn actors(arguments: &ActorsArgs, paint: Paint) -> Result<String, Failure> {
         );
         text.push_str(&paint.faint(&more));
     }
+    text.push_str(&silent(&value));
     Ok(text)
 }
 

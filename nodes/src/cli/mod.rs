@@ -5,6 +5,7 @@
 
 mod ask;
 mod client;
+mod fleet;
 mod ladder;
 mod local;
 mod table;
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use ask::ask;
+pub use fleet::local;
 pub(crate) use local::sources;
 pub use local::{check, defaults, initial, version};
 pub use table::Paint;
@@ -49,6 +51,8 @@ pub struct Cli {
 pub enum Command {
     /// Run a node (also without a command).
     Run(RunArgs),
+    /// Run a whole cluster on this machine, for trying things out.
+    Local(LocalArgs),
     /// Load and validate a configuration and print the effective one.
     Check(LayerArgs),
     /// Print the default configuration, a table or a key of it, with unit, range and meaning.
@@ -95,6 +99,17 @@ pub struct RunArgs {
     /// Form of the log on stderr; overrides log.format.
     #[arg(long, value_name = "FORMAT")]
     pub log: Option<LogForm>,
+}
+
+/// Arguments of `local`.
+#[derive(Clone, Debug, Args)]
+pub struct LocalArgs {
+    /// How many nodes, 1-9; the first one is 127.0.0.1, the next 127.0.0.2, …
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub nodes: u16,
+    /// Folder of their state, configurations and logs.
+    #[arg(long, value_name = "FOLDER", default_value = "weft-data/local")]
+    pub data: PathBuf,
 }
 
 /// Form of the log.

@@ -19,6 +19,8 @@ fn the_commands_of_the_contract_are_understood() {
         "weft --demo --set media.workers=2",
         "weft run --config a.toml --config b.toml --demo --set media.workers=2 --set log.level=debug",
         "weft run --log json --config weft.toml",
+        "weft local",
+        "weft local --nodes 5 --data x",
         "weft check --config a.toml",
         "weft defaults",
         "weft defaults media",
@@ -54,6 +56,8 @@ fn misuse_is_exit_code_two() {
         "weft sheep",
         "weft init",
         "weft inspect",
+        "weft local --nodes 10",
+        "weft local --nodes 0",
         "weft run --log loud",
         "weft actors --limit 0",
         "weft actors --limit 1001",
@@ -262,4 +266,17 @@ fn every_line_becomes_a_note_if_asked_and_hostile_text_stays_text() {
         plain,
         "       0.0 ms  call <- lane:1/0: INVITE on udp/0/192.0.2.2:5060\n"
     );
+}
+
+/// `cluster-config/three` is what `weft local --nodes 3` runs.
+#[test]
+fn the_files_of_three_nodes_are_those_of_the_command() {
+    for number in 1..=3 {
+        let file = format!("../cluster-config/three/weft-{number}.toml");
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let kept = std::fs::read_to_string(&path).expect("the file");
+        let folder = std::path::Path::new("weft-data/local");
+        let made = super::fleet::configuration(folder, number, 3);
+        assert_eq!(kept, made, "{}", path.display());
+    }
 }

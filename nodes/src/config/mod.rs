@@ -100,6 +100,12 @@ pub enum NodeNumber {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Cluster {
+    /// Address of gossip and of connections between nodes; none: the node is alone.
+    pub listen: Option<String>,
+    /// Nodes to ask to be let in.
+    pub seeds: Vec<String>,
+    /// Where the node stands.
+    pub zone: String,
     /// File of the cluster's secret, from the data folder.
     pub secret_file: PathBuf,
 }

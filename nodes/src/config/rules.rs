@@ -105,8 +105,19 @@ pub struct Plan {
     pub data: PathBuf,
     /// File of the cluster's secret.
     pub secret_file: PathBuf,
+    /// Where other nodes reach this one, and whom it asks to be let in; `None`: it is alone.
+    pub cluster: Option<ClusterPlan>,
     /// Passwords of accounts, in the order of `config.user`; hashes stay where they are.
     pub passwords: Vec<Option<Secret>>,
+}
+
+/// Membership in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterPlan {
+    /// Address of gossip and of connections between nodes.
+    pub listen: SocketAddr,
+    /// Hosts and ports of nodes to ask to be let in.
+    pub seeds: Vec<(String, u16)>,
 }
 
 pub(super) struct Check<'a> {
@@ -149,6 +160,7 @@ pub(super) fn check(
         rtp_ports,
         webrtc_port: check.webrtc_port(rtp_ports)?,
         secret_file: data.join(&config.cluster.secret_file),
+        cluster: check.cluster()?,
         data,
         passwords,
     })
@@ -312,6 +324,44 @@ impl Check<'_> {
             );
         }
         Ok(plans)
+    }
+
+    /// The address must be one that other nodes can use: it is how they name this one.
+    fn cluster(&self) -> Result<Option<ClusterPlan>, ConfigError> {
+        let cluster = &self.config.cluster;
+        let Some(text) = &cluster.listen else {
+            if cluster.seeds.is_empty() {
+                return Ok(None);
+            }
+            let seeds = format!("{:?}", cluster.seeds);
+            return self.refusal("cluster.seeds", &seeds, "none without `cluster.listen`");
+        };
+        let node = &self.config.node;
+        let is_default = self.origins.file("node.name") == super::DEFAULT_NAME;
+        let has_number = node.name.ends_with(|letter: char| letter.is_ascii_digit());
+        let is_auto = matches!(node.id, NodeNumber::Word(_));
+        if is_default || (is_auto && !has_number) {
+            // Two nodes of one number would take each other for an earlier life of themselves.
+            let allowed =
+                "in a cluster: a name of its own that ends in its number, or `node.id` too";
+            return self.refusal("node.name", &node.name, allowed);
+        }
+        let addresses = self.addresses("cluster.listen", text)?;
+        let usable = addresses
+            .into_iter()
+            .find(|address| !address.ip().is_unspecified());
+        let Some(listen) = usable else {
+            let allowed = "an address that other nodes can reach, not every address";
+            return self.refusal("cluster.listen", text, allowed);
+        };
+        let seeds = cluster
+            .seeds
+            .iter()
+            .filter_map(|text| super::schema::seed(text));
+        Ok(Some(ClusterPlan {
+            listen,
+            seeds: seeds.collect(),
+        }))
     }
 
     fn listener(

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use contract::limits::ZONE_BYTES_MAX;
 use toml::{Table, Value};
 
 use super::ConfigError;
@@ -86,7 +87,28 @@ pub(super) const ROOT: &[Key] = &[
             key("advertise", ADVERTISE),
         ]),
     ),
-    key("cluster", Kind::Table(&[key("secret_file", PATH)])),
+    key(
+        "cluster",
+        Kind::Table(&[
+            key(
+                "listen",
+                Kind::Text("`address:port` or `interface:port`", |text| {
+                    is_listen(text) && !text.starts_with(':')
+                }),
+            ),
+            key(
+                "seeds",
+                Kind::Texts("`address:port` or `host:port`", is_seed),
+            ),
+            key(
+                "zone",
+                Kind::Text("up to 32 letters, digits, `.`, `_`, `-`", |text| {
+                    text.is_empty() || (is_name(text) && text.len() <= ZONE_BYTES_MAX)
+                }),
+            ),
+            key("secret_file", PATH),
+        ]),
+    ),
     key("profile", Kind::Named(PROFILE)),
     key("media", Kind::Table(MEDIA)),
     key(
@@ -466,6 +488,20 @@ fn is_ha1(text: &str) -> bool {
 
 fn is_listen(text: &str) -> bool {
     text.parse::<Listen>().is_ok()
+}
+
+/// Reads a node to join by: a host name or an address, and a port.
+pub(super) fn seed(text: &str) -> Option<(String, u16)> {
+    if let Ok(address) = text.parse::<std::net::SocketAddr>() {
+        return Some((address.ip().to_string(), address.port()));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok().filter(|port| *port != 0)?;
+    is_host(host).then(|| (host.to_owned(), port))
+}
+
+fn is_seed(text: &str) -> bool {
+    seed(text).is_some()
 }
 
 fn is_advertise(text: &str) -> bool {

@@ -3,7 +3,7 @@
 //! In: a loaded configuration and the node's keys. Out: one `Site`; `Node::start` writes the addresses
 //! that its listeners got into it.
 
-use contract::SrtpProfile;
+use contract::{NodeInst, SrtpProfile};
 use sip::digest::Algorithm;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::site::{
-    Account, Auth, Credential, Domain, Limits, Listener, MediaPolicy, Route, Site, Step,
+    Account, Auth, Cluster, Credential, Domain, Limits, Listener, MediaPolicy, Route, Site, Step,
 };
 use contract::{FabricKeys, Secret};
 use regex::{Regex, RegexBuilder};
@@ -31,6 +31,8 @@ const PRODUCT: &str = concat!("weft/", env!("CARGO_PKG_VERSION"));
 pub struct SiteKeys<'a> {
     /// Keys derived from the cluster's secret.
     pub keys: &'a FabricKeys,
+    /// This life of the node.
+    pub me: NodeInst,
     /// Number of lanes.
     pub lanes: u16,
     /// Hash of the media certificate, as SDP writes it.
@@ -51,6 +53,12 @@ pub fn to_site(loaded: &Loaded, with: &SiteKeys<'_>) -> Site {
         tokens: with.keys.tokens(),
         nonce_key: Secret::new(nonce_key),
         media_fingerprint: with.media_fingerprint.to_owned(),
+        cluster: plan.cluster.as_ref().map(|cluster| Cluster {
+            instance: with.me,
+            address: cluster.listen,
+            seeds: cluster.seeds.clone(),
+            zone: config.cluster.zone.clone(),
+        }),
         lanes: with.lanes,
         listeners: listeners(plan),
         domains: domains(config, plan),

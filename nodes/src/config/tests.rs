@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use actors::site::{Credential, Step as SiteStep};
-use contract::{Entropy, FabricKeys, FaultClass, NodeId, Secret};
+use contract::{Entropy, FabricKeys, FaultClass, NodeId, NodeInst, Secret};
 
 use super::schema::{Key, Kind, ROOT, STEPS};
 use super::*;
@@ -285,6 +285,7 @@ fn the_demo_is_complete_and_loads_only_where_it_may() {
         &demo,
         &SiteKeys {
             keys: &FabricKeys::new([1; 32]),
+            me: NodeInst::default(),
             lanes: 2,
             media_fingerprint: "sha-256 AB",
         },
@@ -406,6 +407,30 @@ fn refusals_name_file_key_value_and_range() {
             "each once",
         ),
         ("[node]\nid = 65536".to_owned(), "\"auto\" or 0-65535"),
+        (
+            "[cluster]\nlisten = \":7946\"".to_owned(),
+            "`cluster.listen` = \":7946\" is not allowed; allowed: `address:port` or",
+        ),
+        (
+            format!("{DOMAIN}[node]\nname = \"n-2\"\n[cluster]\nlisten = \"0.0.0.0:7946\""),
+            "an address that other nodes can reach",
+        ),
+        (
+            format!("{DOMAIN}[cluster]\nlisten = \"192.0.2.7:7946\""),
+            "`node.name` = weft-1 is not allowed; allowed: in a cluster: a name of its own",
+        ),
+        (
+            format!("{DOMAIN}[node]\nname = \"east\"\n[cluster]\nlisten = \"192.0.2.7:7946\""),
+            "ends in its number, or `node.id` too",
+        ),
+        (
+            "[cluster]\nseeds = [\"10.0.0.2\"]".to_owned(),
+            "`address:port` or `host:port`",
+        ),
+        (
+            format!("{DOMAIN}[cluster]\nseeds = [\"10.0.0.2:7946\"]"),
+            "none without `cluster.listen`",
+        ),
         ("[log]\nlevel = \"loud,,=\"".to_owned(), "`log.level`"),
         (
             "[http]\norigins = [\"console.example\"]".to_owned(),

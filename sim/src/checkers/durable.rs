@@ -13,7 +13,6 @@ use bytes::Bytes;
 use contract::{ActorId, FabricKeys, IdHasher, Now, TokenMaker, TokenUse};
 use sip::{Contacts, Message, MethodName};
 
-use crate::run::NODE_WEB;
 use crate::store::{Handle, SimStore};
 use crate::world::{Observer, World};
 
@@ -30,19 +29,19 @@ pub struct Durable {
 }
 
 impl Durable {
-    /// Makes the checker of the node at an address.
+    /// Makes the checker of the node with these addresses, for datagrams and for WebSockets.
     #[must_use]
     pub fn new(
         world: &Arc<World>,
         disk: &Arc<SimStore>,
-        node: SocketAddr,
+        (node, web): (SocketAddr, SocketAddr),
         keys: &FabricKeys,
     ) -> Durable {
         Durable {
             world: Arc::clone(world),
             disk: Arc::clone(disk),
             node,
-            web: NODE_WEB.parse().expect("an address"),
+            web,
             ids: keys.ids(),
             tokens: keys.tokens(),
             safe: BTreeSet::new(),

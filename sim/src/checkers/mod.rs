@@ -4,11 +4,15 @@
 //! that did not hold, in the world's `broken`. Promises kept elsewhere: I8 toward phones in
 //! `phone/mod.rs`, I14 in `media.rs`, I20 in `main.rs` (two runs, two processes).
 
+pub mod agree;
 pub mod bounds;
+pub mod console;
 pub mod durable;
 pub mod fence;
 pub mod kept_binding;
 pub mod kept_call;
+pub mod noticed;
+pub mod proven;
 pub mod sequence;
 
 use std::ops::ControlFlow;

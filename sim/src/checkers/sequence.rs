@@ -9,7 +9,6 @@ use bytes::Bytes;
 use contract::Now;
 use sip::Message;
 
-use crate::run::NODE_WEB;
 use crate::world::{Observer, World};
 
 /// The checker of one node.
@@ -21,13 +20,13 @@ pub struct Sequence {
 }
 
 impl Sequence {
-    /// Makes the checker of the node at an address.
+    /// Makes the checker of the node with these addresses, for datagrams and for WebSockets.
     #[must_use]
-    pub fn new(world: &Arc<World>, node: SocketAddr) -> Sequence {
+    pub fn new(world: &Arc<World>, (node, web): (SocketAddr, SocketAddr)) -> Sequence {
         Sequence {
             world: Arc::clone(world),
             node,
-            web: NODE_WEB.parse().expect("an address"),
+            web,
             highest: BTreeMap::new(),
         }
     }

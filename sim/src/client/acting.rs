@@ -33,7 +33,8 @@ impl Client {
             ["9196", "9197", "9198", "sip:9196@weft.test", "4711"][self.rng.below(5) as usize]
                 .to_owned()
         } else {
-            (1000 + self.rng.below(12)).to_string()
+            let drawn = self.rng.below(12);
+            self.habits.callee(drawn).to_string()
         };
         let name = format!("call-{}-{}", self.user, self.rng.next_u64());
         let (line, port) = self.new_line();

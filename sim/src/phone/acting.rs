@@ -43,7 +43,8 @@ impl Phone {
                 "9197".to_owned()
             }
         } else {
-            (1000 + self.rng.below(12)).to_string()
+            let drawn = self.rng.below(12);
+            self.habits.callee(drawn).to_string()
         };
         let call_id = self.rng.call_id();
         let port = self.free_port();

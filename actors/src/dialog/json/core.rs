@@ -374,7 +374,8 @@ impl JsonDialog {
             | crate::Message::MediaLeg(_)
             | crate::Message::Flow(_)
             | crate::Message::Lane(_)
-            | crate::Message::Console(_) => ctx.ignore("nobody needs it"),
+            | crate::Message::Console(_)
+            | crate::Message::Member(_) => ctx.ignore("nobody needs it"),
         }
     }
 

@@ -57,6 +57,7 @@ mod tests;
 use bytes::Bytes;
 use contract::{ActorId, FlowRef};
 use doors::json::ServerMessage;
+use serde::{Deserialize, Serialize};
 use sip::{Aor, Uri};
 
 pub use self::core::{JsonDialog, Timer};
@@ -65,7 +66,7 @@ use crate::door_session::{About, Delivery};
 use crate::{Message, door_session};
 
 /// What a client wants of a call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClientOrder {
     /// Its account.
     pub aor: Aor,
@@ -82,7 +83,7 @@ pub struct ClientOrder {
 }
 
 /// What a client wants.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ClientCommand {
     /// The user is shown the call.
     Ringing,
@@ -141,7 +142,7 @@ pub enum ClientCommand {
 }
 
 /// What a client's new offer is for: the word of its answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OfferKind {
     /// `held`.
     Hold,
@@ -196,7 +197,7 @@ pub(super) fn refusal(order: &ClientOrder, code: u16, text: &str) -> Option<(Act
     let to = order.flow.actor()?;
     if order.command == ClientCommand::Inquire {
         let name = order.name.clone();
-        let state = "gone";
+        let state = "gone".to_owned();
         return Some((to, door_session::Message::CallState { name, state }.into()));
     }
     let message = ServerMessage::Error {

@@ -55,7 +55,7 @@ impl JsonDialog {
     }
 
     fn tell_state(&mut self, flow: contract::FlowRef, name: String) {
-        let state = self.word();
+        let state = self.word().to_owned();
         if let Some(to) = flow.actor() {
             self.out
                 .other(to, door_session::Message::CallState { name, state });

@@ -17,6 +17,9 @@ use super::source::ticks;
 /// not use up ours, as each block costs a record.
 const GAP_MAX: u64 = 64;
 
+/// Packets without a number after which the next block is asked for once more: a third of a second.
+const ASK_AGAIN: u32 = 16;
+
 /// First index that does not exist: the roll-over counter has 32 bits (RFC 3711 §3.3.1).
 const INDEX_END: u64 = 1 << 48;
 
@@ -88,6 +91,8 @@ pub(super) struct Sender {
     asked_until: u64,
     /// Something was to be sent.
     is_wanted: bool,
+    /// Packets that found no number since the last one that did.
+    refused: u32,
     timestamp: u32,
     sent: Option<Time>,
     stream: Option<Stream>,
@@ -105,6 +110,7 @@ impl Sender {
             limit,
             asked_until: limit,
             is_wanted: false,
+            refused: 0,
             timestamp: config.timestamp_start,
             sent: None,
             stream: None,
@@ -176,8 +182,14 @@ impl Sender {
     ) -> Result<Placed, Unplaced> {
         self.is_wanted = true;
         if self.next >= self.limit.min(INDEX_END) {
+            self.refused += 1;
+            if self.refused.is_multiple_of(ASK_AGAIN) {
+                // The question or its answer was lost: an inbox was full.
+                self.asked_until = self.limit;
+            }
             return Err(Unplaced::Exhausted);
         }
+        self.refused = 0;
         let known = self.stream.filter(|stream| stream.id == id);
         let mut stream = known.unwrap_or_else(|| Stream {
             id,

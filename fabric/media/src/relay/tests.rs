@@ -606,6 +606,33 @@ fn numbers_come_out_of_recorded_blocks_only() {
     assert!(ahead >= block && ahead < block + 4, "{ahead}");
 }
 
+/// What an inbox that was full has lost is asked for again: a leg must not stay silent.
+#[test]
+fn a_lost_question_for_numbers_is_asked_again() {
+    let mut rig = Rig::new(|_| {});
+    rig.carrier.sequence_start = 1_000;
+    rig.carrier.sequence_reserved = 0;
+    rig.configure(0);
+    rig.events();
+    let mut asked = Vec::new();
+    for number in 0..40 {
+        let ms = u64::from(number) * 20;
+        let verdict = rig.phone(PHONE, ms, sent(number)).0;
+        assert_eq!(verdict, dropped(DropReason::ReserveExhausted));
+        for event in rig.events() {
+            if let MediaEvent::Reserve { block, .. } = event {
+                asked.push((number, block));
+            }
+        }
+    }
+    let at: Vec<u16> = asked.iter().map(|(number, _)| *number).collect();
+    assert_eq!(at, [0, 15, 31]);
+    assert!(asked.iter().all(|(_, block)| *block == asked[0].1));
+    rig.table.reserved(side(2), asked[0].1);
+    let header = rig.phone(PHONE, 900, sent(41)).1.expect("sent");
+    assert_eq!(header.sequence, 1_000);
+}
+
 #[test]
 fn a_restart_goes_on_at_the_end_of_the_recorded_block() {
     let mut rig = Rig::new(|_| {});

@@ -6,19 +6,30 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::action::Store;
 use contract::core::{Ctx, Event, RestoreError, Roster};
-use contract::{Action, ActorId, CallKey, Kind, Lookup, NodeId, Now, Time, UtcMillis, codec};
+use contract::{
+    Action, ActorId, CallKey, FrameClass, Kind, Lookup, NodeId, Now, Time, UtcMillis, codec,
+};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// A text of a test. The alias keeps serde from wanting to borrow it.
+pub(super) type Label = &'static str;
+
+/// Reads a text of a test: it lives as long as the test's process.
+fn label<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Label, D::Error> {
+    String::deserialize(deserializer).map(|text| &*text.leak())
+}
 
 /// What is said to a core.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Say {
     /// Take these steps.
     Do(Vec<Step>),
     /// Nothing that makes a core; only noted. The number is its weight.
-    Note(&'static str, usize),
+    Note(#[serde(deserialize_with = "label")] Label, usize),
 }
 
 /// What a core does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Step {
     /// Adds to its number.
     Add(i64),
@@ -221,6 +232,18 @@ impl Roster for Counter {
 
     fn is_new_work(_: &Say) -> bool {
         false
+    }
+
+    fn frame_class(_: &Say) -> FrameClass {
+        FrameClass::InDialog
+    }
+
+    fn encode(message: &Say) -> Vec<u8> {
+        codec::encode(message).unwrap()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Say> {
+        codec::decode(bytes).ok()
     }
 }
 

@@ -6,6 +6,7 @@ mod gate;
 mod inbox;
 mod inspection;
 mod kit;
+mod mesh;
 mod panics;
 mod passivation;
 mod restart;

@@ -11,7 +11,7 @@ use contract::core::Event;
 use contract::env::{BindError, Env, MediaPlane, MediaSink, NetSink, Store, Work};
 use contract::{
     Action, ActorId, Batch, Boot, FlowRef, IdHasher, ListenerId, MediaCommand, NodeId, NodeInst,
-    Now, Space, StoreFault, Time, UtcMillis,
+    Now, Peers, Space, StoreFault, Time, UtcMillis,
 };
 use tokio::time::Instant;
 
@@ -161,6 +161,7 @@ struct World {
     disk: Arc<Disk>,
     start: Instant,
     site: Arc<Site>,
+    peers: Option<Arc<dyn Peers>>,
 }
 
 impl Env for World {
@@ -208,7 +209,9 @@ impl Env for World {
 
     fn connect(&self, _: FlowRef, _: Arc<dyn NetSink>) {}
 
-    fn send(&self, _: &FlowRef, _: Bytes) {}
+    fn send(&self, flow: &FlowRef, bytes: Bytes) {
+        self.site.note(format!("send {flow} {}", bytes.len()));
+    }
 
     fn close(&self, flow: &FlowRef, _: contract::CloseCode, why: &'static str) {
         self.site.note(format!("close {flow}: {why}"));
@@ -216,6 +219,10 @@ impl Env for World {
 
     fn resolve(&self, _: String, done: Box<dyn FnOnce(Result<Vec<IpAddr>, String>) + Send>) {
         done(Ok(Vec::new()));
+    }
+
+    fn peers(&self) -> Option<Arc<dyn Peers>> {
+        self.peers.clone()
     }
 
     fn store(&self) -> Arc<dyn Store> {
@@ -261,27 +268,38 @@ impl Node {
 
     /// Starts a node on a disk; `boot` is which of its lives.
     pub(super) async fn start(disk: Arc<Disk>, boot: u64) -> Node {
+        let me = NodeInst {
+            node: NodeId(1),
+            boot: Boot(boot),
+        };
+        Node::start_as(me, disk, None).await
+    }
+
+    /// Starts a node that may have a way to others.
+    pub(super) async fn start_as(
+        me: NodeInst,
+        disk: Arc<Disk>,
+        peers: Option<Arc<dyn Peers>>,
+    ) -> Node {
         let site = Arc::new(Site::default());
         let world = World {
             disk: Arc::clone(&disk),
             start: Instant::now(),
             site: Arc::clone(&site),
+            peers,
         };
         let fabric = Fabric::start(Parts {
             env: Arc::new(world),
             site: Arc::clone(&site),
             ids: IdHasher::new([3; 16]),
-            me: NodeInst {
-                node: NodeId(1),
-                boot: Boot(boot),
-            },
+            me,
             name: "one".to_owned(),
             version: "0".to_owned(),
             performer: Arc::new(Notary(Arc::clone(&site))),
         })
         .await
         .unwrap();
-        assert!(fabric.start_system(lane()));
+        assert!(fabric.start_system(ActorId::Lane(me.node, 0)));
         settle().await;
         Node { fabric, disk, site }
     }

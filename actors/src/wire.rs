@@ -1,0 +1,172 @@
+//! Messages on their way to another node: their octets, frozen a version each (`cluster.md` §10,
+//! §12).
+//!
+//! In: a message, or octets of a proven member. Out: the other. Octets that are no message are an
+//! error, never a panic; a SIP message inside is read anew by our reader. It decides nothing, and
+//! knows no frame: `fabric/cluster` puts the octets into one.
+//!
+//! ```text
+//! WIRE_FORM u16 little-endian | Message (bincode)
+//! ```
+//!
+//! bincode writes variants by their number and fields by their order: a variant may be added at
+//! the end of its enum only by a program whose peers all read it; any other change is a new form.
+//! What is said to JSON clients has one frozen form already, and travels as that text.
+
+use bytes::Bytes;
+use contract::codec::{self, CodecError};
+use contract::limits::FRAME_BYTES_MAX;
+use contract::{FaultClass, UtcMillis};
+use serde::{Deserialize, Serialize};
+
+use crate::Message;
+
+/// Form that this program writes, and the only one it reads.
+pub const WIRE_FORM: u16 = 1;
+
+/// Octets of the number of the form.
+const FORM_BYTES: usize = size_of::<u16>();
+
+/// Why octets are no message.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// More than `FRAME_BYTES_MAX`.
+    #[error("a message of {octets} octets, at most {FRAME_BYTES_MAX} are read")]
+    TooLong {
+        /// How many.
+        octets: usize,
+    },
+    /// Not even the number of a form.
+    #[error("a message of {octets} octets has no number of its form")]
+    NoForm {
+        /// How many.
+        octets: usize,
+    },
+    /// Written by another release.
+    #[error("a message in form {form}, known is {WIRE_FORM}")]
+    UnknownForm {
+        /// The form it says.
+        form: u16,
+    },
+    /// No message in that form.
+    #[error("reading a message")]
+    Damaged(#[source] CodecError),
+}
+
+impl WireError {
+    /// Tells whose fault it is: the peer's.
+    #[must_use]
+    pub const fn class(&self) -> FaultClass {
+        match self {
+            WireError::TooLong { .. }
+            | WireError::NoForm { .. }
+            | WireError::UnknownForm { .. }
+            | WireError::Damaged(_) => FaultClass::Reject,
+        }
+    }
+}
+
+/// Returns the octets of a message.
+///
+/// Bound: `FRAME_BYTES_MAX`. What messages of calls carry came in messages of 64 KiB or from a
+/// record, so none comes near it; the traces of a call with many sides, as one console answers
+/// another, may. A longer message is logged and gives no octets, which `decode` refuses.
+#[must_use]
+pub fn encode(message: &Message) -> Vec<u8> {
+    let form = WIRE_FORM.to_le_bytes().to_vec();
+    match codec::encode(message).map(|body| [form, body].concat()) {
+        Ok(octets) if octets.len() <= FRAME_BYTES_MAX => octets,
+        Ok(octets) => {
+            tracing::warn!(octets = octets.len(), "a message longer than a frame");
+            Vec::new()
+        }
+        Err(error) => {
+            let cause = &error as &dyn std::error::Error;
+            tracing::warn!(cause, "a message without a wire form");
+            Vec::new()
+        }
+    }
+}
+
+/// Reads a message.
+///
+/// Bound: `FRAME_BYTES_MAX`; what a length inside claims is checked before anything is allocated.
+///
+/// # Errors
+/// If the octets are too many, of a form that is not known, or no message.
+pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
+    let octets = bytes.len();
+    if octets > FRAME_BYTES_MAX {
+        return Err(WireError::TooLong { octets });
+    }
+    let Some((form, body)) = bytes.split_first_chunk::<FORM_BYTES>() else {
+        return Err(WireError::NoForm { octets });
+    };
+    let form = u16::from_le_bytes(*form);
+    if form != WIRE_FORM {
+        return Err(WireError::UnknownForm { form });
+    }
+    codec::decode(body).map_err(WireError::Damaged)
+}
+
+/// What a nonce of ours says, as the lane that issued it is asked.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "sip::digest::NonceInfo")]
+pub(crate) struct NonceForm {
+    made: UtcMillis,
+    random: u64,
+    node: u16,
+    lane: u16,
+}
+
+/// A SIP message as its octets; for people only their first line, since header fields may hold
+/// credentials.
+pub(crate) mod sip_message {
+    use serde::de::Error;
+    use serde::{Deserializer, Serializer};
+
+    use super::{Bytes, Deserialize};
+
+    pub(crate) fn serialize<S: Serializer>(
+        message: &sip::Message,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            serializer.serialize_str(&crate::lane::first_line(message.bytes()))
+        } else {
+            serializer.serialize_bytes(message.bytes())
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<sip::Message, D::Error> {
+        let octets = Bytes::deserialize(deserializer)?;
+        sip::Message::read(octets).map_err(D::Error::custom)
+    }
+}
+
+/// What is said to a JSON client, as the text that the client gets.
+pub(crate) mod json_text {
+    use doors::json::ServerMessage;
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserializer, Serializer};
+
+    use super::Deserialize;
+
+    pub(crate) fn serialize<S: Serializer>(
+        message: &ServerMessage,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let text = serde_json::to_string(message).map_err(S::Error::custom)?;
+        serializer.serialize_str(&text)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<ServerMessage, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        serde_json::from_str(&text).map_err(D::Error::custom)
+    }
+}

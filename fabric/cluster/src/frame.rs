@@ -1,0 +1,382 @@
+//! What nodes say to each other, and its form on the wire, frozen a version each (`cluster.md` §10,
+//! §12).
+//!
+//! In: a frame, or octets of a proven member. Out: the other. Octets that are no frame are an
+//! error, never a panic. Messages of actors travel as octets: what they mean is `actors`' affair.
+//!
+//! ```text
+//! proto u16 little-endian | frame (bincode)
+//! ```
+
+use bytes::Bytes;
+use contract::limits::FRAME_BYTES_MAX;
+use contract::{ActorId, FaultClass, FlowRef, NodeId, NodeInst, Undelivered, codec};
+use serde::{Deserialize, Serialize};
+
+use crate::form::{EpochV1, HeaderV1, InstV1, Unread, VersionV1, part_of, part_place};
+use crate::{Epoch, Header, HolderReply, HolderRequest, Image, Version};
+
+/// Form of frames that this program writes, and the highest it reads.
+pub const PROTO: u16 = 1;
+/// Nodes a message may pass before it counts as lost (`cluster.md` §3).
+pub const HOPS_MAX: u8 = 3;
+
+/// What one node says to another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A message for an actor.
+    Tell {
+        /// Who tells.
+        from: ActorId,
+        /// The node it ran on when it did: where the message comes back to.
+        origin: NodeInst,
+        /// Who is told.
+        to: ActorId,
+        /// Nodes it has passed.
+        hops: u8,
+        /// What, as `Roster::encode` wrote it.
+        message: Bytes,
+    },
+    /// A message comes back to the node that sent it first.
+    Returned {
+        /// Who was to be told.
+        to: ActorId,
+        /// Who told.
+        from: ActorId,
+        /// What.
+        message: Bytes,
+        /// Why.
+        why: Undelivered,
+    },
+    /// A question to a holder.
+    Ask {
+        /// Comes back with the answer.
+        number: u64,
+        /// What.
+        request: HolderRequest,
+    },
+    /// The answer of a holder.
+    Reply {
+        /// Of the question.
+        number: u64,
+        /// What.
+        reply: HolderReply,
+    },
+    /// Where is an actor?
+    Where {
+        /// Comes back with the answer.
+        number: u64,
+        /// Which.
+        id: ActorId,
+    },
+    /// What a holder knows of that.
+    Found {
+        /// Of the question.
+        number: u64,
+        /// What it knows.
+        whereabouts: Whereabouts,
+    },
+    /// An actor is elsewhere: messages for it go there from now on.
+    Redirect {
+        /// Which.
+        id: ActorId,
+        /// Version of the record that says so.
+        version: Version,
+        /// Where.
+        owner: NodeInst,
+    },
+    /// Octets for a connection that the other node has.
+    Send {
+        /// The connection.
+        flow: FlowRef,
+        /// The octets.
+        bytes: Bytes,
+    },
+}
+
+/// What a holder knows of where an actor is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// Its record says: there.
+    At {
+        /// The life of the node that runs it.
+        owner: NodeInst,
+        /// Version of the record.
+        version: Version,
+    },
+    /// There is none: only said by a holder that is in step with the others.
+    None,
+    /// It does not know.
+    Unsettled,
+}
+
+/// Why octets are no frame, or a frame cannot be written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// A form that this program does not know.
+    #[error("frame of proto {proto}, known up to {PROTO}")]
+    Newer {
+        /// Its number.
+        proto: u16,
+    },
+    /// Damaged, or not ours.
+    #[error("no frame: {0}")]
+    Damaged(String),
+    /// Longer than `FRAME_BYTES_MAX`.
+    #[error("a frame of {0} octets is too long")]
+    TooLong(usize),
+}
+
+impl FrameError {
+    /// Tells whose fault it is.
+    #[must_use]
+    pub const fn class(&self) -> FaultClass {
+        match self {
+            FrameError::Newer { .. } | FrameError::Damaged(_) => FaultClass::Reject,
+            FrameError::TooLong(_) => FaultClass::Overload,
+        }
+    }
+}
+
+impl From<Unread> for FrameError {
+    fn from(unread: Unread) -> Self {
+        FrameError::Damaged(unread.of("a frame".to_owned()).to_string())
+    }
+}
+
+impl Frame {
+    /// Writes it.
+    ///
+    /// # Errors
+    /// `TooLong`.
+    pub fn write(&self) -> Result<Bytes, FrameError> {
+        let form = FrameV1::from(self);
+        let body = codec::encode(&form).map_err(|_| FrameError::TooLong(FRAME_BYTES_MAX))?;
+        if body.len() + 2 > FRAME_BYTES_MAX {
+            return Err(FrameError::TooLong(body.len() + 2));
+        }
+        Ok([&PROTO.to_le_bytes()[..], &body].concat().into())
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// `Newer`, `Damaged`, `TooLong`.
+    pub fn read(octets: &[u8]) -> Result<Frame, FrameError> {
+        if octets.len() > FRAME_BYTES_MAX {
+            return Err(FrameError::TooLong(octets.len()));
+        }
+        let Some((proto, body)) = octets.split_first_chunk() else {
+            return Err(FrameError::Damaged("cut before its form".to_owned()));
+        };
+        match u16::from_le_bytes(*proto) {
+            PROTO => {}
+            0 => return Err(FrameError::Damaged("form 0".to_owned())),
+            proto => return Err(FrameError::Newer { proto }),
+        }
+        let form: FrameV1 =
+            codec::decode(body).map_err(|error| FrameError::Damaged(error.to_string()))?;
+        form.read()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+enum FrameV1 {
+    Tell(ActorId, InstV1, ActorId, u8, Bytes),
+    Returned(ActorId, ActorId, Bytes, bool),
+    Commit(u64, ImageV1),
+    Claim(u64, ActorId, EpochV1),
+    Stored(u64, VersionV1),
+    Incomplete(u64, Vec<ActorId>),
+    Granted(u64, EpochV1, Option<ImageV1>),
+    Fenced(u64, EpochV1),
+    Where(u64, ActorId),
+    At(u64, InstV1, VersionV1),
+    None(u64),
+    Unsettled(u64),
+    Redirect(ActorId, VersionV1, InstV1),
+    Send(FlowRef, Bytes),
+}
+
+#[derive(Serialize, Deserialize)]
+struct ImageV1 {
+    header: HeaderV1,
+    parts: Vec<(u8, u8, Bytes)>,
+}
+
+impl From<&Frame> for FrameV1 {
+    fn from(frame: &Frame) -> Self {
+        match frame {
+            Frame::Tell {
+                from,
+                origin,
+                to,
+                hops,
+                message,
+            } => FrameV1::Tell(
+                from.clone(),
+                (*origin).into(),
+                to.clone(),
+                *hops,
+                message.clone(),
+            ),
+            Frame::Returned {
+                to,
+                from,
+                message,
+                why,
+            } => {
+                let is_busy = *why == Undelivered::Busy;
+                FrameV1::Returned(to.clone(), from.clone(), message.clone(), is_busy)
+            }
+            Frame::Ask { number, request } => match request {
+                HolderRequest::Commit(image) => FrameV1::Commit(*number, image.into()),
+                HolderRequest::Claim { id, epoch } => {
+                    FrameV1::Claim(*number, id.clone(), (*epoch).into())
+                }
+            },
+            Frame::Reply { number, reply } => reply_form(*number, reply),
+            Frame::Where { number, id } => FrameV1::Where(*number, id.clone()),
+            Frame::Found {
+                number,
+                whereabouts,
+            } => match whereabouts {
+                Whereabouts::At { owner, version } => {
+                    FrameV1::At(*number, (*owner).into(), (*version).into())
+                }
+                Whereabouts::None => FrameV1::None(*number),
+                Whereabouts::Unsettled => FrameV1::Unsettled(*number),
+            },
+            Frame::Redirect { id, version, owner } => {
+                FrameV1::Redirect(id.clone(), (*version).into(), (*owner).into())
+            }
+            Frame::Send { flow, bytes } => FrameV1::Send(*flow, bytes.clone()),
+        }
+    }
+}
+
+fn reply_form(number: u64, reply: &HolderReply) -> FrameV1 {
+    match reply {
+        HolderReply::Stored(version) => FrameV1::Stored(number, (*version).into()),
+        HolderReply::Incomplete { missing } => FrameV1::Incomplete(number, missing.clone()),
+        HolderReply::Granted { epoch, newest } => {
+            let newest = newest.as_deref().map(ImageV1::from);
+            FrameV1::Granted(number, (*epoch).into(), newest)
+        }
+        HolderReply::Fenced(epoch) => FrameV1::Fenced(number, (*epoch).into()),
+    }
+}
+
+impl From<&Image> for ImageV1 {
+    fn from(image: &Image) -> Self {
+        let parts = image.parts.iter().map(|(id, bytes)| {
+            let (kind, side) = part_place(id);
+            (kind, side, bytes.clone())
+        });
+        ImageV1 {
+            header: HeaderV1::from(&image.header),
+            parts: parts.collect(),
+        }
+    }
+}
+
+impl ImageV1 {
+    fn read(self) -> Result<Image, FrameError> {
+        let header = Header::try_from(self.header)?;
+        let parts = self
+            .parts
+            .into_iter()
+            .map(|(kind, side, bytes)| Ok((part_of(kind, side, &header.id)?, bytes)))
+            .collect::<Result<_, Unread>>()?;
+        let image = Image { header, parts };
+        image
+            .check()
+            .map_err(|error| FrameError::Damaged(error.to_string()))?;
+        Ok(image)
+    }
+}
+
+impl FrameV1 {
+    fn read(self) -> Result<Frame, FrameError> {
+        let reply = |number, reply| Frame::Reply { number, reply };
+        let found = |number, whereabouts| Frame::Found {
+            number,
+            whereabouts,
+        };
+        Ok(match self {
+            FrameV1::Tell(from, origin, to, hops, message) => Frame::Tell {
+                from,
+                origin: origin.into(),
+                to,
+                hops,
+                message,
+            },
+            FrameV1::Returned(to, from, message, is_busy) => Frame::Returned {
+                to,
+                from,
+                message,
+                why: if is_busy {
+                    Undelivered::Busy
+                } else {
+                    Undelivered::Absent
+                },
+            },
+            FrameV1::Commit(number, image) => Frame::Ask {
+                number,
+                request: HolderRequest::Commit(image.read()?),
+            },
+            FrameV1::Claim(number, id, epoch) => {
+                if id.record_owner() != id || !id.kind().is_recorded() {
+                    let why = format!("{id} has no record of its own");
+                    return Err(FrameError::Damaged(why));
+                }
+                let epoch = Epoch::from(epoch);
+                Frame::Ask {
+                    number,
+                    request: HolderRequest::Claim { id, epoch },
+                }
+            }
+            FrameV1::Stored(number, version) => reply(number, HolderReply::Stored(version.into())),
+            FrameV1::Incomplete(number, missing) => {
+                reply(number, HolderReply::Incomplete { missing })
+            }
+            FrameV1::Granted(number, epoch, newest) => {
+                let newest = newest.map(ImageV1::read).transpose()?.map(Box::new);
+                let epoch = epoch.into();
+                reply(number, HolderReply::Granted { epoch, newest })
+            }
+            FrameV1::Fenced(number, epoch) => reply(number, HolderReply::Fenced(epoch.into())),
+            FrameV1::Where(number, id) => Frame::Where { number, id },
+            FrameV1::At(number, owner, version) => {
+                let (owner, version) = (owner.into(), version.into());
+                found(number, Whereabouts::At { owner, version })
+            }
+            FrameV1::None(number) => found(number, Whereabouts::None),
+            FrameV1::Unsettled(number) => found(number, Whereabouts::Unsettled),
+            FrameV1::Redirect(id, version, owner) => Frame::Redirect {
+                id,
+                version: version.into(),
+                owner: owner.into(),
+            },
+            FrameV1::Send(flow, bytes) => Frame::Send { flow, bytes },
+        })
+    }
+}
+
+/// Returns the node whose system actor an ID names: connections, lanes, consoles and members never
+/// move (`cluster.md` §1). `None` for actors with a record.
+#[must_use]
+pub const fn home(id: &ActorId) -> Option<NodeId> {
+    match id {
+        ActorId::Flow(node, _)
+        | ActorId::DoorSession(node, _)
+        | ActorId::Lane(node, _)
+        | ActorId::Console(node)
+        | ActorId::Member(node) => Some(*node),
+        ActorId::Registration(_)
+        | ActorId::Call(_)
+        | ActorId::Dialog(_)
+        | ActorId::MediaLeg(_)
+        | ActorId::Gateway(_) => None,
+    }
+}

@@ -1,0 +1,306 @@
+//! Frames: there and back, frozen octets, octets of anybody.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use contract::{
+    ActorId, Boot, CallKey, Door, FlowRef, ListenerId, NodeId, NodeInst, Undelivered, UtcMillis,
+};
+use proptest::prelude::*;
+
+use crate::frame::{Frame, FrameError, Whereabouts};
+use crate::{
+    Conf, Epoch, Header, HolderReply, HolderRequest, HolderSet, Image, PartEntry, RecordState,
+    SCHEMA, Version,
+};
+
+fn inst(node: u16) -> NodeInst {
+    NodeInst {
+        node: NodeId(node),
+        boot: Boot(1_700_000_000 + u64::from(node)),
+    }
+}
+
+fn version(n: u64, sequence: u64) -> Version {
+    Version {
+        epoch: Epoch { n, by: NodeId(2) },
+        sequence,
+    }
+}
+
+fn image() -> Image {
+    let key = CallKey::from_bits(0x1234_5678_9abc_def0_1122_3344_5566_7788);
+    let id = ActorId::Call(key);
+    let parts: BTreeMap<ActorId, Bytes> = [
+        (id.clone(), Bytes::from_static(b"call")),
+        (ActorId::Dialog(key.side(1)), Bytes::from_static(b"dialog")),
+        (ActorId::MediaLeg(key.side(2)), Bytes::from_static(b"leg")),
+    ]
+    .into();
+    let entries = parts.iter().map(|(id, bytes)| PartEntry {
+        id: id.clone(),
+        version: version(3, 7),
+        length: u32::try_from(bytes.len()).expect("short"),
+        deadline: Some(UtcMillis(1_700_000_000_123)),
+    });
+    Image {
+        header: Header {
+            id,
+            version: version(3, 7),
+            owner: inst(2),
+            state: RecordState::Moving { to: inst(3) },
+            conf: Conf::Joint {
+                old: HolderSet::alone(NodeId(2)),
+                new: HolderSet::new(vec![NodeId(1), NodeId(2), NodeId(3)]).expect("a set"),
+            },
+            expires: UtcMillis(0),
+            schema: SCHEMA,
+            degraded: true,
+            parts: entries.collect(),
+        },
+        parts,
+    }
+}
+
+/// One of each; a new variant belongs here.
+fn every() -> Vec<Frame> {
+    let user = ActorId::Registration("1000@weft.test".into());
+    let lane = ActorId::Lane(NodeId(1), 3);
+    let reply = |reply| Frame::Reply { number: 9, reply };
+    let found = |whereabouts| Frame::Found {
+        number: 10,
+        whereabouts,
+    };
+    let ask = |request| Frame::Ask { number: 8, request };
+    vec![
+        Frame::Tell {
+            from: lane.clone(),
+            origin: inst(1),
+            to: user.clone(),
+            hops: 2,
+            message: Bytes::from_static(b"message"),
+        },
+        Frame::Returned {
+            to: user.clone(),
+            from: lane,
+            message: Bytes::from_static(b"message"),
+            why: Undelivered::Busy,
+        },
+        ask(HolderRequest::Commit(image())),
+        ask(HolderRequest::Claim {
+            id: user.clone(),
+            epoch: version(4, 0).epoch,
+        }),
+        reply(HolderReply::Stored(version(3, 7))),
+        reply(HolderReply::Incomplete {
+            missing: vec![image().header.id],
+        }),
+        reply(HolderReply::Granted {
+            epoch: version(4, 0).epoch,
+            newest: Some(Box::new(image())),
+        }),
+        reply(HolderReply::Granted {
+            epoch: version(4, 0).epoch,
+            newest: None,
+        }),
+        reply(HolderReply::Fenced(version(5, 0).epoch)),
+        Frame::Where {
+            number: 10,
+            id: user.clone(),
+        },
+        found(Whereabouts::At {
+            owner: inst(2),
+            version: version(3, 7),
+        }),
+        found(Whereabouts::None),
+        found(Whereabouts::Unsettled),
+        Frame::Redirect {
+            id: user,
+            version: version(3, 7),
+            owner: inst(3),
+        },
+        Frame::Send {
+            flow: FlowRef::Stream {
+                node: NodeId(2),
+                number: 5,
+                listener: ListenerId(1),
+                remote: "192.0.2.1:5060".parse().expect("an address"),
+                door: Door::Sip,
+            },
+            bytes: Bytes::from_static(b"BYE"),
+        },
+    ]
+}
+
+#[test]
+fn every_frame_is_read_as_it_was_written() {
+    for frame in every() {
+        let octets = frame.write().expect("it fits");
+        assert_eq!(Frame::read(&octets), Ok(frame));
+    }
+}
+
+/// `cluster.md` §12: what a node of the version before writes must be read for ever.
+#[test]
+fn frames_of_form_1_are_frozen() {
+    let frames = every();
+    let octets = |at: usize| {
+        let octets = frames[at].write().expect("it fits");
+        octets
+            .iter()
+            .map(|octet| format!("{octet:02x}"))
+            .collect::<String>()
+    };
+    assert_eq!(octets(0), GOLDEN_TELL);
+    assert_eq!(octets(8), GOLDEN_FENCED);
+}
+
+const GOLDEN_TELL: &str = "01000000000008000000000000006c616e653a312f33010001f15365000000001b00000000000000726567697374726174696f6e3a3130303040776566742e746573740207000000000000006d657373616765";
+const GOLDEN_FENCED: &str = "010007000000090000000000000005000000000000000200";
+
+#[test]
+fn what_is_no_frame_is_refused() {
+    let good = every()[2].write().expect("it fits");
+    for length in 0..good.len() {
+        assert!(Frame::read(&good[..length]).is_err(), "cut at {length}");
+    }
+    let mut newer = good.to_vec();
+    newer[0] = 2;
+    assert_eq!(Frame::read(&newer), Err(FrameError::Newer { proto: 2 }));
+    newer[0] = 0;
+    assert!(matches!(Frame::read(&newer), Err(FrameError::Damaged(_))));
+    let mut image = image();
+    image.parts.insert(
+        image.header.id.clone(),
+        Bytes::from_static(b"longer than listed"),
+    );
+    let request = HolderRequest::Commit(image);
+    let lie = Frame::Ask { number: 1, request };
+    let octets = lie.write().expect("it fits");
+    assert!(matches!(Frame::read(&octets), Err(FrameError::Damaged(_))));
+    let of_a_side = Frame::Ask {
+        number: 1,
+        request: HolderRequest::Claim {
+            id: ActorId::Dialog(CallKey::from_bits(1 << 64).side(1)),
+            epoch: Epoch::ZERO,
+        },
+    };
+    let octets = of_a_side.write().expect("it fits");
+    assert!(Frame::read(&octets).is_err(), "a side has no record");
+    let huge = Frame::Send {
+        flow: FlowRef::Datagram {
+            listener: ListenerId(0),
+            remote: "192.0.2.1:5060".parse().expect("an address"),
+        },
+        bytes: vec![0; contract::limits::FRAME_BYTES_MAX].into(),
+    };
+    assert!(matches!(huge.write(), Err(FrameError::TooLong(_))));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #[test]
+    fn octets_of_anybody_are_survived(
+        which in 0..15_usize,
+        at in any::<prop::sample::Index>(),
+        octet in any::<u8>(),
+    ) {
+        let mut octets = every()[which].write().expect("it fits").to_vec();
+        let at = at.index(octets.len());
+        octets[at] = octet;
+        if let Ok(frame) = Frame::read(&octets) {
+            prop_assert!(frame.write().is_ok());
+        }
+    }
+}
+
+mod placement {
+    use contract::{ActorId, IdHasher, NodeId, RecordKey};
+
+    use crate::placement::{Candidate, holders, rank};
+
+    fn nodes(count: u16) -> Vec<Candidate> {
+        (1..=count)
+            .map(|node| Candidate {
+                node: NodeId(node),
+                weight: 100,
+                zone: String::new(),
+            })
+            .collect()
+    }
+
+    fn key(number: u32) -> RecordKey {
+        let id = ActorId::Registration(format!("{number}@weft.test").into());
+        IdHasher::new([7; 16]).record_key(&id)
+    }
+
+    #[test]
+    fn each_node_gets_its_share() {
+        let mut nodes = nodes(5);
+        nodes[4].weight = 200;
+        let mut counts = [0_u32; 6];
+        for number in 0..12_000 {
+            counts[usize::from(rank(key(number), &nodes)[0].0)] += 1;
+        }
+        for count in &counts[1..5] {
+            assert!((1_800..2_200).contains(count), "{counts:?}");
+        }
+        assert!((3_700..4_300).contains(&counts[5]), "{counts:?}");
+    }
+
+    #[test]
+    fn a_node_that_leaves_changes_nobody_elses_rank() {
+        let (all, mut fewer) = (nodes(7), nodes(7));
+        fewer.remove(3);
+        for number in 0..500 {
+            let mut before = rank(key(number), &all);
+            before.retain(|node| *node != NodeId(4));
+            assert_eq!(before, rank(key(number), &fewer));
+        }
+    }
+
+    #[test]
+    fn ranks_are_frozen() {
+        let ranks: Vec<u16> = rank(key(1), &nodes(5)).iter().map(|node| node.0).collect();
+        assert_eq!(ranks, [4, 1, 3, 2, 5]);
+    }
+
+    #[test]
+    fn a_node_without_weight_gets_nothing() {
+        let mut nodes = nodes(3);
+        nodes[1].weight = 0;
+        for number in 0..100 {
+            assert!(!rank(key(number), &nodes).contains(&NodeId(2)));
+        }
+    }
+
+    #[test]
+    fn peers_are_of_the_first_ranks_and_of_other_zones() {
+        let mut nodes = nodes(6);
+        for (at, node) in nodes.iter_mut().enumerate() {
+            node.zone = format!("zone {}", at % 2);
+        }
+        for number in 0..200 {
+            let ranked = rank(key(number), &nodes);
+            for owner in 1..=6 {
+                let set = holders(key(number), NodeId(owner), &nodes, 3);
+                assert_eq!(set.nodes().len(), 3);
+                assert!(set.nodes().contains(&NodeId(owner)));
+                let others = set.nodes().iter().filter(|node| node.0 != owner);
+                assert!(others.clone().all(|node| ranked[..3].contains(node)));
+            }
+            let first = ranked[0];
+            let set = holders(key(number), first, &nodes, 2);
+            let has_other_zone = ranked[..2].iter().any(|node| node.0 % 2 != first.0 % 2);
+            let zones: Vec<u16> = set.nodes().iter().map(|node| node.0 % 2).collect();
+            assert_eq!(zones[0] != zones[1], has_other_zone);
+        }
+    }
+
+    #[test]
+    fn alone_it_holds_its_own_records() {
+        let set = holders(key(1), NodeId(1), &nodes(1), 3);
+        assert_eq!(set.nodes(), [NodeId(1)]);
+        assert_eq!(holders(key(1), NodeId(9), &[], 3).nodes(), [NodeId(9)]);
+    }
+}
