@@ -1,6 +1,6 @@
 //! The one message type of all actors, and the values that several kinds share.
 
-use contract::{ActorId, Door, FlowRef};
+use contract::{ActorId, Door, FlowRef, NodeId};
 use serde::{Deserialize, Serialize};
 use sip::Aor;
 use sip::uri::Uri;
@@ -58,10 +58,21 @@ wrap!(
 /// the response as its top Via says (RFC 3261 §18.2.2) and holds it as if it knew the request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TransactionRef {
+    /// Node of the lane, which need not be the one that runs the request's user; `None` if it was
+    /// recorded before nodes passed requests on: then it was that one.
+    pub node: Option<NodeId>,
     /// Number of the lane.
     pub lane: u16,
     /// The transaction in it.
     pub key: sip::transaction::Key,
+}
+
+impl TransactionRef {
+    /// Returns the lane that answers; `own` is the node that runs the request's user.
+    #[must_use]
+    pub fn home(&self, own: NodeId) -> ActorId {
+        ActorId::Lane(self.node.unwrap_or(own), self.lane)
+    }
 }
 
 /// A request that passed the policy, on its way to the actor it is for.

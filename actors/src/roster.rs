@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use bytes::Bytes;
 use contract::core::{Core, Ctx, Event, RestoreError, Roster};
 use contract::{ActorId, FrameClass, Now, Time, codec};
 use serde::{Deserialize, Serialize};
@@ -43,11 +44,15 @@ pub enum AnyCore {
 /// The stored form of any part: a frozen version each (`cluster.md` §12).
 #[derive(Serialize, Deserialize)]
 enum Stored {
-    RegistrationV1(registration::Snapshot),
-    CallV1(call::Snapshot),
-    DialogV1(dialog::Snapshot),
-    MediaLegV1(media_leg::Snapshot),
+    RegistrationV1(registration::SnapshotV1),
+    CallV1(call::SnapshotV1),
+    DialogV1(dialog::SnapshotV1),
+    MediaLegV1(media_leg::SnapshotV1),
     JsonDialogV1(dialog::json::Snapshot),
+    RegistrationV2(registration::Snapshot),
+    CallV2(call::Snapshot),
+    MediaLegV2(media_leg::Snapshot),
+    DialogV2(dialog::Snapshot),
 }
 
 macro_rules! with_core {
@@ -172,19 +177,46 @@ impl Roster for AnyCore {
             why: error.to_string(),
         })?;
         match stored {
-            Stored::RegistrationV1(snapshot) => registration::Registration::restore(snapshot, now)
+            Stored::RegistrationV1(snapshot) => {
+                registration::Registration::restore(snapshot.into(), now)
+                    .map(|core| AnyCore::Registration(Box::new(core)))
+            }
+            Stored::RegistrationV2(snapshot) => registration::Registration::restore(snapshot, now)
                 .map(|core| AnyCore::Registration(Box::new(core))),
             Stored::CallV1(snapshot) => {
+                call::Call::restore(snapshot.into(), now).map(|core| AnyCore::Call(Box::new(core)))
+            }
+            Stored::CallV2(snapshot) => {
                 call::Call::restore(snapshot, now).map(|core| AnyCore::Call(Box::new(core)))
             }
-            Stored::DialogV1(snapshot) => {
+            Stored::DialogV1(snapshot) => dialog::Dialog::restore(snapshot.into(), now)
+                .map(|core| AnyCore::Dialog(Box::new(core))),
+            Stored::DialogV2(snapshot) => {
                 dialog::Dialog::restore(snapshot, now).map(|core| AnyCore::Dialog(Box::new(core)))
             }
             Stored::JsonDialogV1(snapshot) => dialog::json::JsonDialog::restore(snapshot, now)
                 .map(|core| AnyCore::JsonDialog(Box::new(core))),
-            Stored::MediaLegV1(snapshot) => media_leg::MediaLeg::restore(snapshot, now)
+            Stored::MediaLegV1(snapshot) => media_leg::MediaLeg::restore(snapshot.into(), now)
+                .map(|core| AnyCore::MediaLeg(Box::new(core))),
+            Stored::MediaLegV2(snapshot) => media_leg::MediaLeg::restore(snapshot, now)
                 .map(|core| AnyCore::MediaLeg(Box::new(core))),
         }
+    }
+
+    fn merge(id: &ActorId, copies: &[Bytes], now: Now) -> Bytes {
+        let merged = if let ActorId::Registration(aor) = id {
+            merge_registration(aor, copies, now)
+        } else {
+            None
+        };
+        merged
+            .or_else(|| copies.first().cloned())
+            .unwrap_or_default()
+    }
+
+    fn bequeath(id: &ActorId, copy: &Bytes) -> Option<Message> {
+        let copy = copy.clone();
+        matches!(id, ActorId::Registration(_)).then(|| registration::Message::Merge { copy }.into())
     }
 
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {
@@ -208,11 +240,20 @@ impl Roster for AnyCore {
 
     fn snapshot(&self, now: Now) -> Vec<u8> {
         let stored = match self {
-            AnyCore::Registration(core) => Stored::RegistrationV1(core.snapshot(now)),
-            AnyCore::Call(core) => Stored::CallV1(core.snapshot(now)),
-            AnyCore::Dialog(core) => Stored::DialogV1(core.snapshot(now)),
+            AnyCore::Registration(core) => Stored::RegistrationV2(core.snapshot(now)),
+            AnyCore::Call(core) => {
+                let oldest = core.snapshot(now).oldest();
+                oldest.map_or_else(|later| Stored::CallV2(*later), Stored::CallV1)
+            }
+            AnyCore::Dialog(core) => match core.snapshot(now).oldest() {
+                Ok(first) => Stored::DialogV1(first),
+                Err(whole) => Stored::DialogV2(*whole),
+            },
             AnyCore::JsonDialog(core) => Stored::JsonDialogV1(core.snapshot(now)),
-            AnyCore::MediaLeg(core) => Stored::MediaLegV1(core.snapshot(now)),
+            AnyCore::MediaLeg(core) => {
+                let oldest = core.snapshot(now).oldest();
+                oldest.map_or_else(|later| Stored::MediaLegV2(*later), Stored::MediaLegV1)
+            }
             AnyCore::Flow(_)
             | AnyCore::DoorSession(_)
             | AnyCore::Lane(_)
@@ -295,4 +336,31 @@ impl Roster for AnyCore {
             })
             .ok()
     }
+}
+
+/// Reads a registration as it was stored; `None` if it is none.
+pub(crate) fn stored_registration(copy: &Bytes) -> Option<registration::Snapshot> {
+    match codec::decode(copy) {
+        Ok(Stored::RegistrationV1(snapshot)) => Some(registration::Snapshot::from(snapshot)),
+        Ok(Stored::RegistrationV2(snapshot)) => Some(snapshot),
+        Ok(
+            Stored::CallV1(_)
+            | Stored::DialogV1(_)
+            | Stored::MediaLegV1(_)
+            | Stored::JsonDialogV1(_)
+            | Stored::CallV2(_)
+            | Stored::MediaLegV2(_)
+            | Stored::DialogV2(_),
+        )
+        | Err(_) => None,
+    }
+}
+
+/// Merges the copies of a registration that can be read; `None` if there is none.
+fn merge_registration(aor: &str, copies: &[Bytes], now: Now) -> Option<Bytes> {
+    let read = copies.iter().filter_map(stored_registration);
+    let of_aor = read.filter(|snapshot| snapshot.is_of(aor)).collect();
+    let merged = registration::merge(of_aor, now.utc)?;
+    let octets = codec::encode(&Stored::RegistrationV2(merged));
+    octets.ok().map(Bytes::from)
 }

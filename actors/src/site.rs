@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use cluster::CommitMode;
 use contract::{IdHasher, ListenerId, NodeId, NodeInst, Secret, SrtpProfile, TokenMaker};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -97,6 +98,10 @@ pub struct Cluster {
     pub seeds: Vec<(String, u16)>,
     /// Where it stands; empty: nobody said.
     pub zone: String,
+    /// How many nodes are to hold a record, 1 to `HOLDERS_MAX`.
+    pub replicas: usize,
+    /// What counts when fewer holders answer than wanted.
+    pub commit: CommitMode,
 }
 
 /// One bound address of a profile.

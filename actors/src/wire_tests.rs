@@ -12,8 +12,8 @@ use contract::core::Roster;
 use contract::limits::FRAME_BYTES_MAX;
 use contract::{
     ActorId, ActorRow, ActorView, Answer, Boot, CallKey, Door, FaultClass, FlowRef, FrameClass,
-    Kind, ListenerId, Lookup, Loss, Member, MemberState, NodeId, NodeInst, NodeView, Peer, Time,
-    TraceLine, UtcMillis,
+    Kind, ListenerId, Lookup, Loss, Member, MemberState, MoveFault, NodeId, NodeInst, NodeView,
+    Peer, Time, TraceLine, UtcMillis,
 };
 use doors::json::{CallState, IceServer, Party, ServerMessage, Why};
 use media::sdp::{Codec, Direction};
@@ -47,7 +47,7 @@ macro_rules! census {
 }
 
 census!(of_registration: registration::Message, [
-    Register, Bind, Resume, Unbind, Locate, FlowGone, Clear,
+    Register, Bind, Resume, Unbind, Locate, FlowGone, Clear, Merge,
 ]);
 census!(of_call: call::Message, [
     Invite, Dial, Cancel, Located, Hangup, Progressed, Answered, Failed, Acknowledged, Cancelled,
@@ -56,7 +56,7 @@ census!(of_call: call::Message, [
 census!(of_dialog: dialog::Message, [
     Request, Response, RequestFailed, Serve, Invite, Retransmitted, Cancelled, Progress, Accept,
     Acknowledge, Offer, AcceptOffer, RefuseOffer, Info, End, Located, Dial, Client, FlowGone,
-    Digit, Report,
+    Digit, Report, Move,
 ]);
 census!(of_media_leg: media_leg::Message, [
     Start, TakeOffer, TakeAnswer, MakeOffer, MakeAnswer, Join, Rollback, Candidate,
@@ -67,11 +67,12 @@ census!(of_door_session: door_session::Message, [
     Bound, Unbound, Refused, Replaced, Watch, Deliver, CallState,
 ]);
 census!(of_lane: lane::Message, [
-    Received, Respond, Request, SendAck, Challenge, CheckNonce, NonceChecked, FlowGone,
+    Received, Respond, Request, SendAck, Challenge, CheckNonce, NonceChecked, FlowGone, Strayed,
+    NodeGone,
 ]);
 census!(of_console: console::Message, [Request, Ask, Answered, End]);
-census!(of_lookup: Lookup, [Host, Actors, Actor, Trace, Node, Members]);
-census!(of_answer: Answer, [Host, Actors, Actor, Trace, Node, Members]);
+census!(of_lookup: Lookup, [Host, Actors, Actor, Trace, Node, Members, Move, Drain]);
+census!(of_answer: Answer, [Host, Actors, Actor, Trace, Node, Members, Moved, Draining]);
 census!(of_state: MemberState, [Joining, Up, Draining]);
 census!(of_any: Message, [
     Registration, Call, Dialog, MediaLeg, Flow, DoorSession, Lane, Console, Member,
@@ -84,17 +85,17 @@ census!(of_client_command: ClientCommand, [
     Resumed,
 ]);
 census!(of_report: Report, [
-    OfferTaken, AnswerTaken, Described, Unfit, NoPort, Closed, Silent, Digit,
+    OfferTaken, AnswerTaken, Described, Unfit, NoPort, Closed, Silent, Digit, Heard,
 ]);
 census!(of_destination: Destination, [Relay, Echo, Tone, Nowhere]);
-census!(of_codecs: Codecs, [Only, Configured, Tone, Any]);
+census!(of_codecs: Codecs, [Only, Configured, Tone, Any, Agreed]);
 census!(of_about: About, [Reply, News, Numbered]);
 census!(of_verdict: NonceVerdict, [Fresh, Replayed, Forgotten]);
 census!(of_failure: RequestFailure, [TimedOut, Unreachable]);
 census!(of_offer_kind: OfferKind, [Hold, Resume, Reoffer]);
 census!(of_offering: Offering, [Rtp, Sdes, Webrtc]);
 census!(of_console_request: console::Request, [
-    Nodes, Actors, Inspect, Trace, Stop, Move, Calls, Registrations, User,
+    Nodes, Actors, Inspect, Trace, Stop, Move, Calls, Registrations, User, Drain, Here,
 ]);
 census!(of_server: ServerMessage, [
     Registered, RegisterFailed, Unregistered, Trying, Ringing, CallAccepted, CallRejected,
@@ -237,6 +238,18 @@ fn goldens() -> Vec<(&'static str, Message)> {
         ticket: 9,
         request: console_requests().remove(4),
     };
+    let hand_over = console::Message::Ask {
+        number: 65_537,
+        what: lookups().remove(6),
+    };
+    let not_moved = console::Message::Answered {
+        number: 65_537,
+        answer: Answer::Moved(Err(MoveFault::NotUp)),
+    };
+    let drain = console::Message::Ask {
+        number: 65_538,
+        what: lookups().remove(7),
+    };
     vec![
         (
             "call_invite_v1",
@@ -245,6 +258,13 @@ fn goldens() -> Vec<(&'static str, Message)> {
         ("call_dial_v1", call::Message::Dial(Box::new(dial())).into()),
         ("call_offered_v1", offered.into()),
         ("registration_clear_v1", registration::Message::Clear.into()),
+        (
+            "registration_merge_v1",
+            registration::Message::Merge {
+                copy: Bytes::from_static(b"copy"),
+            }
+            .into(),
+        ),
         (
             "registration_register_v1",
             registration::Message::Register(inbound("REGISTER")).into(),
@@ -262,7 +282,11 @@ fn goldens() -> Vec<(&'static str, Message)> {
         ("door_session_deliver_v1", incoming().into()),
         ("lane_respond_v1", lanes().remove(1).into()),
         ("lane_check_nonce_v1", check_nonce().into()),
+        ("lane_strayed_v1", strayed().into()),
         ("console_stop_v1", stop.into()),
+        ("console_move_v1", hand_over.into()),
+        ("console_moved_v1", not_moved.into()),
+        ("console_drain_v1", drain.into()),
     ]
 }
 
@@ -517,6 +541,7 @@ fn response() -> sip::Message {
 
 fn transaction() -> TransactionRef {
     TransactionRef {
+        node: Some(NodeId(2)),
         lane: 3,
         key: Key::of_request(&request("INVITE")).expect("a key"),
     }
@@ -635,6 +660,7 @@ fn codec_choices() -> Vec<Codecs> {
         Codecs::Configured,
         Codecs::Tone,
         Codecs::Any,
+        Codecs::Agreed,
     ]
 }
 
@@ -671,6 +697,7 @@ fn reports() -> Vec<Report> {
         Report::Closed,
         Report::Silent,
         Report::Digit('#'),
+        Report::Heard,
     ]
 }
 
@@ -710,6 +737,9 @@ fn registrations() -> Vec<registration::Message> {
         },
         Message::FlowGone { flow: datagram() },
         Message::Clear,
+        Message::Merge {
+            copy: Bytes::from_static(b"copy"),
+        },
     ]
 }
 
@@ -862,6 +892,7 @@ fn dialogs() -> Vec<dialog::Message> {
                 sdp: sdp.clone(),
                 retries: sdp.is_some(),
             },
+            Message::Move { sdp: sdp.clone() },
             Message::AcceptOffer { sdp },
         ]);
     }
@@ -1020,12 +1051,21 @@ fn lanes() -> Vec<lane::Message> {
         },
         check_nonce(),
         Message::FlowGone { flow: stream() },
+        strayed(),
+        Message::NodeGone { node: NodeId(2) },
     ];
     messages.extend(VERDICTS.map(|verdict| Message::NonceChecked {
         transaction: transaction(),
         verdict,
     }));
     messages
+}
+
+fn strayed() -> lane::Message {
+    lane::Message::Strayed {
+        flow: datagram(),
+        message: response().bytes().clone(),
+    }
 }
 
 fn console_requests() -> Vec<console::Request> {
@@ -1052,7 +1092,13 @@ fn console_requests() -> Vec<console::Request> {
         Request::Move {
             id: ActorId::Lane(NodeId(1), 5),
             to: "b".to_owned(),
+            epoch: Some(4),
         },
+        Request::Drain {
+            node: Some("b".to_owned()),
+            max_s: 1_800,
+        },
+        Request::Here,
         Request::Calls {
             contains: Some("01".to_owned()),
             page,
@@ -1090,6 +1136,12 @@ fn lookups() -> Vec<Lookup> {
         Lookup::Trace { id },
         Lookup::Node,
         Lookup::Members,
+        Lookup::Move {
+            id: ActorId::Call(call_key()),
+            to: NodeId(3),
+            epoch: Some(4),
+        },
+        Lookup::Drain { max_s: 1_800 },
     ]
 }
 
@@ -1135,6 +1187,9 @@ fn answers() -> Vec<Answer> {
         Answer::Trace(vec![line]),
         Answer::Node(Box::new(node_view())),
         Answer::Members(MEMBER_STATES.map(member).into()),
+        Answer::Moved(Ok(())),
+        Answer::Moved(Err(MoveFault::NotUp)),
+        Answer::Draining,
     ]
 }
 

@@ -38,7 +38,9 @@ fn carry_out(command: &Command) -> Result<u8, Failure> {
         | Command::Inspect(_)
         | Command::Trace(_)
         | Command::Nodes(_)
-        | Command::Stop(_) => Err(Failure::run("a command that nobody carries out")),
+        | Command::Stop(_)
+        | Command::Move(_)
+        | Command::Drain(_) => Err(Failure::run("a command that nobody carries out")),
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actors::console::Request;
+use actors::site::CommitMode;
 use actors::{Message, Site, console, member};
 use contract::env::{BindError, Env, NetSink, Work};
 use contract::{ActorId, Event, FaultClass, Kind, ListenerId, NodeInst, Roster, Space, StreamKind};
@@ -28,6 +29,8 @@ const HEALTH_PERIOD: Duration = Duration::from_secs(1);
 const LEAVE: Duration = Duration::from_millis(50);
 /// How often a drain looks whether the last call has ended.
 const DRAIN_PERIOD: Duration = Duration::from_millis(50);
+/// How often it looks whether somebody is there again who takes what is left.
+const WITHDRAW_PERIOD: Duration = Duration::from_secs(1);
 
 /// What a node is put together from.
 pub struct NodeParts {
@@ -161,6 +164,9 @@ where
         };
         media.attach(sockets.clone());
         let is_alone = site.cluster.is_none();
+        let shared = site.cluster.as_ref();
+        let holders = shared.map_or(1, |cluster| cluster.replicas);
+        let commit = shared.map_or(CommitMode::Available, |cluster| cluster.commit);
         let fabric = Fabric::start(Parts {
             env: Arc::clone(&env),
             ids: site.ids.clone(),
@@ -169,6 +175,8 @@ where
             me,
             version,
             performer: Arc::new(performer),
+            holders,
+            commit,
         })
         .await
         .map_err(NodeError::Fabric)?;
@@ -224,6 +232,29 @@ where
     pub async fn poisoned(&self) {
         while !self.state.is_poisoned.load(Ordering::Acquire) {
             self.state.poisoned.notified().await;
+        }
+    }
+
+    /// Waits until an operator wants this node drained; returns how long that may take.
+    pub async fn drain_wished(&self) -> Duration {
+        self.fabric.drain_wished().await
+    }
+
+    /// Takes no new work and hands all that can move over to the other nodes (`cluster.md` §6);
+    /// waits for calls that nobody takes, until `patience` is over. [`Node::drain`] is to follow.
+    pub async fn withdraw(&self, patience: Duration) {
+        let until = self.env.now().mono + patience;
+        self.state.is_draining.store(true, Ordering::Release);
+        self.tell_member(member::Message::Drain);
+        look(self.env.as_ref(), &self.fabric, &self.state);
+        loop {
+            let left = self.fabric.move_away(until).await;
+            let now = self.env.now().mono;
+            tracing::info!(left, "what could move has moved");
+            if left == 0 || self.fabric.live(Kind::Call) == 0 || now >= until {
+                return;
+            }
+            self.env.sleep_until(now + WITHDRAW_PERIOD).await;
         }
     }
 

@@ -46,6 +46,17 @@ where
             Action::Lookup { token, what } => fabric.look_up(origin.id, token, what),
             Action::Media(command) => self.media.command(command),
             Action::Emit(Emitted::View(members)) => fabric.set_view(members),
+            Action::Emit(Emitted::NodeDown {
+                instance,
+                is_proven,
+            }) => {
+                fabric.set_down(instance, is_proven);
+                let emitted = Emitted::NodeDown {
+                    instance,
+                    is_proven,
+                };
+                telemetry::emit(origin.id, emitted);
+            }
             Action::Emit(emitted @ Emitted::Superseded { .. }) => {
                 fabric.set_superseded();
                 telemetry::emit(origin.id, emitted);

@@ -27,7 +27,7 @@ use crate::log;
 use crate::media_plane::certificate::MediaCertificate;
 use crate::media_plane::{MediaSettings, MediaWorkers};
 use crate::net::tls::{self, CertificateError, Certificates};
-use crate::net::{Streams, WebRules};
+use crate::net::{Haste, Streams, WebRules};
 use crate::node::{Node, NodeError, NodeParts};
 use crate::peers::{ClusterId, KeyRing, PeerSettings, TcpPeers};
 use crate::store_sled::{SledStore, StoreConfig};
@@ -236,18 +236,30 @@ async fn live(
     let banner = banner(loaded, node.listeners(), ground.me);
     let _ = std::io::stdout().write_all(banner.as_bytes());
     tracing::info!(instance = %ground.me, "node is up");
-    let code = tokio::select! {
+    let wished = tokio::select! {
         biased;
-        _ = terminated.recv() => EXIT_DONE,
-        _ = interrupted.recv() => EXIT_DONE,
-        () = node.poisoned() => EXIT_FAILED,
+        _ = terminated.recv() => Err(EXIT_DONE),
+        _ = interrupted.recv() => Err(EXIT_DONE),
+        () = node.poisoned() => Err(EXIT_FAILED),
+        patience = node.drain_wished() => Ok(patience),
+    };
+    let (code, patience) = match wished {
+        Err(code) => (code, DRAIN_PATIENCE),
+        Ok(patience) => tokio::select! {
+            biased;
+            _ = terminated.recv() => (EXIT_DONE, DRAIN_PATIENCE),
+            _ = interrupted.recv() => (EXIT_DONE, DRAIN_PATIENCE),
+            () = node.poisoned() => (EXIT_FAILED, DRAIN_PATIENCE),
+            () = withdraw(&node, &env, patience) => (EXIT_DONE, Duration::ZERO),
+        },
     };
     tracing::info!(code, "node drains");
     tokio::select! {
         biased;
-        () = node.drain(DRAIN_PATIENCE) => {
+        () = node.drain(patience) => {
             let network = env.network();
-            network.dismiss(CloseCode::Restart, "the node restarts").await;
+            let why = "the node restarts";
+            network.dismiss(CloseCode::Restart, why, Haste::Ending).await;
             env.close_peers().await;
         }
         () = pause(DRAIN_PATIENCE + Duration::from_millis(1_500)) => {
@@ -258,6 +270,17 @@ async fn live(
     }
     tracing::info!("node has ended");
     Ok(code)
+}
+
+/// Hands everything over; then those who are connected are sent to the others, in waves.
+async fn withdraw(node: &Node<AnyCore>, env: &OsEnv, patience: Duration) {
+    tracing::info!(took_us = patience.as_micros(), "node hands everything over");
+    node.withdraw(patience).await;
+    let network = env.network();
+    let why = "the node drains";
+    network
+        .dismiss(CloseCode::Restart, why, Haste::Draining)
+        .await;
 }
 
 /// Makes the world outside, with the sockets of the HTTP listeners known to it.

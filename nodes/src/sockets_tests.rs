@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use actors::{AnyCore, Message, Site};
+use bytes::Bytes;
 use contract::core::{Ctx, Event, RestoreError, Roster};
 use contract::{ActorId, Boot, FrameClass, Kind, NodeId, NodeInst, Now, Time};
 
@@ -37,6 +38,14 @@ impl Roster for Brittle {
         let inner = AnyCore::restore(id, bytes, now)?;
         let kind = id.kind();
         Ok(Brittle { kind, inner })
+    }
+
+    fn merge(id: &ActorId, copies: &[Bytes], now: Now) -> Bytes {
+        AnyCore::merge(id, copies, now)
+    }
+
+    fn bequeath(id: &ActorId, copy: &Bytes) -> Option<Message> {
+        AnyCore::bequeath(id, copy)
     }
 
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {

@@ -11,6 +11,7 @@ use contract::{NodeId, NodeInst, Time};
 
 use crate::checkers::noticed::{AWAY, Noticed, Survivor};
 use crate::checkers::{agree, console, proven};
+use crate::marks;
 use crate::node::SimNode;
 use crate::sabotage::{self, News};
 use crate::world::World;
@@ -41,6 +42,7 @@ impl Watch {
                 News::View(members) => self.noticed.seen(node, &members, now),
                 News::Down(dead, is_proven) => proven::check(world, node, dead, is_proven, running),
                 News::Rejoined => world.count("nodes that rejoined"),
+                News::Restored(kind, state, why) => marks::restored(world, kind, &state, why),
                 News::Answer(ticket, body) => self.answered(world, (node, ticket), &body, running),
             }
         }

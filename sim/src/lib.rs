@@ -14,16 +14,19 @@
 pub mod checkers;
 pub mod client;
 pub mod cluster;
+pub mod crowd;
 pub mod env;
 pub mod handshake;
 pub mod ledger;
 pub mod line;
 pub mod log;
+pub mod marks;
 pub mod media;
 pub mod mesh;
 pub mod node;
 pub mod phone;
 pub mod plan;
+pub mod planted;
 pub mod run;
 pub mod sabotage;
 pub mod shrink;
@@ -31,6 +34,7 @@ pub mod station;
 pub mod store;
 pub mod stream;
 pub mod trace;
+pub mod ways;
 pub mod web;
 pub mod world;
 

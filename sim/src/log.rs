@@ -10,6 +10,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::registry::Registry;
 
+use crate::marks;
 use crate::sabotage;
 use crate::world::World;
 
@@ -28,7 +29,9 @@ impl Visit for Text {
 
 impl<S: Subscriber> Layer<S> for Errors {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        *metadata.level() <= Level::WARN || metadata.is_span()
+        // Rare branches of the runtime are marks, however quietly it says so.
+        let is_mark = metadata.is_event() && metadata.target().starts_with("runtime");
+        *metadata.level() <= Level::WARN || metadata.is_span() || is_mark
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
@@ -38,11 +41,15 @@ impl<S: Subscriber> Layer<S> for Errors {
         self.world.note(&format!("{level} {}", text.0));
         if level == Level::ERROR && !text.0.contains(sabotage::WORD) {
             self.world.broken("log", text.0);
+            return;
+        }
+        let says = text.0.split("message=").nth(1).unwrap_or("?");
+        let says = says.split('=').next().unwrap_or_default();
+        // The word before `=` is the next field's name.
+        let says = says.rsplit_once(' ').map_or(says, |(says, _)| says);
+        if marks::SAID.contains(&says) {
+            self.world.count(&format!("mark: {says}"));
         } else if level == Level::WARN {
-            let says = text.0.split("message=").nth(1).unwrap_or("?");
-            let says = says.split('=').next().unwrap_or_default();
-            // The word before `=` is the next field's name.
-            let says = says.rsplit_once(' ').map_or(says, |(says, _)| says);
             self.world.count(&format!("said: {says}"));
             if says.contains("is set aside") {
                 self.world.state().set_aside.push(text.0);

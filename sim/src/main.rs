@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use sim::ledger::{Entry, append};
+use sim::marks;
 use sim::plan::{FaultKind, Plan};
+use sim::planted::Bug;
 use sim::run::{Outcome, run};
 use sim::shrink::shrink;
 
@@ -43,6 +45,12 @@ struct Arguments {
     /// Number of phones instead of the seed's.
     #[arg(long)]
     phones: Option<u32>,
+    /// Every phone stays with its node; else some are behind a balancer, or go to another node.
+    #[arg(long)]
+    sticky: bool,
+    /// Plant a bug (deaf, lonely_claim, forgetful_merge): it must be found.
+    #[arg(long)]
+    plant: Option<Bug>,
     /// Write every happening of the run to a file (one seed).
     #[arg(long, requires = "seed")]
     trace: Option<PathBuf>,
@@ -100,6 +108,8 @@ fn plan_of(arguments: &Arguments, allowed: &[FaultKind], seed: u64) -> Plan {
         plan.keep(numbers);
     }
     plan.phones = arguments.phones.unwrap_or(plan.phones);
+    plan.planted = arguments.plant;
+    plan.sticky = arguments.sticky;
     plan
 }
 
@@ -199,6 +209,11 @@ fn report(arguments: &Arguments, plans: &[Plan], outcomes: &[Outcome]) {
     } else {
         println!("{} seeds, {simulated:.0} simulated seconds", plans.len());
     }
+    if arguments.nodes > 1 {
+        for mark in marks::ALL {
+            counts.entry(mark).or_default();
+        }
+    }
     for (what, count) in counts {
         println!("  {count:>10}  {what}");
     }
@@ -271,8 +286,12 @@ fn print_failure(arguments: &Arguments, plan: &Plan, outcome: &Outcome) {
     } else {
         ""
     };
+    let bug = plan
+        .planted
+        .map_or(String::new(), |bug| format!(" --plant {}", bug.name()));
+    let sticky = if plan.sticky { " --sticky" } else { "" };
     println!(
-        "repeat: cargo run --release -p sim{planted} -- --seed {}{nodes} --minutes {} --faults {} --phones {} --keep {keep}",
+        "repeat: cargo run --release -p sim{planted} -- --seed {}{nodes}{bug}{sticky} --minutes {} --faults {} --phones {} --keep {keep}",
         plan.seed, arguments.minutes, arguments.faults, plan.phones
     );
 }

@@ -4,7 +4,7 @@
 //! behind `sabotage.rs`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,18 @@ pub fn web_address(number: u16) -> SocketAddr {
 #[must_use]
 pub fn cluster_address(number: u16) -> SocketAddr {
     SocketAddr::from((host(number), 7_946))
+}
+
+/// Returns the number of the node that has an address.
+#[must_use]
+pub fn number_of(host: IpAddr) -> Option<u16> {
+    match host {
+        IpAddr::V4(host) => {
+            let [_, _, high, low] = host.octets();
+            Some(u16::from_be_bytes([high, low]))
+        }
+        IpAddr::V6(_) => None,
+    }
 }
 
 fn host(number: u16) -> [u8; 4] {
@@ -186,6 +198,7 @@ impl SimNode {
             (8, Some(id)) => Request::Move {
                 id,
                 to: "other".to_owned(),
+                epoch: None,
             },
             (9, Some(id)) => Request::Stop {
                 id,
@@ -287,6 +300,8 @@ fn cluster(role: Role, me: NodeInst) -> Option<Cluster> {
         address: cluster_address(role.number),
         seeds: vec![seed(1), seed(2)],
         zone: String::new(),
+        replicas: 3,
+        commit: cluster::CommitMode::Available,
     })
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use contract::{Entropy, Kind};
 
+use crate::planted::Bug;
 use crate::store::DiskMood;
 use crate::world::Weather;
 
@@ -161,6 +162,22 @@ pub enum Fault {
     },
 }
 
+impl Fault {
+    /// Returns how long it lasts.
+    #[must_use]
+    pub const fn lasts(&self) -> Duration {
+        match self {
+            Fault::Crash { away, .. } => *away,
+            Fault::Panic { .. } => Duration::ZERO,
+            Fault::Weather { lasts, .. }
+            | Fault::Disk { lasts, .. }
+            | Fault::Cut { lasts, .. }
+            | Fault::SlowLink { lasts, .. }
+            | Fault::Stall { lasts, .. } => *lasts,
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -223,6 +240,10 @@ pub struct Plan {
     pub phones: u32,
     /// Phones of every make; without it, those over UDP and TCP with plain media alone.
     pub mixed: bool,
+    /// Every phone stays with its node.
+    pub sticky: bool,
+    /// A bug that is planted.
+    pub planted: Option<Bug>,
     /// Faults with their numbers and times from the start.
     pub faults: Vec<(usize, Duration, Fault)>,
 }
@@ -276,6 +297,8 @@ impl Plan {
             nodes,
             phones,
             mixed: true,
+            sticky: false,
+            planted: None,
             faults,
         }
     }

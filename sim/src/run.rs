@@ -2,32 +2,30 @@
 //!
 //! In: a plan. Out: the hash of what happened, what was exercised, the first broken promise.
 
+mod harm;
+mod settled;
+
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{FabricKeys, NodeId, NodeInst, Time};
+use contract::{FabricKeys, NodeInst, Time};
 
-use crate::checkers::{
-    bounds,
-    durable::Durable,
-    fence, kept_binding,
-    kept_binding::Promised,
-    kept_call,
-    noticed::{PATIENCE, PROMPT},
-    sequence::Sequence,
-};
-use crate::client::Client;
+use crate::checkers::denied::Denied;
+use crate::checkers::durable::Durable;
+use crate::checkers::fence;
+use crate::checkers::forwarding::Forwarding;
+use crate::checkers::sequence::Sequence;
+use crate::checkers::taken_over::Orphans;
 use crate::cluster::Watch;
+use crate::crowd::Crowd;
 use crate::log;
-use crate::mesh::Mesh;
-use crate::node::{Role, SimNode, cluster_address, sip_address, web_address};
-use crate::phone::{Habits, Make, Phone};
+use crate::marks::{self, Marks};
+use crate::node::{Role, SimNode, sip_address, web_address};
 use crate::plan::{Fault, Plan};
+use crate::planted;
 use crate::sabotage;
-use crate::station::Station;
 use crate::store::{DiskMood, SimStore};
 use crate::trace::Trace;
 use crate::world::{Broken, Weather, World};
@@ -35,10 +33,8 @@ use crate::world::{Broken, Weather, World};
 /// Time in which everything must come right again (`cluster.md` §14: 10 s), and the longest a
 /// phone waits for an answer that will not come any more.
 const CALM: Duration = Duration::from_secs(60);
-/// Time after the last fault in which the nodes of a cluster agree (`cluster.md` §14).
-const SETTLE: Duration = Duration::from_secs(10);
-/// Time that a console has for its answer.
-const ANSWER: Duration = Duration::from_secs(2);
+/// Time after a fault in which nodes find each other, or a record its holders.
+const AFTERMATH: Duration = Duration::from_secs(10);
 /// Time after which no transaction, tombstone or retransmission of an ended call is left.
 const QUIET: Duration = Duration::from_secs(180);
 
@@ -66,8 +62,9 @@ pub struct Outcome {
 #[must_use]
 pub fn run(plan: &Plan, trace: Option<File>) -> Outcome {
     sabotage::clear();
+    planted::plant(plan.planted);
     // What a former run of this thread left.
-    let _ = sabotage::fired();
+    let _ = (sabotage::fired(), sabotage::merges());
     let world = World::new(plan.seed, Trace::new(trace));
     let _guard = log::watch(&world);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -101,10 +98,12 @@ struct Run {
     world: Arc<World>,
     keys: FabricKeys,
     places: Vec<Place>,
+    disks: Arc<[Arc<SimStore>]>,
     watch: Watch,
-    /// Phones, and at which place each is.
-    handsets: Vec<(usize, Arc<Station<Phone>>)>,
-    tabs: Vec<(usize, Arc<Station<Client>>)>,
+    crowd: Crowd,
+    orphans: Orphans,
+    /// Faults so far.
+    faults: u64,
     mixed: bool,
     is_calm: bool,
     /// What is done to the world, by the runner, between two happenings.
@@ -121,6 +120,8 @@ enum Change {
     Heal(Fault),
     /// Somebody may be late in noticing a death.
     Deaths,
+    /// Calls of a dead node must have been taken over.
+    Orphans,
     Look,
 }
 
@@ -146,11 +147,13 @@ impl Run {
         let mut secret = [7; 32];
         secret[..8].copy_from_slice(&plan.seed.to_be_bytes());
         let keys = FabricKeys::new(secret);
+        let count = plan.nodes.max(1);
+        let disks: Arc<[_]> = (0..count).map(|_| SimStore::new(world)).collect();
         let place = |number| {
-            let disk = SimStore::new(world);
+            let disk = Arc::clone(&disks[at_place(number)]);
             let addresses = (sip_address(number), web_address(number));
-            disk.watch(fence::watch(world, keys.ids()));
-            world.observe(Box::new(Durable::new(world, &disk, addresses, &keys)));
+            disk.watch(fence::watch(world, keys.ids(), count > 1));
+            world.observe(Box::new(Durable::new(world, &disks, addresses, &keys)));
             world.observe(Box::new(Sequence::new(world, addresses)));
             Place {
                 number,
@@ -158,14 +161,21 @@ impl Run {
                 node: None,
             }
         };
-        let places = (1..=plan.nodes.max(1)).map(place).collect();
+        let places = (1..=count).map(place).collect();
+        if count > 1 {
+            world.witness(Box::new(Marks::default()));
+            world.witness(Box::new(Denied::new(&disks)));
+            world.witness(Box::new(Forwarding));
+        }
         Run {
             world: Arc::clone(world),
             keys,
             places,
+            disks,
             watch: Watch::default(),
-            handsets: Vec::new(),
-            tabs: Vec::new(),
+            crowd: Crowd::default(),
+            orphans: Orphans::default(),
+            faults: 0,
             mixed: plan.mixed,
             is_calm: false,
             due: Vec::new(),
@@ -174,10 +184,11 @@ impl Run {
 
     async fn play(mut self, plan: &Plan) -> (Duration, Vec<Duration>) {
         let start = self.world.now().mono;
+        self.world.trouble(start + AFTERMATH);
         for at in 0..self.places.len() {
             self.start_node(at).await;
         }
-        self.place_phones(plan);
+        self.crowd.place(&self.world, plan);
         for (_, at, fault) in &plan.faults {
             self.plan_change(start + *at, Change::Begin(*fault));
         }
@@ -189,19 +200,23 @@ impl Run {
         self.check_cluster().await;
         self.until(calm_end).await;
         self.check_settled();
-        let hang_up = |phone: &mut Phone, now| phone.hang_up(now);
-        for (_, handset) in self.handsets.clone() {
-            handset.drive(&self.world, |phone, now, _| hang_up(phone, now));
+        // A planted bug must be found in what goes on by itself.
+        if plan.planted.is_none() {
+            self.call_the_roll().await;
         }
-        for (_, tab) in self.tabs.clone() {
-            tab.drive(&self.world, |client, now, _| client.hang_up(now));
-        }
+        self.crowd.hang_up(&self.world);
         let end = self.world.now().mono + QUIET;
         self.until(end).await;
         self.check_empty();
         for (kind, count) in sabotage::fired() {
             let what = format!("panics of a {}", kind.word());
             self.world.state().counts.insert(what, count);
+        }
+        if self.is_cluster() {
+            let (merged, brought_back) = sabotage::merges();
+            let counts = &mut self.world.state().counts;
+            counts.insert(marks::MERGED.to_owned(), merged);
+            counts.insert(marks::BROUGHT_BACK.to_owned(), brought_back);
         }
         for place in &mut self.places {
             if let Some(node) = place.node.take() {
@@ -256,124 +271,16 @@ impl Run {
             Change::HealDisk(at) => self.places[at].disk.set_mood(HEALTHY),
             Change::Heal(fault) => self.heal(fault),
             Change::Deaths => self.watch.check_deaths(&self.world),
+            Change::Orphans => self.orphans.check(&self.world, &self.crowd, self.faults),
             Change::Look => {
                 self.check_bounds();
                 self.ask_console(now);
-                self.pull_a_plug();
+                if !self.is_calm {
+                    self.crowd.pull_a_plug(&self.world);
+                }
                 self.plan_change(now + Duration::from_secs(1), Change::Look);
             }
         }
-    }
-
-    fn begin(&mut self, fault: Fault, now: Time) {
-        self.world.trace("fault", fault.to_string().as_bytes());
-        match fault {
-            Fault::Crash { node, away } => self.crash(at_place(node), away, now),
-            Fault::Panic { kind, after, times } => {
-                self.world.count("panics ordered");
-                sabotage::order(kind, after, times);
-            }
-            Fault::Weather { weather, lasts } => {
-                self.world.count("spells of bad weather");
-                self.world.state().weather = weather;
-                self.plan_change(now + lasts, Change::ClearSky);
-            }
-            Fault::Disk { node, mood, lasts } => {
-                self.world.count(if mood.full {
-                    "full disks"
-                } else {
-                    "slow disks"
-                });
-                let at = at_place(node);
-                self.places[at].disk.set_mood(mood);
-                self.plan_change(now + lasts, Change::HealDisk(at));
-            }
-            Fault::Cut { node, lasts, .. } => {
-                self.world.count("cuts between nodes");
-                self.each_way(fault, |mesh, from, to| mesh.cut(from, to));
-                self.watch.cut(NodeId(node), now + lasts);
-                self.plan_change(now + lasts, Change::Heal(fault));
-            }
-            Fault::SlowLink {
-                extra_us, lasts, ..
-            } => {
-                self.world.count("slow links");
-                self.each_way(fault, |mesh, from, to| mesh.slow_down(from, to, extra_us));
-                self.watch.trouble(now + lasts);
-                self.plan_change(now + lasts, Change::Heal(fault));
-            }
-            Fault::Stall { node, lasts } => {
-                let place = &self.places[at_place(node)];
-                if let Some(node) = &place.node {
-                    self.world.count("stalls");
-                    node.stall(now + lasts);
-                    place.disk.stall(now + lasts);
-                    self.watch.trouble(now + lasts);
-                }
-            }
-        }
-    }
-
-    fn crash(&mut self, at: usize, away: Duration, now: Time) {
-        let Some(node) = self.places[at].node.take() else {
-            return;
-        };
-        self.world.count("crashes");
-        if self.is_cluster() {
-            let others = self.places.iter().filter_map(|place| place.node.as_ref());
-            let others: Vec<_> = others.collect();
-            self.watch.died(node.life(), away, &others, now);
-            self.plan_change(now + PROMPT, Change::Deaths);
-            self.plan_change(now + PATIENCE, Change::Deaths);
-        }
-        node.crash();
-        self.places[at].disk.crash();
-        self.plan_change(now + away, Change::Restart(at));
-    }
-
-    /// Does something to each way between hosts that a cut or a slow link is about.
-    fn each_way(&self, fault: Fault, change: impl Fn(&Mesh, IpAddr, IpAddr)) {
-        let host = |number| cluster_address(number).ip();
-        let mesh = self.world.mesh();
-        match fault {
-            Fault::Cut {
-                node,
-                outward,
-                inward,
-                ..
-            } => {
-                let others = self.places.iter().map(|place| place.number);
-                for other in others.filter(|other| *other != node) {
-                    if outward {
-                        change(mesh, host(node), host(other));
-                    }
-                    if inward {
-                        change(mesh, host(other), host(node));
-                    }
-                }
-            }
-            Fault::SlowLink { node, other, .. } => {
-                change(mesh, host(node), host(other));
-                change(mesh, host(other), host(node));
-            }
-            Fault::Crash { .. }
-            | Fault::Panic { .. }
-            | Fault::Weather { .. }
-            | Fault::Disk { .. }
-            | Fault::Stall { .. } => {}
-        }
-    }
-
-    fn heal(&self, fault: Fault) {
-        self.each_way(fault, |mesh, from, to| match fault {
-            Fault::SlowLink { extra_us, .. } => mesh.speed_up(from, to, extra_us),
-            Fault::Cut { .. }
-            | Fault::Crash { .. }
-            | Fault::Panic { .. }
-            | Fault::Weather { .. }
-            | Fault::Disk { .. }
-            | Fault::Stall { .. } => mesh.heal(from, to),
-        });
     }
 
     fn is_cluster(&self) -> bool {
@@ -393,21 +300,6 @@ impl Run {
         }
     }
 
-    /// At settle: the nodes agree on who is there, and each console answers for all.
-    async fn check_cluster(&mut self) {
-        if !self.is_cluster() {
-            return;
-        }
-        let settled = self.world.now().mono + SETTLE;
-        self.until(settled).await;
-        Watch::check_views(&self.world, &self.running());
-        let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
-        let nodes: Vec<_> = nodes.collect();
-        self.watch.ask_consoles(&self.world, &nodes);
-        self.until(settled + ANSWER).await;
-        self.watch.check_answers(&self.world, &self.running());
-    }
-
     async fn start_node(&mut self, at: usize) {
         let role = Role {
             number: self.places[at].number,
@@ -420,55 +312,11 @@ impl Run {
         self.places[at].node = Some(node);
     }
 
-    fn place_phones(&mut self, plan: &Plan) {
-        let nodes = u32::from(plan.nodes.max(1));
-        for number in 0..plan.phones {
-            let own = number % nodes;
-            let at = own as usize;
-            let (node, web) = (
-                sip_address(self.places[at].number),
-                web_address(self.places[at].number),
-            );
-            let mut rng = self.world.state().chance.split(&format!("phone {number}"));
-            let mut habits = Habits::draw(&mut rng);
-            habits.nodes = (nodes, own);
-            let is_stream = rng.below(4) == 0;
-            let host = u8::try_from(number % 200).unwrap_or(0);
-            let address = SocketAddr::from(([10, 1, 0, host], 5060));
-            let user = (1000 + number).to_string();
-            let now = self.world.now().mono;
-            let make = if plan.mixed {
-                Make::draw(number, is_stream, &mut rng)
-            } else {
-                Make::plain(is_stream)
-            };
-            if plan.mixed {
-                habits.odd = 30;
-            }
-            self.world.count(make.name());
-            if make == Make::Tab {
-                let client = Client::new(&user, address, rng, habits, now);
-                self.tabs
-                    .push((at, Station::place(&self.world, client, web)));
-                continue;
-            }
-            let node = if make == Make::Web { web } else { node };
-            let phone = Phone::new(&user, address, make, rng, habits, now);
-            self.handsets
-                .push((at, Station::place(&self.world, phone, node)));
-        }
-    }
-
     /// Ends all faults.
     async fn calm_down(&mut self) {
         self.is_calm = true;
         sabotage::clear();
-        for (_, handset) in &self.handsets {
-            handset.with(Phone::be_polite);
-        }
-        for (_, tab) in &self.tabs {
-            tab.with(Client::be_polite);
-        }
+        self.crowd.be_polite();
         self.due
             .retain(|(_, change)| matches!(change, Change::Look));
         self.world.state().weather = Weather::default();
@@ -479,122 +327,5 @@ impl Run {
                 self.start_node(at).await;
             }
         }
-    }
-
-    /// Checks what the phones of a place were promised.
-    fn check_bindings(&self, at: usize) {
-        let is_here = |(place, _): &&(usize, _)| *place == at;
-        let phones = self.handsets.iter().filter(is_here).map(|(_, handset)| {
-            handset.with(|phone| Promised {
-                user: phone.user.clone(),
-                contact: phone.contact(),
-                until: phone.registered_until,
-            })
-        });
-        let is_here = |(place, _): &&(usize, _)| *place == at;
-        let tabs = self.tabs.iter().filter(is_here).map(|(_, tab)| {
-            tab.with(|client| Promised {
-                user: client.user.clone(),
-                contact: client.contact(),
-                until: client.registered_until,
-            })
-        });
-        for promised in phones.chain(tabs) {
-            let disk = &self.places[at].disk;
-            kept_binding::check(&self.world, disk, &self.keys.ids(), &promised);
-        }
-    }
-
-    /// Networks change under phones: now and then a connection ends.
-    fn pull_a_plug(&self) {
-        let count = self.handsets.len() + self.tabs.len();
-        if !self.mixed || self.is_calm || count == 0 {
-            return;
-        }
-        let at = {
-            let mut state = self.world.state();
-            let is_due = state.hits(400);
-            let most = u32::try_from(count).unwrap_or(u32::MAX);
-            is_due.then(|| state.chance.below(most) as usize)
-        };
-        let Some(at) = at else { return };
-        self.world.count("plugs pulled");
-        match self.handsets.get(at) {
-            Some((_, handset)) => handset.unplug(&self.world),
-            None => self.tabs[at - self.handsets.len()].1.unplug(&self.world),
-        }
-    }
-
-    /// An operator looks once a second, each time at something else.
-    fn ask_console(&self, now: Time) {
-        for place in &self.places {
-            let Some(node) = &place.node else { continue };
-            // Each console is asked something else.
-            let number = now.as_micros() / 1_000_000 + u64::from(place.number - 1);
-            let heard = node.ask_console(number);
-            self.world.count(if heard {
-                "questions to the console"
-            } else {
-                "questions refused"
-            });
-        }
-    }
-
-    fn check_bounds(&self) {
-        for node in self.running() {
-            bounds::check(&self.world, &node.rows());
-        }
-    }
-
-    fn check_settled(&self) {
-        for at in 0..self.places.len() {
-            self.check_bindings(at);
-        }
-        for (_, handset) in &self.handsets {
-            handset.with(|phone| {
-                kept_call::check_sound(&self.world, phone);
-                if phone.registered_until.is_none() {
-                    self.world
-                        .broken("V2", format!("{} is not registered at settle", phone.user));
-                }
-            });
-        }
-        for (_, tab) in &self.tabs {
-            tab.with(|client| {
-                kept_call::check_client(&self.world, client);
-                if client.registered_until.is_none() {
-                    self.world
-                        .broken("V2", format!("{} is not registered at settle", client.user));
-                }
-            });
-        }
-        for node in self.running() {
-            node.check_tree(&self.world);
-        }
-    }
-
-    fn check_empty(&self) {
-        if self.world.state().broken.is_some() {
-            return;
-        }
-        for node in self.running() {
-            bounds::check_empty(&self.world, &node.rows(), &node.open_legs());
-        }
-        let talked: u64 = self
-            .handsets
-            .iter()
-            .map(|(_, handset)| handset.with(|phone| phone.talked))
-            .chain(
-                self.tabs
-                    .iter()
-                    .map(|(_, tab)| tab.with(|client| client.talked)),
-            )
-            .sum();
-        *self
-            .world
-            .state()
-            .counts
-            .entry("calls answered".to_owned())
-            .or_default() += talked;
     }
 }

@@ -5,14 +5,16 @@
 //! where a fault of ours would be; views, deaths and answers for the checkers. A run is one thread,
 //! so its orders are the thread's.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use actors::{AnyCore, Message, Site, member};
+use actors::{AnyCore, Message, Site};
 use bytes::Bytes;
-use contract::core::{Ctx, Event, RestoreError, Roster};
+use contract::core::{Ctx, Event, RestoreError, Restored, Roster};
 use contract::{Action, ActorId, Emitted, FrameClass, Kind, Member, NodeId, NodeInst, Now, Time};
+
+use crate::planted;
 
 /// Text of the panics: the log line of such a panic is expected.
 pub const WORD: &str = "sabotage";
@@ -35,23 +37,20 @@ pub enum News {
     Rejoined,
     /// Its console answers a question of this number.
     Answer(u64, Bytes),
+    /// It builds a core from its record, in this state, for this reason.
+    Restored(Kind, String, Restored),
 }
 
 thread_local! {
     static NEWS: RefCell<Vec<(NodeId, News)>> = const { RefCell::new(Vec::new()) };
-    static DEAF: Cell<bool> = const { Cell::new(false) };
     static FIRED: RefCell<BTreeMap<Kind, u64>> = const { RefCell::new(BTreeMap::new()) };
+    static MERGES: RefCell<(u64, u64)> = const { RefCell::new((0, 0)) };
     static ORDERS: RefCell<Vec<Order>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Orders a panic.
 pub fn order(kind: Kind, after: u32, times: u32) {
     ORDERS.with_borrow_mut(|orders| orders.push(Order { kind, after, times }));
-}
-
-/// Plants a bug: from now on members of this thread's runs do not hear that a connection is lost.
-pub fn deafen(is_deaf: bool) {
-    DEAF.set(is_deaf);
 }
 
 /// Takes what nodes of a cluster said since the last time, in order.
@@ -86,20 +85,16 @@ fn note(site: &Site, actions: &[Action<Message>]) {
     }
 }
 
-fn is_unheard(event: &Event<Message, ()>) -> bool {
-    let is_loss = matches!(
-        event,
-        Event::Message {
-            message: Message::Member(member::Message::Lost(..)),
-            ..
-        }
-    );
-    is_loss && DEAF.get()
-}
-
 /// Takes all orders back.
 pub fn clear() {
     ORDERS.with_borrow_mut(Vec::clear);
+}
+
+/// Takes how many merges of copies that differ there were since the last time, and how many of them
+/// gave what none of the copies had.
+#[must_use]
+pub fn merges() -> (u64, u64) {
+    MERGES.take()
 }
 
 /// Takes how many panics there were since the last time, by kind.
@@ -160,12 +155,33 @@ impl Roster for Saboteur {
         })
     }
 
+    fn merge(id: &ActorId, copies: &[Bytes], now: Now) -> Bytes {
+        let merged = AnyCore::merge(id, planted::seen(copies), now);
+        let differ = copies.windows(2).any(|pair| pair[0] != pair[1]);
+        if differ {
+            let is_new = copies.iter().all(|copy| *copy != merged);
+            MERGES.with_borrow_mut(|merges| {
+                merges.0 += 1;
+                merges.1 += u64::from(is_new);
+            });
+        }
+        merged
+    }
+
+    fn bequeath(id: &ActorId, copy: &Bytes) -> Option<Message> {
+        AnyCore::bequeath(id, copy)
+    }
+
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {
         let is_first = matches!(event, Event::Restored(_));
-        if is_unheard(&event) {
+        if planted::is_unheard(&event) {
             return;
         }
         if ctx.site().cluster.is_some() {
+            if let Event::Restored(why) = &event {
+                let news = News::Restored(self.kind, self.inner.state(), *why);
+                NEWS.with_borrow_mut(|all| all.push((ctx.site().node, news)));
+            }
             let (now, me, health, site) = (ctx.now(), ctx.me(), ctx.health(), ctx.site());
             let mut actions = Vec::new();
             let mut inner = Ctx::new(now, me, health, site, ctx.rng(), &mut actions);

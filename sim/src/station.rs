@@ -13,6 +13,7 @@ use sip::{Frame, Framer};
 use crate::checkers::kept_call;
 use crate::phone::{Complaint, Out};
 use crate::stream::{Far, PhoneEnd, Wire, connect};
+use crate::ways::Ways;
 use crate::world::{Endpoint, World};
 
 /// A pure core that stands for a phone or a tab.
@@ -50,7 +51,6 @@ pub trait Peer: Send + 'static {
 /// A peer with its ways to the node.
 pub struct Station<P> {
     inside: Mutex<Inside<P>>,
-    node: SocketAddr,
     address: SocketAddr,
     door: Option<Door>,
     me: Weak<Station<P>>,
@@ -58,6 +58,7 @@ pub struct Station<P> {
 
 struct Inside<P> {
     peer: P,
+    ways: Ways,
     wire: Option<Arc<Wire>>,
     framer: Option<Framer>,
     wakes_at: Option<Time>,
@@ -66,17 +67,17 @@ struct Inside<P> {
 impl<P: Peer> Station<P> {
     /// Puts a peer into the world.
     #[must_use]
-    pub fn place(world: &Arc<World>, peer: P, node: SocketAddr) -> Arc<Station<P>> {
+    pub fn place(world: &Arc<World>, peer: P, ways: Ways) -> Arc<Station<P>> {
         let (address, door) = (peer.address(), peer.door());
         let inside = Inside {
             peer,
+            ways,
             wire: None,
             framer: None,
             wakes_at: None,
         };
         let station = Arc::new_cyclic(|me| Station {
             inside: Mutex::new(inside),
-            node,
             address,
             door,
             me: me.clone(),
@@ -103,7 +104,8 @@ impl<P: Peer> Station<P> {
             let mut inside = self.inside();
             event(&mut inside.peer, now, &mut out);
             let complaints = inside.peer.complaints();
-            kept_call::complaints(world, complaints);
+            let node = self.door.map(|_| inside.ways.home());
+            kept_call::complaints(world, node, complaints);
             for (what, count) in inside.peer.done() {
                 *world.state().counts.entry(what).or_default() += count;
             }
@@ -121,26 +123,50 @@ impl<P: Peer> Station<P> {
 
     fn send(&self, world: &Arc<World>, bytes: Bytes) {
         let Some(door) = self.door else {
-            world.send(self.address, self.node, bytes);
+            let node = self.inside().ways.datagram(&bytes);
+            world.send(self.address, node, bytes);
             return;
         };
+        let now = world.now().mono;
         let open = self.inside().wire.clone().filter(|wire| wire.is_open());
-        let wire = open.or_else(|| {
-            let me = self.me.upgrade()?;
-            let wire = connect(world, self.address, self.node, me, door);
+        let wire = open.or_else(|| self.connect(world, door));
+        let Some(wire) = wire else {
+            world.count("connections refused");
             let mut inside = self.inside();
-            inside.framer = inside.peer.framer();
-            inside.wire.clone_from(&wire);
-            wire
-        });
-        match wire {
-            Some(wire) => wire.to_node(world, bytes),
-            None => {
-                world.count("connections refused");
-                let now = world.now().mono;
-                self.with(|peer| peer.lost_connection(now));
-            }
+            inside.ways.lost(now);
+            return inside.peer.lost_connection(now);
+        };
+        let is_dead = self.inside().ways.asked(now, &bytes);
+        wire.to_node(world, bytes);
+        if is_dead {
+            world.count("connections given up: the node says nothing");
+            // Whoever sends now goes on first.
+            let me = self.me.clone();
+            let give_up = move |world: &Arc<World>| {
+                if let Some(me) = me.upgrade() {
+                    me.unplug(world);
+                }
+            };
+            world.schedule(Duration::ZERO, Box::new(give_up));
         }
+    }
+
+    fn connect(&self, world: &Arc<World>, door: Door) -> Option<Arc<Wire>> {
+        let me = self.me.upgrade()?;
+        let node = {
+            let ways = &mut self.inside().ways;
+            let before = ways.home();
+            ways.connecting(world.now().mono);
+            if ways.home() != before {
+                world.count("phones that went to another node");
+            }
+            ways.home()
+        };
+        let wire = connect(world, self.address, node, me, door);
+        let mut inside = self.inside();
+        inside.framer = inside.peer.framer();
+        inside.wire.clone_from(&wire);
+        wire
     }
 
     fn wake_in_time(&self, world: &Arc<World>) {
@@ -177,6 +203,7 @@ impl<P: Peer> Station<P> {
         let wire = self.inside().wire.take();
         if let Some(wire) = wire {
             wire.close(world, Far::Phone);
+            self.inside().ways.lost(world.now().mono);
             self.drive(world, |peer, now, _| peer.lost_connection(now));
         }
     }
@@ -199,6 +226,7 @@ impl<P: Peer> Endpoint for Station<P> {
 
 impl<P: Peer> PhoneEnd for Station<P> {
     fn octets(&self, world: &Arc<World>, bytes: Bytes) {
+        self.inside().ways.heard();
         if !self.is_framed(&bytes) {
             self.drive(world, |peer, now, out| peer.on_message(now, bytes, out));
             return;
@@ -220,7 +248,11 @@ impl<P: Peer> PhoneEnd for Station<P> {
     }
 
     fn gone(&self, world: &Arc<World>) {
-        self.inside().wire = None;
+        {
+            let mut inside = self.inside();
+            inside.wire = None;
+            inside.ways.lost(world.now().mono);
+        }
         self.drive(world, |peer, now, _| peer.lost_connection(now));
     }
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::plan::{FaultKind, Plan};
+use crate::planted::Bug;
 use crate::run::run;
-use crate::sabotage;
 
 fn plan(seed: u64, minutes: u64) -> Plan {
     Plan::draw(seed, minutes, 1, &FaultKind::ALL)
@@ -56,17 +56,23 @@ fn the_same_seed_of_three_nodes_gives_the_same_hash() {
     }
 }
 
-/// A planted bug: members do not hear that a connection is lost, so a death is noticed by probes
-/// alone, seconds late.
+/// Finds the first promise that breaks with a planted bug, and not without it.
+fn found(bug: Bug, faults: &[FaultKind], seeds: u64) -> Option<&'static str> {
+    let run_one = |seed, planted| {
+        let mut plan = Plan::draw(seed, 1, 3, faults);
+        plan.planted = planted;
+        run(&plan, None).broken.map(|broken| broken.promise)
+    };
+    (1..=seeds).find_map(|seed| {
+        let promise = run_one(seed, Some(bug))?;
+        (run_one(seed, None) != Some(promise)).then_some(promise)
+    })
+}
+
+/// Members that do not hear of losses notice a death by probes alone, seconds late.
 #[test]
 fn members_that_do_not_hear_of_losses_are_found() {
-    let crashes = |seed| Plan::draw(seed, 1, 3, &[FaultKind::Crash]);
-    let honest = (1..=20).find(|seed| run(&crashes(*seed), None).broken.is_some());
-    sabotage::deafen(true);
-    let found = (1..=20).find_map(|seed| run(&crashes(seed), None).broken);
-    sabotage::deafen(false);
-    assert_eq!(honest, None);
-    let promise = found.map(|broken| broken.promise);
+    let promise = found(Bug::Deaf, &[FaultKind::Crash], 20);
     assert_eq!(promise, Some("a dead node is noticed"));
 }
 

@@ -3,13 +3,14 @@
 //! In: a seed, and what nodes and phones do. Out: happenings in an order that only the seed
 //! decides. It knows datagrams and streams, not SIP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{Entropy, Now, Time, UtcMillis};
+use cluster::Frame;
+use contract::{Entropy, NodeId, NodeInst, Now, Time, UtcMillis};
 
 use crate::mesh::Mesh;
 use crate::stream::{Listeners, Wires};
@@ -31,6 +32,12 @@ pub trait Endpoint: Send + Sync {
 pub trait Observer: Send {
     /// A datagram leaves `from`.
     fn sent(&mut self, now: Now, from: SocketAddr, to: SocketAddr, bytes: &Bytes);
+}
+
+/// Sees every frame that one node sends another, before the network touches it.
+pub trait Witness: Send {
+    /// A frame leaves `from`.
+    fn sent(&mut self, world: &World, from: NodeInst, to: NodeInst, frame: &Frame);
 }
 
 /// How badly the network behaves. Chances are in parts of 10,000.
@@ -66,10 +73,29 @@ pub struct State {
     pub byes: BTreeMap<String, u32>,
     /// The call that a Call-ID belongs to: its UUID without the side's number.
     pub calls: BTreeMap<String, String>,
+    /// Which nodes ran a call, by the same name.
+    pub owners: BTreeMap<String, BTreeSet<NodeId>>,
+    /// Ways between nodes that were cut, in the order of their beginnings.
+    pub cuts: Vec<Cut>,
     /// Events that killed twice and were set aside, in the node's words.
     pub set_aside: Vec<String>,
+    /// Until when faults keep nodes from writing, and from telling each other what they write.
+    pub troubled_until: Time,
+    /// No fault will come any more, and the last one is long over.
+    pub is_settled: bool,
     /// The first broken promise.
     pub broken: Option<Broken>,
+}
+
+/// A time in which two nodes could not hear each other, or one not the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Cut {
+    /// Numbers of the nodes, the lower one first.
+    pub pair: (u16, u16),
+    /// When it began.
+    pub from: Time,
+    /// When it ends.
+    pub until: Time,
 }
 
 /// A promise that did not hold.
@@ -89,6 +115,7 @@ pub struct Broken {
 pub struct World {
     state: Mutex<State>,
     observers: Mutex<Vec<Box<dyn Observer>>>,
+    witnesses: Mutex<Vec<Box<dyn Witness>>>,
     listeners: Listeners,
     wires: Wires,
     mesh: Mesh,
@@ -118,12 +145,17 @@ impl World {
             counts: BTreeMap::new(),
             byes: BTreeMap::new(),
             calls: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            cuts: Vec::new(),
             set_aside: Vec::new(),
+            troubled_until: Time::default(),
+            is_settled: false,
             broken: None,
         };
         Arc::new(World {
             state: Mutex::new(state),
             observers: Mutex::new(Vec::new()),
+            witnesses: Mutex::new(Vec::new()),
             listeners: Listeners::default(),
             wires: Wires::default(),
             mesh: Mesh::default(),
@@ -166,10 +198,42 @@ impl World {
             .push(observer);
     }
 
+    /// Adds a witness of what nodes tell each other.
+    pub fn witness(&self, witness: Box<dyn Witness>) {
+        self.witnesses
+            .lock()
+            .expect("no witness panics")
+            .push(witness);
+    }
+
+    /// Shows the witnesses a frame.
+    pub fn witnessed(&self, from: NodeInst, to: NodeInst, octets: &[u8]) {
+        let Ok(frame) = Frame::read(octets) else {
+            return self.broken("frames", format!("{from} sends {to} what is no frame"));
+        };
+        let mut witnesses = self.witnesses.lock().expect("no witness panics");
+        for witness in witnesses.iter_mut() {
+            witness.sent(self, from, to, &frame);
+        }
+    }
+
     /// Returns the time.
     #[must_use]
     pub fn now(&self) -> Now {
         now_of(self.state().now)
+    }
+
+    /// Something keeps nodes from writing, or from hearing each other, until a time.
+    pub fn trouble(&self, until: Time) {
+        let mut state = self.state();
+        state.troubled_until = until.max(state.troubled_until);
+    }
+
+    /// Tells whether a node may go on with fewer copies than wanted.
+    #[must_use]
+    pub fn is_troubled(&self) -> bool {
+        let state = self.state();
+        state.now < state.troubled_until
     }
 
     /// Adds one to a count.

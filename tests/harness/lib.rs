@@ -12,6 +12,7 @@
 pub mod baresip;
 pub mod browser;
 pub mod capture;
+pub mod cluster;
 pub mod http;
 pub mod media;
 pub mod node;
@@ -19,6 +20,7 @@ pub mod pair;
 pub mod phone;
 pub mod plain;
 pub mod ports;
+pub mod roaming;
 pub mod sipp;
 pub mod wait;
 pub mod wire;

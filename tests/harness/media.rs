@@ -128,6 +128,29 @@ impl Pump {
         lock(&self.sockets)[number].sound = sine(hertz, 10_000.0, 8_000);
     }
 
+    /// Sends a telephone event from a socket: its first packet, and its end three times (RFC 4733
+    /// §2.5.1.4).
+    pub fn press(&self, number: usize, event: u8) {
+        let mut sockets = lock(&self.sockets);
+        let socket = &mut sockets[number];
+        let Some(to) = socket.to else { return };
+        let began = u32::from(socket.sequence) * 160;
+        for (at, rest) in [[0x0a, 0, 160], [0x8a, 1, 64], [0x8a, 1, 64], [0x8a, 1, 64]]
+            .into_iter()
+            .enumerate()
+        {
+            let mark = if at == 0 { 0x80 } else { 0 };
+            let mut packet = vec![0x80, mark | EVENTS];
+            packet.extend_from_slice(&socket.sequence.to_be_bytes());
+            packet.extend_from_slice(&began.to_be_bytes());
+            packet.extend_from_slice(&socket.ssrc.to_be_bytes());
+            packet.push(event);
+            packet.extend_from_slice(&rest);
+            socket.sequence = socket.sequence.wrapping_add(1);
+            let _ = socket.socket.send_to(&packet, to);
+        }
+    }
+
     /// Forgets the sound that a socket has heard.
     pub fn forget_sound(&self, number: usize) {
         lock(&self.sockets)[number].heard.payload.clear();

@@ -33,6 +33,8 @@ pub struct Node {
 pub struct Setup<'a> {
     /// Its name.
     pub name: &'a str,
+    /// Address of its SIP and RTP.
+    pub ip: Ipv4Addr,
     /// Folder of its data; otherwise one of its own.
     pub data: Option<&'a Path>,
     /// More keys of `[media]`.
@@ -45,6 +47,7 @@ impl Default for Setup<'_> {
     fn default() -> Self {
         Setup {
             name: "t",
+            ip: Ipv4Addr::LOCALHOST,
             data: None,
             media: "",
             extra: "",
@@ -103,7 +106,7 @@ impl Node {
         ));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a temporary folder");
-        let sip = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let sip = SocketAddr::from((setup.ip, free_port()));
         let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let rtp = RtpRange::take();
         let own = folder.join("data");

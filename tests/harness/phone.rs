@@ -22,6 +22,8 @@ pub struct Message {
     pub headers: Vec<(String, String)>,
     /// Body.
     pub body: String,
+    /// Where it came from, if it came to a phone.
+    pub source: Option<SocketAddr>,
 }
 
 impl Message {
@@ -40,6 +42,7 @@ impl Message {
             start,
             headers,
             body: body.to_owned(),
+            source: None,
         }
     }
 
@@ -95,6 +98,42 @@ impl Message {
         line.split(' ').nth(1)?.parse().ok()
     }
 
+    /// Returns where the SDP wants audio: its address and the port of its audio line.
+    #[must_use]
+    pub fn media(&self) -> Option<SocketAddr> {
+        let line = self.body.lines().find(|line| line.starts_with("c=IN "))?;
+        let ip: IpAddr = line.split(' ').nth(2)?.trim().parse().ok()?;
+        Some(SocketAddr::new(ip, self.audio_port()?))
+    }
+
+    /// Returns where this goes over UDP, if it says so itself: a response to where its top Via came
+    /// from (RFC 3261 §18.2.2, RFC 3581 §4), a request of a dialog to its target (§12.2.1.1).
+    #[must_use]
+    pub fn next_hop(&self) -> Option<SocketAddr> {
+        if self.status() > 0 {
+            let mut parts = self.header("Via")?.split(' ').nth(1)?.split(';');
+            let mut to: SocketAddr = parts.next()?.parse().ok()?;
+            for (name, value) in parts.filter_map(|part| part.split_once('=')) {
+                match name {
+                    "received" => to.set_ip(value.parse().ok()?),
+                    "rport" => to.set_port(value.parse().ok()?),
+                    _ => {}
+                }
+            }
+            return Some(to);
+        }
+        self.tag("To")?;
+        let uri = self.start.split(' ').nth(1)?;
+        let host = uri.split('@').next_back()?.split(';').next()?;
+        host.trim_start_matches("sip:").parse().ok()
+    }
+
+    /// Returns the URI of its Contact.
+    #[must_use]
+    pub fn contact(&self) -> Option<String> {
+        self.header("Contact").map(|_| contact_of(self))
+    }
+
     /// Returns the branch of the first Via.
     #[must_use]
     pub fn branch(&self) -> &str {
@@ -125,6 +164,8 @@ pub struct Phone {
     advertised: SocketAddr,
     /// ACKs sent, by Call-ID and CSeq: a final response that comes again gets its ACK again.
     acknowledged: BTreeMap<(String, u32), String>,
+    /// Whether it sends where a message itself says, not always to the same server.
+    roams: bool,
     /// Responses sent, by branch and method, if the phone repeats them by itself.
     answered: Option<BTreeMap<(String, String), String>>,
     /// Requests that came, repetitions too.
@@ -151,7 +192,8 @@ pub struct Dialog {
     pub call_id: String,
     local: String,
     remote: String,
-    target: String,
+    /// The far side's Contact.
+    pub target: String,
     cseq: u32,
     /// Where the far side's SDP wants RTP.
     pub media: SocketAddr,
@@ -184,6 +226,7 @@ impl Phone {
         Phone {
             advertised,
             acknowledged: BTreeMap::new(),
+            roams: false,
             answered: None,
             socket,
             server,
@@ -208,6 +251,25 @@ impl Phone {
         }
     }
 
+    /// Makes a phone of a cluster: it answers who asked it and follows the Contact of the far side.
+    /// It repeats its answers by itself, as one [`Phone::behind`] a wire.
+    ///
+    /// # Panics
+    /// If no socket can be had.
+    #[must_use]
+    pub fn roaming(server: SocketAddr, user: &str) -> Phone {
+        Phone {
+            roams: true,
+            answered: Some(BTreeMap::new()),
+            ..Phone::new(server, user)
+        }
+    }
+
+    /// Turns to another node with what begins from now on.
+    pub fn turn_to(&mut self, server: SocketAddr) {
+        self.server = server;
+    }
+
     /// Returns the address at which the node finds the phone.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -229,8 +291,12 @@ impl Phone {
     /// # Panics
     /// If the socket refuses.
     pub fn send(&self, text: &str) {
+        let hop = self
+            .roams
+            .then(|| Message::read(text.as_bytes()).next_hop());
+        let to = hop.flatten().unwrap_or(self.server);
         // A node that is down answers with ICMP: the datagram is lost, as on any network.
-        let _ = self.socket.send_to(text.as_bytes(), self.server);
+        let _ = self.socket.send_to(text.as_bytes(), to);
     }
 
     /// Sends text from another socket than the phone's own: an attacker.
@@ -267,10 +333,11 @@ impl Phone {
         while let Some(left) = end.checked_duration_since(Instant::now()) {
             let left = left.max(Duration::from_millis(1));
             self.socket.set_read_timeout(Some(left)).expect("a timeout");
-            let Ok((count, _)) = self.socket.recv_from(&mut octets) else {
+            let Ok((count, from)) = self.socket.recv_from(&mut octets) else {
                 continue;
             };
-            let message = Message::read(&octets[..count]);
+            let mut message = Message::read(&octets[..count]);
+            message.source = Some(from);
             if message.status() == 0 {
                 self.seen.push(Seen {
                     call_id: message.header("Call-ID").unwrap_or_default().to_owned(),
@@ -566,7 +633,7 @@ impl Phone {
             remote: answer.header("To").unwrap_or_default().to_owned(),
             target: contact_of(answer),
             cseq: calling.cseq,
-            media: SocketAddr::new(self.server.ip(), answer.audio_port().expect("SDP")),
+            media: answer.media().expect("SDP"),
         };
         self.acknowledge(&dialog, calling.cseq);
         dialog
@@ -596,7 +663,16 @@ impl Phone {
     /// Answers a request with a status and, perhaps, SDP.
     pub fn respond(&mut self, request: &Message, status: &str, rtp_port: Option<u16>) {
         let mut text = format!("SIP/2.0 {status}\r\n");
+        let mut source = request.source.filter(|_| self.roams);
         for (name, value) in &request.headers {
+            if name.eq_ignore_ascii_case("via")
+                && let Some(source) = source.take()
+            {
+                let port = format!(";rport={}", source.port());
+                let via = value.replacen(";rport", &port, 1);
+                let _ = write!(text, "{name}: {via};received={}\r\n", source.ip());
+                continue;
+            }
             let copied = ["via", "from", "call-id", "cseq", "record-route"];
             if copied.contains(&name.to_ascii_lowercase().as_str()) {
                 let _ = write!(text, "{name}: {value}\r\n");
@@ -651,13 +727,12 @@ impl Phone {
             }
         }
         assert!(acknowledged, "no ACK for {call_id}");
-        let media = invite.audio_port().expect("SDP in the INVITE");
         Dialog {
             local,
             remote: invite.header("From").unwrap_or_default().to_owned(),
             target: contact_of(invite),
             cseq: 100,
-            media: SocketAddr::new(self.server.ip(), media),
+            media: invite.media().expect("SDP in the INVITE"),
             call_id,
         }
     }

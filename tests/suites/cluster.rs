@@ -5,109 +5,14 @@
     reason = "a harness waits for other processes"
 )]
 
-use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::Value;
+use weft_tests::cluster::{Three, free_address, secret, sees, start};
 use weft_tests::media::Pump;
-use weft_tests::node::{Node, Setup};
 use weft_tests::pair::Pair;
-use weft_tests::ports::free_port;
 use weft_tests::wait::{self, PATIENCE};
 use weft_tests::{http, phone::Phone};
-
-/// Three nodes, `weft-1` to `weft-3`, all with the first one as their seed.
-struct Three {
-    nodes: Vec<Node>,
-    folder: PathBuf,
-    seed: SocketAddr,
-}
-
-/// Writes a secret that only its owner can read.
-fn secret(folder: &std::path::Path, name: &str, octet: u8) -> PathBuf {
-    let file = folder.join(name);
-    fs::write(&file, [octet; 32]).expect("written");
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("mode");
-    file
-}
-
-/// Starts a node of a cluster.
-fn start(name: &str, listen: SocketAddr, seed: SocketAddr, secret: &std::path::Path) -> Node {
-    let secret = secret.display();
-    let extra = format!(
-        "[cluster]\nlisten = \"{listen}\"\nseeds = [\"{seed}\"]\nzone = \"east\"\nsecret_file = \"{secret}\"\n"
-    );
-    Node::set_up(&Setup {
-        name,
-        extra: &extra,
-        ..Setup::default()
-    })
-}
-
-fn free_address() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
-}
-
-impl Three {
-    fn start() -> Three {
-        let folder = std::env::temp_dir().join(format!("weft-cluster-{}", free_port()));
-        fs::create_dir_all(&folder).expect("a folder");
-        let file = secret(&folder, "cluster.key", 7);
-        let seed = free_address();
-        let mut nodes = Vec::new();
-        for number in 1..=3 {
-            let listen = if number == 1 { seed } else { free_address() };
-            nodes.push(start(&format!("weft-{number}"), listen, seed, &file));
-        }
-        let three = Three {
-            nodes,
-            folder,
-            seed,
-        };
-        for node in &three.nodes {
-            sees(node, &["weft-1", "weft-2", "weft-3"]);
-        }
-        three
-    }
-}
-
-impl Drop for Three {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// Returns names and states of the nodes as one of them answers.
-fn nodes_of(node: &Node) -> Vec<(String, String)> {
-    let answer = node.get("/api/v1/nodes");
-    let items = answer["items"].as_array().cloned().unwrap_or_default();
-    let text = |item: &Value, key: &str| item[key].as_str().unwrap_or_default().to_owned();
-    items
-        .iter()
-        .map(|item| (text(item, "name"), text(item, "state")))
-        .collect()
-}
-
-/// Waits until a node says that these are there and up, and no others.
-fn sees(node: &Node, names: &[&str]) {
-    wait::until_or(
-        "the nodes of the cluster",
-        PATIENCE,
-        || {
-            let seen = nodes_of(node);
-            let is_it = seen.len() == names.len()
-                && seen
-                    .iter()
-                    .zip(names)
-                    .all(|((name, state), wanted)| name == wanted && state == "up");
-            if is_it { Ok(()) } else { Err(seen) }
-        },
-        |seen| format!("{seen:?}\n{}", node.log()),
-    );
-}
 
 #[test]
 fn each_node_answers_for_all() {
@@ -228,7 +133,7 @@ fn deaths_and_starts_are_noticed() {
 fn another_secret_is_another_cluster() {
     let three = Three::start();
     let file = secret(&three.folder, "other.key", 8);
-    let stranger = start("weft-4", free_address(), three.seed, &file);
+    let stranger = start("weft-4", 4, free_address(), three.seed, &file);
     wait::until("the refusal", PATIENCE, || {
         let metrics = http::ask(three.nodes[0].http, "GET", "/metrics", &[])?;
         let mut lines = metrics.body.lines();

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use actors::site::{Account, Auth, Credential, Domain, Limits, Listener, Route, Step};
 use actors::{AnyCore, Message, Site};
+use bytes::Bytes;
 use contract::core::{Ctx, Event, RestoreError, Roster};
 use contract::{ActorId, FabricKeys, FrameClass, Kind, NodeId, NodeInst, Now, Secret, Time};
 use weft::doors::Tickets;
@@ -60,6 +61,14 @@ impl Roster for Saboteur {
     fn restore(id: &ActorId, bytes: &[u8], now: Now) -> Result<Self, RestoreError> {
         let kind = id.kind();
         AnyCore::restore(id, bytes, now).map(|inner| Saboteur { kind, inner })
+    }
+
+    fn merge(id: &ActorId, copies: &[Bytes], now: Now) -> Bytes {
+        AnyCore::merge(id, copies, now)
+    }
+
+    fn bequeath(id: &ActorId, copy: &Bytes) -> Option<Message> {
+        AnyCore::bequeath(id, copy)
     }
 
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {

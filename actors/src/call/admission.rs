@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use contract::limits::CALL_MESSAGE_BYTES_MAX;
-use contract::{Action, ActorId, Emitted, FlowRef, Space};
+use contract::{Action, ActorId, Emitted, FlowRef, Space, Token, TokenUse};
 use doors::json::ServerMessage;
 use sip::{Aor, HeaderName, NameAddr, Uri};
 
@@ -208,7 +208,8 @@ impl Call {
             | Report::NoPort
             | Report::Closed
             | Report::Silent
-            | Report::Digit(_) => ctx.ignore("not asked"),
+            | Report::Digit(_)
+            | Report::Heard => ctx.ignore("not asked"),
         }
     }
 
@@ -278,7 +279,15 @@ impl Call {
 
     fn refuse_invite(&mut self, inbound: &Inbound, status: u16, ctx: &mut CallCtx<'_>) {
         let site = ctx.site();
-        let tag = format!("{:016x}", ctx.rng().next_u64());
+        // It names this node, since the ACK may come to another one.
+        let token = Token {
+            hint: site.node,
+            lane: 0,
+            side: self.side_key(CALLER),
+        };
+        let tag = site
+            .tokens
+            .write(TokenUse::Tag, token, ctx.rng().next_u64());
         let mut response = sip::respond(&inbound.request, status, Some(&tag));
         response.header(HeaderName::Server, &site.product);
         if status == 503 {
@@ -286,7 +295,7 @@ impl Call {
         }
         if let Ok(response) = response.finish() {
             let transaction = inbound.transaction.clone();
-            let to = ActorId::Lane(site.node, transaction.lane);
+            let to = transaction.home(site.node);
             let flow = inbound.flow;
             self.tell(
                 to,

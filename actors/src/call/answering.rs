@@ -180,7 +180,8 @@ impl Call {
                 | Report::NoPort
                 | Report::Closed
                 | Report::Silent
-                | Report::Digit(_),
+                | Report::Digit(_)
+                | Report::Heard,
                 _,
             ) => ctx.ignore("not asked, or no longer"),
         }
@@ -212,6 +213,10 @@ impl Call {
         }
         // Our 200 had the offer: the ACK has the answer (RFC 3261 §13.2.1).
         let Some(sdp) = sdp else {
+            if self.moves.contains_key(&CALLER) {
+                // It went to another node: what the caller is offered now brings it once more.
+                return self.talk(peer, ctx);
+            }
             return self.end(488, "INCOMPATIBLE_DESTINATION", "weft", ctx);
         };
         if let (true, Peer::Side(side)) = (self.data.is_bypassed, peer) {
@@ -233,7 +238,8 @@ impl Call {
         if peer == Peer::Nobody {
             return self.next_step(ctx);
         }
-        let owed = std::mem::take(&mut self.data.owes_offer);
+        self.begin_moves(ctx);
+        let owed = std::mem::take(&mut self.data.owes_offer) && self.moves.is_empty();
         if let (true, Peer::Side(side)) = (owed, peer)
             && let Some(stream) = self.stream_of(side).cloned()
         {

@@ -22,6 +22,9 @@ use crate::{Target, dialog, media_leg, registration};
 /// (`architecture.md` §7: 8 s).
 const LOCATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 const LOCATES_MAX: u8 = 8;
+/// Time before the second look-up for a registration that has no time, or whose node has just died and
+/// not been replaced; each next one waits so much longer.
+const LOCATE_BUSY_AFTER: Duration = Duration::from_millis(100);
 
 /// Octets that a side fills in the record besides three times its offer.
 const SIDE_BYTES: usize = 1_536;
@@ -69,10 +72,22 @@ impl Call {
         }
     }
 
+    fn locate_after(&mut self, tries: u8, wait: Duration, ctx: &CallCtx<'_>) {
+        self.enter(State::Locating { tries: tries + 1 });
+        self.timers.set(Timer::LocateAgain, ctx.now().mono, wait);
+    }
+
     /// There is no such registration, or it has no time.
     pub(super) fn on_not_located(&mut self, why: Undelivered, ctx: &mut CallCtx<'_>) {
-        if !matches!(self.data.state, State::Locating { .. }) {
+        let State::Locating { tries } = self.data.state else {
             return ctx.ignore("nobody is looked for");
+        };
+        if why == Undelivered::Busy && tries < LOCATES_MAX {
+            return self.locate_after(tries, LOCATE_BUSY_AFTER * u32::from(tries + 1), ctx);
+        }
+        if self.is_inherited && tries < LOCATES_MAX {
+            // The registration may have been of the node that is gone as well.
+            return self.locate_after(tries, LOCATE_AGAIN_AFTER, ctx);
         }
         let account = self
             .data
@@ -102,10 +117,7 @@ impl Call {
             .filter(|target| !target.unreachable)
             .collect();
         if reachable.is_empty() && some_gone && tries < LOCATES_MAX {
-            self.enter(State::Locating { tries: tries + 1 });
-            return self
-                .timers
-                .set(Timer::LocateAgain, ctx.now().mono, LOCATE_AGAIN_AFTER);
+            return self.locate_after(tries, LOCATE_AGAIN_AFTER, ctx);
         }
         if reachable.is_empty() {
             return self.on_not_located(Undelivered::Absent, ctx);
@@ -114,7 +126,7 @@ impl Call {
         reachable.truncate(self.forks_max());
         self.data.targets = reachable.into();
         self.enter(State::Ringing);
-        let ring_timeout = ctx.site().limits.ring_timeout;
+        let ring_timeout = self.ring_timeout(ctx.site());
         self.timers.set(Timer::Ring, ctx.now().mono, ring_timeout);
         self.fork(ctx);
     }
@@ -122,7 +134,9 @@ impl Call {
     /// Returns how many forks fit the call and its record.
     fn forks_max(&self) -> usize {
         let offer = self.data.offer.as_ref().map_or(512, |offer| offer.0.len());
-        let fitting = FORKS_BYTES_MAX / (SIDE_BYTES + 3 * offer);
+        // Those that a take-over has cancelled are in the record for a while.
+        let leaving = self.data.sides.len().saturating_sub(1);
+        let fitting = (FORKS_BYTES_MAX / (SIDE_BYTES + 3 * offer)).saturating_sub(leaving / 3);
         fitting.clamp(1, usize::from(SIDES_PER_CALL_MAX - CALLER))
     }
 
@@ -137,6 +151,9 @@ impl Call {
                 break;
             };
             self.call_target(side, target, ctx);
+        }
+        if !self.is_ringing() {
+            self.all_failed(ctx);
         }
     }
 
@@ -265,6 +282,7 @@ impl Call {
             return self.tell_end(side, 487, "NORMAL_CLEARING");
         }
         self.timers.clear(Timer::Ring);
+        self.owe_winner(side);
         self.data.targets.clear();
         self.end_forks_but(side, "NORMAL_CLEARING");
         let known = self.data.sides.get(&side).and_then(|fork| fork.sdp.clone());
@@ -329,14 +347,19 @@ impl Call {
             self.data.targets.clear();
             self.end_forks_but(CALLER, outcome::cause_of_status(status));
         }
-        let is_ringing = self
-            .data
-            .sides
-            .iter()
-            .any(|(side, fork)| *side != CALLER && fork.stage != Stage::Leaving);
-        if !is_ringing {
+        if self.is_ringing() {
+            return;
+        }
+        if self.timers.due(Timer::CallAnew).is_some() {
+            self.call_anew(ctx);
+        } else {
             self.fork(ctx);
         }
+    }
+
+    fn is_ringing(&self) -> bool {
+        let mut sides = self.data.sides.iter();
+        sides.any(|(side, fork)| *side != CALLER && fork.stage != Stage::Leaving)
     }
 
     fn all_failed(&mut self, ctx: &mut CallCtx<'_>) {

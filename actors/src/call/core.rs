@@ -3,20 +3,18 @@
 //! In: events. Out: actions: the part is recorded before anybody is told. Each file of the folder
 //! has the transitions of one concern; this one sorts events to them.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
-
-use contract::limits::CALL_RETELLS_MAX;
 use contract::{
     Action, ActorId, CallKey, Core, Ctx, Deadlines, Emitted, Event, ListenerId, Now, RestoreError,
-    SideKey, Time, Undelivered, UtcMillis,
+    Restored, SideKey, Time, UtcMillis,
 };
 use serde::{Deserialize, Serialize};
 use sip::{Aor, NameAddr};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::admission::Arrival;
 use super::exchange::Exchange;
 use super::offering::Attempt;
+use super::takeover::Moves;
 use super::{Message, Snapshot};
 use crate::dialog::wire::Wire;
 use crate::media_leg::{Report, Stream};
@@ -36,13 +34,14 @@ pub enum Timer {
     GiveUp,
     /// An inbox was full: tell it again.
     Retell,
+    /// Tell parties that were busy once more where we are.
+    MoveAgain,
+    /// No fork has said that it was answered at the other node: call them anew.
+    CallAnew,
 }
 
 /// The caller's side of a call.
-pub(super) const CALLER: u8 = 1;
-
-/// Time before a message to a full inbox is told again.
-const RETELL_AFTER: Duration = Duration::from_millis(100);
+pub(crate) const CALLER: u8 = 1;
 
 pub(super) type CallCtx<'a> = Ctx<'a, crate::Message, Site>;
 
@@ -199,6 +198,10 @@ impl Side {
 #[derive(Debug)]
 pub struct Call {
     pub(super) data: Data,
+    /// Another node had the call.
+    pub(super) is_inherited: bool,
+    /// Who does not know yet where we are.
+    pub(super) moves: Moves,
     pub(super) timers: Deadlines<Timer>,
     pub(super) is_changed: bool,
     pub(super) out: Vec<Action<crate::Message>>,
@@ -254,6 +257,8 @@ impl Call {
         };
         Some(Call {
             data,
+            is_inherited: false,
+            moves: Moves::new(),
             timers: Deadlines::default(),
             is_changed: false,
             out: Vec::new(),
@@ -413,17 +418,22 @@ impl Call {
             | Report::NoPort
             | Report::Closed
             | Report::Silent
-            | Report::Digit(_)) => other,
+            | Report::Digit(_)
+            | Report::Heard) => other,
         };
         match report {
             Report::NoPort => return self.on_leg_lost(side, ctx),
             Report::Closed => return self.on_leg_closed(side, ctx),
             Report::Silent => return self.on_silence(side, ctx),
             Report::Digit(digit) => return self.on_digit(side, digit, ctx),
+            Report::Heard => return self.on_heard(side, ctx),
             Report::OfferTaken(_)
             | Report::AnswerTaken(_)
             | Report::Described { .. }
             | Report::Unfit { .. } => {}
+        }
+        if self.is_moving(side) {
+            return self.on_exchange_report(side, report, ctx);
         }
         match self.data.state {
             State::Preparing => self.on_prepared(side, report, ctx),
@@ -451,65 +461,14 @@ impl Call {
             Timer::LocateAgain => self.locate_again(ctx),
             Timer::Longest => self.end(480, "ALLOTTED_TIMEOUT", "weft", ctx),
             Timer::GiveUp => self.finish(),
+            Timer::MoveAgain => self.move_again(ctx),
+            Timer::CallAnew => self.call_anew(ctx),
             Timer::Retell => {
                 for (to, message) in std::mem::take(&mut self.retells) {
                     self.tell(to, message);
                 }
             }
         }
-    }
-
-    fn on_undelivered(
-        &mut self,
-        to: ActorId,
-        message: crate::Message,
-        why: Undelivered,
-        ctx: &mut CallCtx<'_>,
-    ) {
-        let is_own = to.call() == Some(self.data.key);
-        match (to, why) {
-            (ActorId::Registration(_), why) => self.on_not_located(why, ctx),
-            (to, Undelivered::Busy) if is_own => self.retell(to, message, ctx),
-            (ActorId::Dialog(side), Undelivered::Absent) if is_own => {
-                self.on_dialog_absent(side.number(), message, ctx);
-            }
-            (ActorId::MediaLeg(side), Undelivered::Absent) if is_own => {
-                self.on_leg_closed(side.number(), ctx);
-            }
-            (_, Undelivered::Absent | Undelivered::Busy) => ctx.ignore("nobody needs it"),
-        }
-    }
-
-    fn retell(&mut self, to: ActorId, message: crate::Message, ctx: &mut CallCtx<'_>) {
-        if self.retells.len() >= CALL_RETELLS_MAX {
-            return self.end(503, "SWITCH_CONGESTION", "weft", ctx);
-        }
-        self.retells.push_back((to, message));
-        self.timers.set(Timer::Retell, ctx.now().mono, RETELL_AFTER);
-    }
-
-    /// A dialog is not there: it was not safe before a crash, or has stopped.
-    fn on_dialog_absent(&mut self, side: u8, message: crate::Message, ctx: &mut CallCtx<'_>) {
-        let is_ending = matches!(self.data.state, State::Ending(_) | State::Over);
-        let is_early = self.data.answered.is_none() && !is_ending;
-        let is_known = self.data.sides.contains_key(&side);
-        let crate::Message::Dialog(message) = message else {
-            return ctx.ignore("not for a dialog");
-        };
-        if side == CALLER && is_early && is_known {
-            // Nothing of it was ever sent, so the caller's INVITE will come again.
-            if let dialog::Message::Retransmitted(inbound) = message {
-                return self.serve(Arrival::Invite(inbound));
-            }
-            if let dialog::Message::Dial(dial) = message {
-                return self.serve(Arrival::Dial(dial));
-            }
-            if matches!(message, dialog::Message::Report) {
-                return ctx.ignore("its INVITE will come again");
-            }
-        }
-        tracing::debug!(call = %self.data.key, side, ?message, "a dialog is gone");
-        self.on_side_lost(side, ctx);
     }
 
     /// Starts the caller's dialog.
@@ -559,7 +518,10 @@ impl Core for Call {
                 | ActorId::Console(_)
                 | ActorId::Member(_) => ctx.ignore("not a child"),
             },
-            Event::Restored(_) => self.resume(ctx),
+            Event::Restored(Restored::TakenOver | Restored::Moved) => self.take_over(ctx),
+            Event::Restored(Restored::NodeStart | Restored::Panic | Restored::Wake) => {
+                self.resume(ctx);
+            }
             Event::Media(_)
             | Event::Datagram { .. }
             | Event::Opened { .. }

@@ -29,6 +29,7 @@ impl Call {
             at: ctx.now().utc,
         };
         self.data.exchange = None;
+        self.moves.clear();
         self.data.targets.clear();
         self.timers.clear_all();
         self.enter(State::Ending(Box::new(end)));

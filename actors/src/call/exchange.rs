@@ -2,7 +2,8 @@
 //!
 //! In: offers of one party, descriptions of legs, answers of the other party. Out: an offer for the
 //! other party, an answer for the first; legs joined anew. One exchange at a time: another offer
-//! meanwhile gets 491. A failed one leaves the streams as they were.
+//! meanwhile gets 491. A failed one leaves the streams as they were. While parties are told that
+//! another node has the call (`takeover.rs`) each has an exchange of our own, both at once.
 //!
 //! ```text
 //! offer:     Reading → Offering → Waiting → Closing → Answering
@@ -51,6 +52,32 @@ enum Stage {
 }
 
 impl Exchange {
+    /// Begins one that tells `to` where we are: it is offered `want`, or, without a leg, what it was
+    /// described last.
+    pub(super) fn to_move(to: u8, want: Option<Want>) -> Self {
+        let stage = want.map_or(Stage::Waiting(None), Stage::Offering);
+        Exchange {
+            from: None,
+            to: Some(to),
+            stage,
+        }
+    }
+
+    /// Tells whether a side takes part in it.
+    fn concerns(&self, side: u8) -> bool {
+        self.from == Some(side) || self.to == Some(side)
+    }
+
+    /// Returns who takes part in it.
+    pub(super) fn sides(&self) -> impl Iterator<Item = u8> {
+        [self.from, self.to].into_iter().flatten()
+    }
+
+    /// Returns who offered, if somebody did.
+    pub(super) const fn offerer(&self) -> Option<u8> {
+        self.from
+    }
+
     /// Begins one of our own: `to` is offered what the other party said.
     pub(super) fn to_settle(to: u8, stream: &Stream) -> Self {
         Exchange {
@@ -67,10 +94,11 @@ impl Call {
         if !matches!(self.data.state, State::Talking { .. }) || !self.is_party(side) {
             return self.tell_dialog(side, dialog::Message::RefuseOffer { status: 491 });
         }
-        if let Some(open) = &self.data.exchange {
-            if open.from == Some(side) {
-                return ctx.ignore("told once more");
-            }
+        let open = self.data.exchange.as_ref();
+        if open.is_some_and(|open| open.from == Some(side)) {
+            return ctx.ignore("told once more");
+        }
+        if self.data.exchange.is_some() || !self.moves.is_empty() {
             return self.tell_dialog(side, dialog::Message::RefuseOffer { status: 491 });
         }
         let to = self.other_side(side);
@@ -97,9 +125,14 @@ impl Call {
 
     /// Asks for what the present stage needs.
     pub(super) fn drive_exchange(&mut self, ctx: &mut CallCtx<'_>) {
-        let Some(Exchange { from, to, stage }) = self.data.exchange.clone() else {
-            return ctx.ignore("no exchange is open");
-        };
+        match self.data.exchange.clone() {
+            Some(open) => self.drive(open, ctx),
+            None => ctx.ignore("no exchange is open"),
+        }
+    }
+
+    pub(super) fn drive(&mut self, open: Exchange, ctx: &mut CallCtx<'_>) {
+        let Exchange { from, to, stage } = open;
         self.is_changed = true;
         match (stage, from, to) {
             (Stage::Reading(sdp), Some(from), _) => {
@@ -107,6 +140,10 @@ impl Call {
             }
             (Stage::Offering(want), _, Some(to)) => {
                 self.tell_leg(to, media_leg::Message::MakeOffer { want });
+            }
+            (Stage::Waiting(sdp), None, Some(to)) if self.is_moving(to) => {
+                let sdp = Wire::bytes(sdp.as_ref());
+                self.tell_dialog(to, dialog::Message::Move { sdp });
             }
             (Stage::Waiting(sdp), from, Some(to)) => {
                 let (sdp, retries) = (Wire::bytes(sdp.as_ref()), from.is_none());
@@ -131,20 +168,35 @@ impl Call {
                 self.tell_leg(from, media_leg::Message::TakeAnswer { sdp: sdp.0 });
             }
             (Stage::Accepted, _, _) => ctx.ignore("the ACK is awaited"),
-            (_, _, _) => self.abandon(500, ctx),
+            (_, from, to) => self.abandon(from.or(to).unwrap_or(CALLER), 500, ctx),
         }
     }
 
-    fn advance(&mut self, stage: Stage, ctx: &mut CallCtx<'_>) {
-        if let Some(exchange) = &mut self.data.exchange {
-            exchange.stage = stage;
+    /// Returns the open exchange that a side takes part in.
+    fn open_with(&self, side: u8) -> Option<Exchange> {
+        let open = self.move_of(side).or(self.data.exchange.as_ref());
+        open.filter(|open| open.concerns(side)).cloned()
+    }
+
+    fn advance(&mut self, side: u8, stage: Stage, ctx: &mut CallCtx<'_>) {
+        let Some(open) = self.open_with(side) else {
+            return ctx.ignore("no exchange is open");
+        };
+        let next = Exchange { stage, ..open };
+        self.replace_open(side, next.clone());
+        self.drive(next, ctx);
+    }
+
+    fn replace_open(&mut self, side: u8, next: Exchange) {
+        match self.move_of_mut(side) {
+            Some(open) => *open = next,
+            None => self.data.exchange = Some(next),
         }
-        self.drive_exchange(ctx);
     }
 
     /// A leg has something for the exchange.
     pub(super) fn on_exchange_report(&mut self, side: u8, report: Report, ctx: &mut CallCtx<'_>) {
-        let Some(Exchange { from, to, stage }) = self.data.exchange.clone() else {
+        let Some(Exchange { from, to, stage }) = self.open_with(side) else {
             return ctx.ignore("no exchange is open");
         };
         let (is_from, is_to) = (from == Some(side), to == Some(side));
@@ -156,31 +208,31 @@ impl Call {
                     Some(_) => Stage::Offering(want),
                     None => Stage::Answering(self.own_want()),
                 };
-                self.advance(next, ctx);
+                self.advance(side, next, ctx);
             }
             (Stage::Offering(_), Report::Described { sdp }) if is_to => {
-                self.advance(Stage::Waiting(Some(Wire(sdp))), ctx);
+                self.advance(side, Stage::Waiting(Some(Wire(sdp))), ctx);
             }
             (Stage::Closing(_), Report::AnswerTaken(stream)) if is_to => {
                 let want = Want::of(&stream);
                 self.set_stream(side, stream);
                 match from {
-                    Some(_) => self.advance(Stage::Answering(want), ctx),
-                    None => self.complete(),
+                    Some(_) => self.advance(side, Stage::Answering(want), ctx),
+                    None => self.complete(side),
                 }
             }
             (Stage::Answering(_), Report::Described { sdp }) if is_from => {
                 self.tell_dialog(side, dialog::Message::AcceptOffer { sdp: Some(sdp) });
-                self.complete();
+                self.complete(side);
             }
             (Stage::Describing, Report::Described { sdp }) if is_from => {
                 self.tell_dialog(side, dialog::Message::AcceptOffer { sdp: Some(sdp) });
-                self.advance(Stage::Accepted, ctx);
+                self.advance(side, Stage::Accepted, ctx);
             }
             (Stage::Settling(_), Report::AnswerTaken(stream)) if is_from => {
                 self.settle(side, to, stream, ctx);
             }
-            (_, Report::Unfit { status }) if is_from || is_to => self.abandon(status, ctx),
+            (_, Report::Unfit { status }) if is_from || is_to => self.abandon(side, status, ctx),
             (_, _) => ctx.ignore("not asked, or no longer"),
         }
     }
@@ -218,7 +270,7 @@ impl Call {
                 });
                 self.drive_exchange(ctx);
             }
-            Some(_) | None => self.complete(),
+            Some(_) | None => self.complete(side),
         }
     }
 
@@ -233,40 +285,42 @@ impl Call {
             from,
             to,
             stage: Stage::Waiting(offer),
-        }) = self.data.exchange.clone()
+        }) = self.open_with(side)
         else {
             return ctx.ignore("nothing was offered");
         };
         if to != Some(side) {
             return ctx.ignore("somebody else was offered");
         }
-        let Some(sdp) = sdp else {
-            return self.abandon(488, ctx);
-        };
-        if !self.data.is_bypassed {
-            return self.advance(Stage::Closing(Wire(sdp)), ctx);
+        if from.is_none() && self.data.is_bypassed {
+            return self.complete(side);
         }
-        let Some(from) = from else {
-            return self.complete();
+        let Some(sdp) = sdp else {
+            return self.abandon(side, 488, ctx);
+        };
+        let Some(from) = from.filter(|_| self.data.is_bypassed) else {
+            return self.advance(side, Stage::Closing(Wire(sdp)), ctx);
         };
         let sdp = rewritten(&sdp);
         self.tell_dialog(from, dialog::Message::AcceptOffer { sdp });
         if offer.is_some() {
-            return self.complete();
+            return self.complete(side);
         }
-        self.advance(Stage::Accepted, ctx);
+        self.advance(side, Stage::Accepted, ctx);
     }
 
     /// The other party refused our offer.
     pub(super) fn on_offer_refused(&mut self, side: u8, status: u16, ctx: &mut CallCtx<'_>) {
-        let is_open =
-            self.data.exchange.as_ref().is_some_and(|open| {
-                open.to == Some(side) && matches!(open.stage, Stage::Waiting(_))
-            });
+        let is_open = self
+            .open_with(side)
+            .is_some_and(|open| open.to == Some(side) && matches!(open.stage, Stage::Waiting(_)));
         if !is_open {
             return ctx.ignore("nothing was offered");
         }
-        self.abandon(super::outcome::passed(status), ctx);
+        if self.is_moving(side) {
+            return self.on_move_refused(side, status, ctx);
+        }
+        self.abandon(side, super::outcome::passed(status), ctx);
     }
 
     /// The ACK of a 2xx that had our offer.
@@ -290,17 +344,19 @@ impl Call {
         if let (true, Some(to)) = (self.data.is_bypassed, to) {
             let sdp = sdp.as_ref().and_then(rewritten);
             self.tell_dialog(to, dialog::Message::Acknowledge { sdp });
-            return self.complete();
+            return self.complete(side);
         }
         match sdp {
-            Some(sdp) => self.advance(Stage::Settling(Wire(sdp)), ctx),
-            None => self.abandon(488, ctx),
+            Some(sdp) => self.advance(side, Stage::Settling(Wire(sdp)), ctx),
+            None => self.abandon(side, 488, ctx),
         }
     }
 
-    /// Both parties agreed: their legs are joined with what they said.
-    fn complete(&mut self) {
-        self.data.exchange = None;
+    /// Both parties agreed, or one knows where we are: their legs are joined with what they said.
+    fn complete(&mut self, side: u8) {
+        if self.moves.remove(&side).is_none() {
+            self.data.exchange = None;
+        }
         self.is_changed = true;
         if let State::Talking { peer } = self.data.state {
             self.connect(peer);
@@ -320,7 +376,12 @@ impl Call {
     }
 
     /// The exchange failed: who offered hears why, and all stays as it was.
-    fn abandon(&mut self, status: u16, ctx: &mut CallCtx<'_>) {
+    fn abandon(&mut self, side: u8, status: u16, ctx: &mut CallCtx<'_>) {
+        if self.is_moving(side) {
+            // A fault of ours is not mended by another try.
+            let status = if status == 500 { 488 } else { status };
+            return self.on_move_refused(side, status, ctx);
+        }
         let Some(Exchange { from, to, .. }) = self.data.exchange.take() else {
             return ctx.ignore("no exchange is open");
         };

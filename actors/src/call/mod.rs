@@ -22,6 +22,8 @@
 //! | Ringing | ring timeout | 480, `NO_ANSWER` | Ending |
 //! | Answering | 200 acknowledged | joined | Talking, or next step |
 //! | Talking | Offered | relayed to the other side (`exchange.rs`) | Talking |
+//! | Talking | Restored, taken over | both parties are told where we are | Talking |
+//! | Ringing | Restored, taken over | forks are cancelled, `Locate` | Locating |
 //! | any | Trickle, Digits | to the leg that it is for | same |
 //! | any | Cancelled, HungUp, Silent, Hangup, longest call | other sides end | Ending |
 //! | Ending | all sides Ended, or 40 s | tombstone, call record, Stop | – |
@@ -38,6 +40,8 @@
 //! | `exchange.rs` | re-INVITE and UPDATE across the call |
 //! | `ending.rs` | the end, its record |
 //! | `restart.rs` | what is asked again after a restart |
+//! | `takeover.rs` | what is said and asked where another node had the call |
+//! | `undelivered.rs` | what comes back |
 //! | `outcome.rs` | best response, causes |
 
 mod admission;
@@ -53,8 +57,10 @@ pub(crate) mod outcome;
 mod restart;
 mod snapshot;
 mod steps;
+mod takeover;
 #[cfg(test)]
 mod tests;
+mod undelivered;
 
 use std::time::Duration;
 
@@ -63,8 +69,9 @@ use contract::FlowRef;
 use serde::{Deserialize, Serialize};
 use sip::{Aor, Uri};
 
+pub(crate) use self::core::CALLER;
 pub use self::core::{Call, Timer};
-pub use self::snapshot::Snapshot;
+pub use self::snapshot::{Snapshot, SnapshotV1};
 use crate::{Inbound, Target, media_leg};
 
 /// What a call may be told. `side` is the number of the side that tells.

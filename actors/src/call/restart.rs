@@ -1,7 +1,7 @@
 //! What a call asks again after a restart: its sides how far they are, and whatever its state was
 //! waiting for. All of it may be asked twice.
 
-use super::core::{CALLER, Call, CallCtx, Stage, State};
+use super::core::{CALLER, Call, CallCtx, Stage, State, Timer};
 use crate::dialog;
 use crate::media_leg::{self, Want};
 
@@ -13,6 +13,9 @@ impl Call {
             State::New | State::Over => ctx.ignore("nothing to go on with"),
             State::Preparing => self.prepare(ctx),
             State::Locating { .. } => self.locate(ctx),
+            State::Ringing if self.timers.due(Timer::CallAnew).is_some() => {
+                ctx.ignore("its forks are called anew");
+            }
             State::Ringing => self.ring_on(ctx),
             State::Answering { .. } => self.drive_answer(ctx),
             State::Talking { .. } => {
@@ -36,6 +39,7 @@ impl Call {
                 self.finish_if_empty();
             }
         }
+        self.drive_moves(ctx);
     }
 
     fn report_all(&mut self) {

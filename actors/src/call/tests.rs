@@ -17,6 +17,11 @@ mod renegotiation;
 mod restarts;
 mod routes;
 mod security;
+mod stored;
+mod taken_over;
+mod taken_over_anyhow;
+mod taken_over_rings;
+mod taken_over_web;
 
 use super::outcome;
 

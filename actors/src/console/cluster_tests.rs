@@ -15,9 +15,9 @@ use serde_json::Value;
 
 use super::*;
 use crate::script::{Actions, Stage, told};
-use crate::site::Cluster;
+use crate::site::{Cluster, CommitMode};
 
-fn member(node: u16) -> Member {
+pub(super) fn member(node: u16) -> Member {
     Member {
         peer: Peer {
             inst: NodeInst {
@@ -34,20 +34,22 @@ fn member(node: u16) -> Member {
 }
 
 /// The console of node 1 of three.
-fn stage() -> Stage<Console> {
+pub(super) fn stage() -> Stage<Console> {
     let mut stage = Stage::new(Console::new(), ActorId::Console(NodeId(1)));
     stage.site.cluster = Some(Cluster {
         instance: member(1).peer.inst,
         address: member(1).peer.address,
         seeds: Vec::new(),
         zone: String::new(),
+        replicas: 3,
+        commit: CommitMode::Available,
     });
     stage
 }
 
 /// Gives a request and tells the console who is there; returns what its own node and the others
 /// were asked then.
-fn ask(stage: &mut Stage<Console>, request: Request) -> Vec<(u16, u64, Lookup)> {
+pub(super) fn ask(stage: &mut Stage<Console>, request: Request) -> Vec<(u16, u64, Lookup)> {
     let actions = stage.tell(Message::Request { ticket: 5, request });
     let asked = looked_up(&actions);
     assert_eq!(asked[0].1, Lookup::Members);
@@ -58,7 +60,7 @@ fn ask(stage: &mut Stage<Console>, request: Request) -> Vec<(u16, u64, Lookup)> 
     }))
 }
 
-fn looked_up(actions: &Actions) -> Vec<(u64, Lookup)> {
+pub(super) fn looked_up(actions: &Actions) -> Vec<(u64, Lookup)> {
     let found = actions.iter().filter_map(|action| match action {
         Action::Lookup { token, what } => Some((*token, what.clone())),
         _ => None,
@@ -66,7 +68,7 @@ fn looked_up(actions: &Actions) -> Vec<(u64, Lookup)> {
     found.collect()
 }
 
-fn asked_of(actions: &Actions) -> Vec<(u16, u64, Lookup)> {
+pub(super) fn asked_of(actions: &Actions) -> Vec<(u16, u64, Lookup)> {
     let own = looked_up(actions)
         .into_iter()
         .map(|(token, what)| (1, token, what));
@@ -82,7 +84,12 @@ fn asked_of(actions: &Actions) -> Vec<(u16, u64, Lookup)> {
     own.chain(others).collect()
 }
 
-fn answer(stage: &mut Stage<Console>, node: u16, number: u64, answer: Answer) -> Actions {
+pub(super) fn answer(
+    stage: &mut Stage<Console>,
+    node: u16,
+    number: u64,
+    answer: Answer,
+) -> Actions {
     if node == 1 {
         return stage.event(Event::Answer {
             token: number,
@@ -95,7 +102,7 @@ fn answer(stage: &mut Stage<Console>, node: u16, number: u64, answer: Answer) ->
     })
 }
 
-fn body(actions: &Actions) -> (u16, Value) {
+pub(super) fn body(actions: &Actions) -> (u16, Value) {
     let found = actions.iter().find_map(|action| match action {
         Action::Http {
             ticket: 5,
@@ -107,7 +114,7 @@ fn body(actions: &Actions) -> (u16, Value) {
     found.expect("an answer")
 }
 
-fn call(number: u128) -> ActorId {
+pub(super) fn call(number: u128) -> ActorId {
     ActorId::Call(CallKey::from_bits(number << 100))
 }
 
@@ -124,7 +131,7 @@ fn row(id: ActorId) -> ActorRow {
     }
 }
 
-fn view(id: ActorId) -> Answer {
+pub(super) fn view(id: ActorId) -> Answer {
     Answer::Actor(Some(Box::new(ActorView {
         row: row(id),
         snapshot: "{\"is\":1}".to_owned(),

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contract::limits::{
-    API_WAIT_S, CLUSTER_WAIT_S, CONSOLE_PENDING_MAX, DETAIL_ROWS_MAX, PAGE_ROWS_MAX,
-    ROWS_MERGED_MAX,
+    API_WAIT_S, CONSOLE_PENDING_MAX, DETAIL_ROWS_MAX, PAGE_ROWS_MAX, ROWS_MERGED_MAX,
 };
 use contract::{
     ActorId, Answer, Core, Ctx, Event, Kind, Lookup, Member, NodeId, Now, RestoreError, Time,
@@ -13,6 +12,7 @@ use contract::{
 use sip::Aor;
 
 use super::gather::{Part, Row};
+use super::moving;
 use super::reply::{end, finish, refuse};
 use super::{Message, Page, Request, Snapshot};
 use crate::Site;
@@ -71,6 +71,18 @@ pub(super) enum Want {
         id: ActorId,
         epoch: Option<u64>,
     },
+    /// Where it is, before it is moved.
+    Place {
+        id: ActorId,
+        to: String,
+        epoch: Option<u64>,
+    },
+    /// Its node moves it.
+    Moving {
+        id: ActorId,
+        to: String,
+    },
+    Drain,
     /// Another console wants to know: the answer goes there as it is.
     Other,
 }
@@ -149,9 +161,26 @@ impl Console {
                 self.ask_actor(ticket, want, id, ctx);
             }
             Request::User { dn } => self.on_user(ticket, &dn, ctx),
-            Request::Move { id, .. } => {
-                let detail = format!("{id} cannot move: this node is alone");
-                refuse(ticket, 501, &detail, ctx);
+            Request::Move { id, to, epoch } => {
+                if let Some(why) = moving::never(&id) {
+                    return refuse(ticket, 409, why, ctx);
+                }
+                let want = Want::Place {
+                    id: id.clone(),
+                    to,
+                    epoch,
+                };
+                self.ask_actor(ticket, want, id, ctx);
+            }
+            Request::Drain { node, max_s } => {
+                let node = node.unwrap_or_else(|| ctx.site().name.clone());
+                let what = Lookup::Drain { max_s };
+                self.ask(ticket, Want::Drain, what, &Scope::Named(&node), ctx);
+            }
+            Request::Here => {
+                let node = ctx.site().name.clone();
+                let scope = Scope::Named(&node);
+                self.ask(ticket, Want::Nodes, Lookup::Node, &scope, ctx);
             }
         }
     }
@@ -264,7 +293,8 @@ impl Console {
         let me = ctx.site().node;
         let is_alone = pending.parts.iter().all(|part| part.node == me);
         if !is_alone {
-            pending.due = ctx.now().mono + Duration::from_secs(CLUSTER_WAIT_S);
+            let longest = whats.iter().map(moving::wait).max();
+            pending.due = ctx.now().mono + longest.unwrap_or_default();
         }
         self.requests += 1;
         let token = self.requests << ROW_BITS;
@@ -292,7 +322,7 @@ impl Console {
         let site = ctx.site();
         let pending = Pending {
             ticket: Ticket::Console(from, number),
-            due: ctx.now().mono + Duration::from_secs(CLUSTER_WAIT_S),
+            due: ctx.now().mono + moving::wait(&what),
             want: Want::Other,
             first: None,
             parts: vec![Part::new(site.node, site.name.clone())],
@@ -357,6 +387,9 @@ impl Console {
                 | Want::Trace
                 | Want::User { .. }
                 | Want::Stop { .. }
+                | Want::Place { .. }
+                | Want::Moving { .. }
+                | Want::Drain
                 | Want::Other => vec![what; next.parts.len()],
             };
             self.put_each(next, whats, ctx);

@@ -14,7 +14,9 @@
 //! | Trace | Trace | 200, lines |
 //! | User | registration of the number | 200, bindings; 404 |
 //! | Stop | Actor | 202, told; 404, 409 |
-//! | Move | – | 501 |
+//! | Move | Actor, then Move of the node that has it | 200, moved; 404, 409, 503, 504 with the reason |
+//! | Drain | Drain of that node | 202, draining; 404 |
+//! | Here | Node, of this node only | 200, list of one |
 //! | any | a node is silent for 1 s | what the others said, and its name under `missing` |
 //! | any | no answer of this node in 5 s | 504 |
 //! | any | table full | 503 |
@@ -24,6 +26,9 @@ mod answer;
 mod cluster_tests;
 mod core;
 mod gather;
+mod moving;
+#[cfg(test)]
+mod moving_tests;
 mod reply;
 mod snapshot;
 #[cfg(test)]
@@ -112,8 +117,10 @@ pub enum Request {
     Move {
         /// Which.
         id: ActorId,
-        /// Where to.
+        /// Where to: name or number of a node.
         to: String,
+        /// Epoch the operator saw; another one by now: 409.
+        epoch: Option<u64>,
     },
     /// Calls, with their snapshots.
     Calls {
@@ -134,6 +141,15 @@ pub enum Request {
         /// The number.
         dn: String,
     },
+    /// Hands everything of a node over to the others and ends it.
+    Drain {
+        /// Name or number of the node; this one if nobody says.
+        node: Option<String>,
+        /// Seconds after which it ends though something is left.
+        max_s: u32,
+    },
+    /// This node alone: what readiness asks for.
+    Here,
 }
 
 impl Message {

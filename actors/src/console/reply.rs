@@ -9,6 +9,7 @@ use sip::Aor;
 
 use super::core::{Context, Pending, Ticket, Want};
 use super::gather::{self, Part};
+use super::moving::{self, Place};
 use super::{Message, Page, answer};
 use crate::{call, registration};
 
@@ -42,6 +43,12 @@ pub(super) fn finish(pending: Pending, ctx: &mut Context<'_>) -> Option<(Pending
             Some((view, part)) => stop(ticket, id, epoch, &view, part.node, ctx),
             None => not_found(ticket, &missing, ctx),
         },
+        Want::Place { id, to, epoch } => {
+            let place = Place { id, to, epoch };
+            return moving::next(ticket, place, parts, &missing, ctx);
+        }
+        Want::Moving { id, to } => moving::tell_moved(ticket, &id, &to, &parts, ctx),
+        Want::Drain => moving::tell_drain(ticket, &parts, ctx),
         Want::User { aor } => {
             let found = gather::actor(parts);
             let view = found.as_ref().map(|(view, _)| view.as_ref());
@@ -122,6 +129,9 @@ fn list(want: Want, parts: Vec<Part>, missing: Vec<String>) -> (Value, Vec<Strin
         | Want::Actor
         | Want::User { .. }
         | Want::Stop { .. }
+        | Want::Place { .. }
+        | Want::Moving { .. }
+        | Want::Drain
         | Want::Other => {
             let lines = gather::trace(parts);
             (all(lines.iter().map(|line| json!(line)).collect()), missing)
@@ -129,7 +139,7 @@ fn list(want: Want, parts: Vec<Part>, missing: Vec<String>) -> (Value, Vec<Strin
     }
 }
 
-fn not_found(ticket: u64, missing: &[String], ctx: &mut Context<'_>) {
+pub(super) fn not_found(ticket: u64, missing: &[String], ctx: &mut Context<'_>) {
     if missing.is_empty() {
         return refuse(ticket, 404, "no such actor", ctx);
     }
@@ -219,7 +229,7 @@ pub(super) fn end(id: &ActorId, ctx: &mut Context<'_>) {
     ctx.tell(id.clone(), order);
 }
 
-fn reply(ticket: u64, status: u16, value: &Value, ctx: &mut Context<'_>) {
+pub(super) fn reply(ticket: u64, status: u16, value: &Value, ctx: &mut Context<'_>) {
     ctx.act(Action::Http {
         ticket,
         status,

@@ -269,12 +269,30 @@ fn what_the_node_does_not_answer_is_504_and_what_is_too_much_503() {
 }
 
 #[test]
-fn moving_is_not_possible_alone() {
+fn what_never_moves_is_refused_and_nobody_is_asked() {
     let mut stage = stage();
-    let request = Request::Move {
-        id: call(),
-        to: "b".to_owned(),
+    let ActorId::Call(key) = call() else {
+        panic!("a call")
     };
-    let (status, body) = answered(&ask(&mut stage, request));
-    assert_eq!((status, &body["status"]), (501, &Value::from(501)));
+    let table = [
+        (ActorId::Dialog(key.side(1)), "with its call"),
+        (ActorId::MediaLeg(key.side(1)), "with its call"),
+        (ActorId::Lane(NodeId(1), 0), "never moves"),
+        (ActorId::Console(NodeId(1)), "never moves"),
+        (ActorId::Member(NodeId(1)), "never moves"),
+        (ActorId::Flow(NodeId(1), 3), "never moves"),
+    ];
+    for (id, why) in table {
+        let request = Request::Move {
+            id: id.clone(),
+            to: "b".to_owned(),
+            epoch: None,
+        };
+        let actions = ask(&mut stage, request);
+        let (status, body) = answered(&actions);
+        assert_eq!((status, &body["status"]), (409, &Value::from(409)), "{id}");
+        let detail = body["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains(why), "{id}: {detail}");
+        assert_eq!(actions.len(), 1, "{id}");
+    }
 }

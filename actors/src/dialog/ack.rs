@@ -47,6 +47,15 @@ impl Dialog {
         true
     }
 
+    /// Sends the last ACK once more: another node may not have come to it.
+    pub(super) fn acknowledge_last(&mut self, ctx: &DialogCtx<'_>) {
+        if let Some(ack) = self.data.acks.last() {
+            let to = ActorId::Lane(ctx.site().node, lane_of_side(ctx.site(), self.data.side));
+            let (flow, request) = (self.data.flow, ack.request.0.clone());
+            self.out.peer(to, lane::Message::SendAck { flow, request });
+        }
+    }
+
     /// Sends the ACK of a 2xx in our dialog; what it confirms is safe first.
     pub(super) fn acknowledge(
         &mut self,

@@ -44,6 +44,8 @@ pub enum Timer {
     LocateAgain,
     /// An inbox was full: tell it again.
     Retell,
+    /// The ACK of a 2xx that another node sent did not come here.
+    AssumeAcknowledged,
 }
 
 /// T1 of RFC 3261 §17.1.1.1: the first repetition of a 2xx.
@@ -93,9 +95,9 @@ pub(super) enum State {
     Ended,
 }
 
-/// What a dialog keeps.
+/// What a dialog keeps; `T` names a server transaction, in the words of a stored form.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Data {
+pub(super) struct Data<T = TransactionRef> {
     pub(super) side: SideKey,
     pub(super) role: Role,
     /// Whose digest counts as this peer's.
@@ -110,7 +112,7 @@ pub(super) struct Data {
     /// The INVITE that made the dialog: the peer's, or ours once it is written.
     pub(super) invite: Option<WireMessage>,
     /// Server: where the INVITE is answered.
-    pub(super) transaction: Option<TransactionRef>,
+    pub(super) transaction: Option<T>,
     /// Server: what it was answered last.
     pub(super) response: Option<Wire>,
     /// Client: number and branch of our INVITE.
@@ -122,9 +124,9 @@ pub(super) struct Data {
     /// SDP of the 2xx or ACK that confirmed the dialog, told again after a restart.
     pub(super) remote_sdp: Option<Wire>,
     /// A 2xx of ours that is not acknowledged.
-    pub(super) accepted: Option<Accepted>,
+    pub(super) accepted: Option<Accepted<T>>,
     /// The open offer of the peer.
-    pub(super) incoming: Option<Incoming>,
+    pub(super) incoming: Option<Incoming<T>>,
     /// Requests of ours without final response. Bound: `DIALOG_REQUESTS_MAX`.
     pub(super) outgoing: Vec<Outgoing>,
     /// Our ACKs, for 2xx that come again. Bound: 4.
@@ -152,9 +154,9 @@ pub(super) struct Birth {
 
 /// A 2xx of ours that is sent again until its ACK comes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Accepted {
+pub(super) struct Accepted<T = TransactionRef> {
     pub(super) cseq: u32,
-    pub(super) transaction: TransactionRef,
+    pub(super) transaction: T,
     pub(super) response: Wire,
     /// Time to the next repetition, in milliseconds.
     pub(super) interval_ms: u64,
@@ -162,8 +164,8 @@ pub(super) struct Accepted {
 
 /// A re-INVITE or UPDATE of the peer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Incoming {
-    pub(super) transaction: TransactionRef,
+pub(super) struct Incoming<T = TransactionRef> {
+    pub(super) transaction: T,
     pub(super) request: WireMessage,
     pub(super) cseq: u32,
     pub(super) is_update: bool,
@@ -272,7 +274,8 @@ impl Dialog {
             | Message::Info { .. }
             | Message::End { .. }
             | Message::Located { .. }
-            | Message::Report => return None,
+            | Message::Report
+            | Message::Move { .. } => return None,
         };
         let data = Data {
             side,
@@ -369,7 +372,7 @@ impl Dialog {
         response: Bytes,
         ctx: &DialogCtx<'_>,
     ) {
-        let to = ActorId::Lane(ctx.site().node, transaction.lane);
+        let to = transaction.home(ctx.site().node);
         self.out.peer(
             to,
             lane::Message::Respond {
@@ -407,6 +410,7 @@ impl Dialog {
             Message::Dial(_) | Message::FlowGone { .. } => ctx.ignore("JSON is not spoken here"),
             Message::Digit { .. } => ctx.ignore("a phone hears it in its media"),
             Message::Report => self.announce(ctx),
+            Message::Move { sdp } => self.tell_address(sdp, ctx),
         }
     }
 
@@ -421,6 +425,7 @@ impl Dialog {
             Timer::Refresh => self.refresh(ctx),
             Timer::SessionExpired => self.lose("RECOVERY_ON_TIMER_EXPIRE", ctx),
             Timer::GiveUp => self.enter(State::Ended, ctx),
+            Timer::AssumeAcknowledged => self.assume_acknowledged(ctx),
             Timer::Retell => {
                 for (to, message) in std::mem::take(&mut self.retells) {
                     ctx.tell(to, message);
@@ -439,6 +444,11 @@ impl Dialog {
         ctx: &mut DialogCtx<'_>,
     ) {
         let is_meant = matches!(to, ActorId::Lane(..) | ActorId::Call(_));
+        if let (ActorId::Lane(node, _), Undelivered::Absent) = (&to, why)
+            && *node != ctx.site().node
+        {
+            return self.answer_from_here(message, ctx);
+        }
         if why == Undelivered::Absent || !is_meant {
             return ctx.ignore("it is gone");
         }
@@ -452,6 +462,7 @@ impl Dialog {
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
         match why {
             Restored::NodeStart => self.start_again(ctx),
+            Restored::TakenOver | Restored::Moved => self.take_over(ctx),
             Restored::Panic | Restored::Wake => {}
         }
         self.announce(ctx);

@@ -137,8 +137,10 @@ impl Dialog {
             listener.is_some_and(|listener| listener.auth == Auth::Digest)
         };
         let found = targets.iter().find(|target| {
-            let is_new = !target.unreachable && target.flow != lost;
-            is_new && target.uri.equivalent(contact) && is_proven(target)
+            // A connection of another node may have been out of reach for a moment only.
+            let may_be_it = target.flow != lost || !lost.ends_at(ctx.site().node);
+            let is_reached = !target.unreachable && may_be_it;
+            is_reached && target.uri.equivalent(contact) && is_proven(target)
         });
         match found.map(|target| target.flow) {
             Some(flow) if self.data.is_flow_gone => self.rebind(flow, ctx),

@@ -78,15 +78,14 @@ impl Dialog {
         if is_ack {
             return self.on_ack(&inbound.request, ctx);
         }
-        let accepted = self
-            .data
-            .dialog
-            .as_mut()
-            .map(|dialog| dialog.accept_request(&inbound.request));
+        let dialog = self.data.dialog.as_mut();
+        let last = dialog.as_ref().and_then(|dialog| dialog.remote_cseq);
+        let accepted = dialog.map(|dialog| dialog.accept_request(&inbound.request));
         if let Some(Err(refusal)) = accepted {
             return self.answer(&inbound, refusal.status(), ctx, |_| {});
         }
-        self.on_accepted_request(inbound, ctx);
+        let cseq = inbound.request.cseq().ok().map(|cseq| cseq.number);
+        self.on_accepted_request(inbound, cseq == last, ctx);
     }
 
     fn source_of(&self, inbound: &Inbound, ctx: &DialogCtx<'_>) -> Source {
@@ -112,7 +111,7 @@ impl Dialog {
     }
 
     fn challenge(&mut self, inbound: Inbound, ctx: &DialogCtx<'_>) {
-        let to = contract::ActorId::Lane(ctx.site().node, inbound.transaction.lane);
+        let to = inbound.transaction.home(ctx.site().node);
         let Inbound {
             transaction,
             flow,
@@ -129,8 +128,9 @@ impl Dialog {
         );
     }
 
-    /// Sorts a request that is the peer's.
-    fn on_accepted_request(&mut self, inbound: Inbound, ctx: &mut DialogCtx<'_>) {
+    /// Sorts a request that is the peer's. A copy of the last one comes over another node than the
+    /// first, or after a take-over: its transaction is not there.
+    fn on_accepted_request(&mut self, inbound: Inbound, is_copy: bool, ctx: &mut DialogCtx<'_>) {
         let method = inbound.request.method();
         if method.is(Method::Bye) {
             return self.on_bye(&inbound, ctx);
@@ -142,6 +142,7 @@ impl Dialog {
         match method {
             MethodName::Known(Method::Invite) => self.on_offer(inbound, false, ctx),
             MethodName::Known(Method::Update) => self.on_offer(inbound, true, ctx),
+            MethodName::Known(Method::Info) if is_copy => self.answer(&inbound, 200, ctx, |_| {}),
             MethodName::Known(Method::Info) => self.on_info(&inbound, ctx),
             MethodName::Known(Method::Options) => self.answer(&inbound, 200, ctx, |response| {
                 response

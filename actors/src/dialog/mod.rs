@@ -35,6 +35,8 @@
 //! | Ending | final or failure of BYE, 34 s | `Ended` | Ended | §15.1.1 |
 //! | any | request of another source | 481; 407 if it knows a connection, which may be gone | same | `threats.md` 24 |
 //! | Confirmed | INFO with a digit, with candidates | `Info`, `Trickle` | Confirmed | RFC 8840 §4.4 |
+//! | Confirmed | Move | gated, re-INVITE; tried again after a 491 | Confirmed | `cluster.md` §7, §14.1 |
+//! | any | Restored, taken over | by state: `takeover.rs` | same | `cluster.md` §7 |
 //! | any | a lane or the call is full | told again after 100 ms | same | – |
 //! | any, connection gone | its Contact registered over another | what is parked is sent there | same | `architecture.md` §7 |
 //!
@@ -47,6 +49,7 @@
 //! | `offer.rs` | re-INVITE and UPDATE, both ways |
 //! | `finish.rs` | BYE, and what waits for a lost connection |
 //! | `restart.rs` | what is sent again after a restart |
+//! | `takeover.rs` | what is closed, and said anew, where another node had the call |
 //! | `outbox.rs` | the order of stores and tells |
 //! | `session_timer.rs` | Session-Expires (RFC 4028) |
 //! | `writing.rs` | Via, Contact and the INVITE to a callee |
@@ -69,6 +72,7 @@ mod server;
 mod session_timer;
 pub(crate) mod signal;
 mod snapshot;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod trickle;
@@ -82,7 +86,7 @@ use sip::{Aor, NameAddr};
 
 pub use self::core::{Dialog, Timer};
 pub use self::json::{ClientCommand, ClientOrder, OfferKind};
-pub use self::snapshot::Snapshot;
+pub use self::snapshot::{Snapshot, SnapshotV1};
 use crate::{Inbound, Target, call};
 
 /// What a dialog may be told.
@@ -182,6 +186,11 @@ pub enum Message {
     },
     /// Tell the call once more how far this side is (the call was restored).
     Report,
+    /// Tell the peer our new address: another node had the call.
+    Move {
+        /// Our new offer; `None`: what the peer was described last holds.
+        sdp: Option<Bytes>,
+    },
 }
 
 /// Why a request ended without a response.
@@ -254,6 +263,7 @@ impl Message {
             Message::FlowGone { flow } => (format!("gone: {flow}"), 32),
             Message::Digit { .. } => ("digit".to_owned(), 16),
             Message::Report => ("report".to_owned(), 16),
+            Message::Move { sdp } => ("move".to_owned(), weight(sdp)),
         }
     }
 }

@@ -314,6 +314,9 @@ impl Dialog {
         let is_kept = response.bytes().len() <= CALL_MESSAGE_BYTES_MAX;
         let sdp = sdp_of(response).filter(|_| is_kept);
         if sent.purpose == Purpose::Offer {
+            if let Some(session) = self.data.session {
+                self.set_session(session.granted_by(response), ctx);
+            }
             self.out.call(call::Message::OfferAnswered {
                 side: self.number(),
                 sdp,
@@ -377,7 +380,7 @@ fn fill(writer: &mut Writer, content: &Content<'_>, session: Option<SessionTimer
     if content.method == Method::Invite {
         writer.header(HeaderName::Allow, ALLOW);
     }
-    if content.purpose == Purpose::Refresh
+    if matches!(content.purpose, Purpose::Refresh | Purpose::Offer)
         && let Some(session) = session
     {
         session.write_refresh(writer);

@@ -10,9 +10,14 @@ use crate::call;
 impl Dialog {
     /// The node was started: connections and transactions are gone.
     pub(super) fn start_again(&mut self, ctx: &mut DialogCtx<'_>) {
-        self.data.is_flow_gone = self.data.flow.is_reliable();
+        self.data.is_flow_gone |= self.data.flow.ends_at(ctx.site().node);
         self.out.save();
         match self.data.state {
+            State::Calling | State::Proceeding | State::Cancelling
+                if self.is_invite_of_former(ctx) =>
+            {
+                self.cancel_anew(ctx);
+            }
             State::Calling | State::Proceeding | State::Cancelling => self.call_again(ctx),
             State::Confirmed => self.offer_again(ctx),
             State::Ending => self.bye_again(ctx),
@@ -58,13 +63,13 @@ impl Dialog {
         }
     }
 
-    fn bye_again(&mut self, ctx: &mut DialogCtx<'_>) {
+    pub(super) fn bye_again(&mut self, ctx: &mut DialogCtx<'_>) {
         self.data.outgoing.clear();
         self.send_bye("NORMAL_CLEARING", ctx);
     }
 
     /// The caller may not have heard the final refusal.
-    fn refuse_again(&mut self, ctx: &mut DialogCtx<'_>) {
+    pub(super) fn refuse_again(&mut self, ctx: &mut DialogCtx<'_>) {
         let (Role::Server, false, Some(transaction), Some(response)) = (
             self.data.role,
             self.data.is_flow_gone,

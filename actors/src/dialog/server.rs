@@ -39,19 +39,26 @@ impl Dialog {
         self.out.save();
     }
 
-    /// The INVITE came again: its transaction was lost, so ours answers on the new one.
+    /// The INVITE came again: its transaction was lost, so ours answers on the new one. A copy that
+    /// came over another node only hears the last response there: the first one's lane still has
+    /// its transaction, and is where the ACK of a refusal is brought to.
     pub(super) fn on_retransmitted(&mut self, inbound: Inbound, ctx: &mut DialogCtx<'_>) {
         let is_same = self.is_from_peer(&inbound, ctx);
         if !is_same || self.data.transaction.is_none() {
             return ctx.ignore("an INVITE of another source");
         }
-        self.data.flow = inbound.flow;
-        self.data.is_flow_gone = false;
-        self.data.transaction = Some(inbound.transaction.clone());
-        if let Some(accepted) = &mut self.data.accepted {
-            accepted.transaction = inbound.transaction.clone();
+        let is_same_way = !self.data.is_flow_gone && inbound.flow.is_same_source(&self.data.flow);
+        let first = self.data.transaction.as_ref().and_then(|first| first.node);
+        let is_elsewhere = first.is_some_and(|first| Some(first) != inbound.transaction.node);
+        if !(is_same_way && is_elsewhere) {
+            self.data.flow = inbound.flow;
+            self.data.is_flow_gone = false;
+            self.data.transaction = Some(inbound.transaction.clone());
+            if let Some(accepted) = &mut self.data.accepted {
+                accepted.transaction = inbound.transaction.clone();
+            }
+            self.out.save();
         }
-        self.out.save();
         if let Some(response) = self.data.response.clone() {
             self.respond(inbound.transaction, inbound.flow, response.0, ctx);
         }
@@ -228,6 +235,7 @@ impl Dialog {
         self.data.accepted = None;
         self.timers.clear(Timer::RepeatAccepted);
         self.timers.clear(Timer::AwaitAck);
+        self.timers.clear(Timer::AssumeAcknowledged);
         let sdp = super::inside::sdp_of(request);
         if self.data.state == State::Accepted {
             self.data.remote_sdp = Wire::of(sdp.as_ref());

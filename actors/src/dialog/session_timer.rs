@@ -26,15 +26,7 @@ const INTERVAL_S_MIN: u32 = 90;
 impl SessionTimer {
     /// Returns what a request asks for; `None` without Session-Expires.
     pub(super) fn asked_by(request: &Message) -> Option<Self> {
-        let value = request.header(HeaderName::SessionExpires)?;
-        let mut pieces = value.split(';').map(str::trim);
-        let interval_s: u32 = pieces.next()?.parse().ok()?;
-        let refresher = pieces.find_map(|piece| {
-            let (name, value) = piece.split_once('=')?;
-            name.trim()
-                .eq_ignore_ascii_case("refresher")
-                .then_some(value.trim())
-        });
+        let (interval_s, refresher) = read(request)?;
         let knows_timer = request.lists(HeaderName::Supported, "timer")
             || request.lists(HeaderName::Require, "timer");
         let is_ours = match refresher {
@@ -59,11 +51,25 @@ impl SessionTimer {
         }
     }
 
-    /// Writes the fields of a refresh that we send (RFC 4028 §7.4).
+    /// Writes the fields of a request of ours that refreshes the session (RFC 4028 §7.4): who did
+    /// so far goes on to.
     pub(super) fn write_refresh(&self, request: &mut Writer) {
         request.header(HeaderName::Supported, "timer");
-        let value = format!("{};refresher=uac", self.interval_s);
+        let refresher = if self.is_ours { "uac" } else { "uas" };
+        let value = format!("{};refresher={refresher}", self.interval_s);
         request.header(HeaderName::SessionExpires, value);
+    }
+
+    /// Returns what a 2xx to such a request grants; `None`: nobody refreshes any more (RFC 4028
+    /// §7.2).
+    pub(super) fn granted_by(self, response: &Message) -> Option<Self> {
+        let (interval_s, refresher) = read(response)?;
+        let is_ours = refresher.map_or(self.is_ours, |one| one.eq_ignore_ascii_case("uac"));
+        Some(SessionTimer {
+            interval_s,
+            is_ours,
+            ..self
+        })
     }
 
     /// Returns the time until we refresh, or until a peer that did not counts as dead (§10).
@@ -76,4 +82,18 @@ impl SessionTimer {
         };
         Duration::from_secs(u64::from(seconds))
     }
+}
+
+/// Returns the interval and the refresher that a message names.
+fn read(message: &Message) -> Option<(u32, Option<&str>)> {
+    let value = message.header(HeaderName::SessionExpires)?;
+    let mut pieces = value.split(';').map(str::trim);
+    let interval_s: u32 = pieces.next()?.parse().ok()?;
+    let refresher = pieces.find_map(|piece| {
+        let (name, value) = piece.split_once('=')?;
+        name.trim()
+            .eq_ignore_ascii_case("refresher")
+            .then_some(value.trim())
+    });
+    Some((interval_s, refresher))
 }

@@ -1,18 +1,127 @@
 //! The stored form of a dialog: all that is needed to answer after a kill -9.
+//!
+//! | form | since | has besides |
+//! |---|---|---|
+//! | `SnapshotV1` | 1.0 | – |
+//! | `Snapshot` | requests come over any node | the node of each server transaction |
+//!
+//! A dialog without such a transaction is written in the first form, which every release reads.
 
 use std::collections::VecDeque;
 
 use contract::{Deadlines, Now, StoredDeadline};
 use serde::{Deserialize, Serialize};
 
-use super::core::{Data, Dialog, Timer};
+use super::core::{Accepted, Data, Dialog, Incoming, Timer};
 use super::outbox::Outbox;
+use crate::TransactionRef;
+
+/// The first stored form.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SnapshotV1 {
+    data: Data<TransactionV1>,
+    timers: Vec<(Timer, StoredDeadline)>,
+}
+
+/// A server transaction at the node that ran the dialog.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct TransactionV1 {
+    lane: u16,
+    key: sip::transaction::Key,
+}
 
 /// The stored form.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
-    pub(super) data: Data,
-    pub(super) timers: Vec<(Timer, StoredDeadline)>,
+    data: Data,
+    timers: Vec<(Timer, StoredDeadline)>,
+}
+
+impl From<TransactionV1> for TransactionRef {
+    fn from(first: TransactionV1) -> Self {
+        TransactionRef {
+            node: None,
+            lane: first.lane,
+            key: first.key,
+        }
+    }
+}
+
+impl From<SnapshotV1> for Snapshot {
+    fn from(first: SnapshotV1) -> Self {
+        Snapshot {
+            data: first.data.map(TransactionRef::from),
+            timers: first.timers,
+        }
+    }
+}
+
+impl Snapshot {
+    /// Returns the oldest form that holds all of it: the first, or this one.
+    ///
+    /// # Errors
+    /// Not a fault: the dialog itself, if the first form cannot hold it.
+    pub fn oldest(self) -> Result<SnapshotV1, Box<Self>> {
+        let data = &self.data;
+        let answers = [
+            data.transaction.as_ref(),
+            data.accepted.as_ref().map(|open| &open.transaction),
+            data.incoming.as_ref().map(|open| &open.transaction),
+        ];
+        if answers.iter().flatten().any(|one| one.node.is_some()) {
+            return Err(Box::new(self));
+        }
+        let first = |one: TransactionRef| TransactionV1 {
+            lane: one.lane,
+            key: one.key,
+        };
+        Ok(SnapshotV1 {
+            data: self.data.map(first),
+            timers: self.timers,
+        })
+    }
+}
+
+impl<T> Data<T> {
+    /// Names the server transactions in the words of another form.
+    fn map<U>(self, name: impl Fn(T) -> U) -> Data<U> {
+        Data {
+            side: self.side,
+            role: self.role,
+            account: self.account,
+            flow: self.flow,
+            is_flow_gone: self.is_flow_gone,
+            state: self.state,
+            tag: self.tag,
+            invite: self.invite,
+            transaction: self.transaction.map(&name),
+            response: self.response,
+            birth: self.birth,
+            dialog: self.dialog,
+            sdp: self.sdp,
+            remote_sdp: self.remote_sdp,
+            accepted: self.accepted.map(|open| Accepted {
+                cseq: open.cseq,
+                transaction: name(open.transaction),
+                response: open.response,
+                interval_ms: open.interval_ms,
+            }),
+            incoming: self.incoming.map(|open| Incoming {
+                transaction: name(open.transaction),
+                request: open.request,
+                cseq: open.cseq,
+                is_update: open.is_update,
+            }),
+            outgoing: self.outgoing,
+            acks: self.acks,
+            unacknowledged: self.unacknowledged,
+            end: self.end,
+            parked: self.parked,
+            glare: self.glare,
+            session: self.session,
+            outcome: self.outcome,
+        }
+    }
 }
 
 impl Dialog {

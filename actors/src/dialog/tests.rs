@@ -5,6 +5,8 @@
     reason = "a test names what it waits for"
 )]
 
+mod anywhere;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,7 +38,11 @@ fn inbound(fields: &str) -> Inbound {
     ));
     let key = sip::transaction::Key::of_request(&request).expect("a key");
     Inbound {
-        transaction: TransactionRef { lane: 3, key },
+        transaction: TransactionRef {
+            node: Some(NodeId(1)),
+            lane: 3,
+            key,
+        },
         flow: datagram(DIGEST, PEER),
         request,
         identity: None,
@@ -355,7 +361,11 @@ fn bye_of_the_peer(stage: &Stage<Dialog>) -> Inbound {
     ));
     let key = sip::transaction::Key::of_request(&request).expect("a key");
     Inbound {
-        transaction: TransactionRef { lane: 3, key },
+        transaction: TransactionRef {
+            node: Some(NodeId(1)),
+            lane: 3,
+            key,
+        },
         flow: stream(9),
         request,
         identity: None,
@@ -423,4 +433,142 @@ fn what_meets_a_full_lane_is_told_again() {
         stage.core.retells.len(),
         contract::limits::DIALOG_RETELLS_MAX
     );
+}
+
+/// The next node, which has other addresses and one lane.
+fn taken_over(stage: &Stage<Dialog>) -> (Stage<Dialog>, Actions) {
+    let now = stage.now;
+    let bytes = contract::codec::encode(&contract::Core::snapshot(&stage.core, now));
+    let snapshot = contract::codec::decode(&bytes.expect("a snapshot")).expect("a snapshot");
+    let dialog = <Dialog as contract::Core>::restore(snapshot, now).expect("a dialog");
+    let mut next = Stage::new(dialog, stage.me.clone());
+    next.now = now;
+    next.site.node = NodeId(2);
+    next.site.lanes = 1;
+    for listener in &mut next.site.listeners {
+        listener.advertise = "192.0.2.2:5060".parse().expect("an address");
+    }
+    let actions = next.event(Event::Restored(Restored::TakenOver));
+    (next, actions)
+}
+
+#[test]
+fn a_request_that_another_node_had_is_answered_from_a_lane_of_this_one() {
+    let (stage, _) = on_stage(1, Message::Serve(inbound("")));
+    let (mut stage, _) = taken_over(&stage);
+    let actions = stage.tell(Message::Progress {
+        status: 180,
+        sdp: None,
+    });
+    let (to, message) = told(&actions).pop().expect("a response");
+    assert_eq!(to, ActorId::Lane(NodeId(2), 0));
+    let crate::Message::Lane(lane::Message::Respond { response, .. }) = message else {
+        panic!("{message:?}");
+    };
+    let response = sip::Message::read(response).expect("a response");
+    let contact = response.header(sip::HeaderName::Contact).expect("Contact");
+    assert!(contact.contains("@192.0.2.2:5060"), "{contact}");
+    let via = response.header(sip::HeaderName::Via).expect("Via");
+    assert!(via.contains("branch=z9hG4bK1"), "{via}");
+}
+
+#[test]
+fn a_request_that_came_to_a_node_that_is_gone_too_is_answered_from_here() {
+    let mut first = inbound("");
+    first.transaction.node = Some(NodeId(3));
+    let (stage, _) = on_stage(1, Message::Serve(first));
+    let (mut stage, _) = taken_over(&stage);
+    let actions = stage.tell(Message::Accept { sdp: None });
+    let (to, message) = told(&actions).pop().expect("a response");
+    assert_eq!(to, ActorId::Lane(NodeId(3), 3), "it may live");
+    let why = Undelivered::Absent;
+    let actions = stage.event(Event::Undelivered { to, message, why });
+    let (to, message) = told(&actions).pop().expect("a response");
+    assert_eq!(to, ActorId::Lane(NodeId(2), 0));
+    let is_response = matches!(message, crate::Message::Lane(lane::Message::Respond { .. }));
+    assert!(is_response, "{message:?}");
+    let again = stage.pass(Duration::from_millis(500));
+    assert_eq!(
+        told(&again).pop().expect("again").0,
+        ActorId::Lane(NodeId(2), 0)
+    );
+}
+
+#[test]
+fn a_take_over_sends_no_invite_of_the_other_node_again() {
+    let (stage, actions) = on_stage(2, order_invite());
+    let lane = |actions: &Actions| {
+        let requests = told(actions)
+            .into_iter()
+            .filter_map(|(_, message)| match message {
+                crate::Message::Lane(lane::Message::Request { request, .. }) => Some(request),
+                _ => None,
+            });
+        requests.map(read_bytes).collect::<Vec<_>>()
+    };
+    let invite = lane(&actions).pop().expect("an INVITE");
+    let (mut stage, actions) = taken_over(&stage);
+    assert!(
+        lane(&actions).is_empty(),
+        "what becomes of it is for the call to say"
+    );
+    let end = || Message::End {
+        status: 487,
+        cause: "NORMAL_CLEARING".to_owned(),
+    };
+    let cancel = lane(&stage.tell(end())).pop().expect("a CANCEL");
+    assert!(cancel.method().is(rsip::Method::Cancel));
+    let via = |message: &sip::Message| message.vias().next().expect("Via").to_owned();
+    assert_eq!(via(&cancel), via(&invite));
+    // A second node does the same; a new start there does not bring the INVITE back.
+    let (stage, actions) = taken_over(&stage);
+    assert_eq!(via(&lane(&actions)[0]), via(&invite));
+    let mut stage = stage;
+    let actions = stage.event(Event::Restored(Restored::NodeStart));
+    let again = lane(&actions);
+    assert!(
+        again
+            .iter()
+            .all(|one| one.method().is(rsip::Method::Cancel))
+    );
+    assert_eq!(again.len(), 1);
+}
+
+fn read_bytes(octets: Bytes) -> sip::Message {
+    sip::Message::read(octets).expect("a message")
+}
+
+#[test]
+fn a_session_timer_goes_on_over_an_offer_of_ours() {
+    let grants = |field: &str| {
+        let text = format!(
+            "SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag=1\r\n\
+             To: <sip:b@h>;tag=2\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\n{field}\
+             Content-Length: 0\r\n\r\n"
+        );
+        read(text)
+    };
+    let asked = read(
+        "INVITE sip:a@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:a@h>;tag=1\r\n\
+         To: <sip:b@h>\r\nCall-ID: c\r\nCSeq: 1 INVITE\r\nSupported: timer\r\n\
+         Session-Expires: 120\r\nContent-Length: 0\r\n\r\n"
+            .to_owned(),
+    );
+    let session = SessionTimer::asked_by(&asked).expect("a timer");
+    let mut writer = sip::Writer::response(200, None);
+    session.write_refresh(&mut writer);
+    let written = String::from_utf8(writer.finish().expect("text").to_vec()).expect("text");
+    assert!(
+        written.contains("Session-Expires: 120;refresher=uas\r\n"),
+        "{written}"
+    );
+    for (field, is_ours) in [
+        ("Session-Expires: 120;refresher=uas\r\n", Some(false)),
+        ("Session-Expires: 120;refresher=uac\r\n", Some(true)),
+        ("Session-Expires: 90\r\n", Some(false)),
+        ("", None),
+    ] {
+        let granted = session.granted_by(&grants(field));
+        assert_eq!(granted.map(|one| one.is_ours), is_ours, "{field}");
+    }
 }

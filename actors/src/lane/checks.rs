@@ -9,7 +9,7 @@ use sip::{Aor, HeaderName, Message, Uri};
 
 use super::auth;
 use super::core::Context;
-use super::refusal::Refusal;
+use super::refusal::{self, Refusal};
 use super::table::MergeId;
 use crate::Site;
 use crate::policy::{self, Place, Ruling};
@@ -22,6 +22,7 @@ pub(super) fn side_of(request: &Message, site: &Site) -> (Place, Option<SideKey>
         return (Place::Outside, None);
     };
     match site.tokens.read(TokenUse::Tag, tag) {
+        Some(token) if token.side.number() == refusal::NOBODY => (Place::Foreign, None),
         Some(token) => (Place::Inside, Some(token.side)),
         None => (Place::Foreign, None),
     }

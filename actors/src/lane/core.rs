@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use contract::{ActorId, Core, Ctx, Event, FlowRef, NodeId, Now, RestoreError, Time, Undelivered};
 
 use super::auth::Auth;
+use super::elsewhere::Elsewhere;
 use super::table::Table;
 use super::{Message, NonceVerdict, Snapshot};
 use crate::{Site, call, dialog, registration};
@@ -17,6 +18,7 @@ pub struct Lane {
     pub(super) auth: Auth,
     /// Connections that are gone; numbers rise, so the first is the oldest of its node.
     pub(super) gone: BTreeSet<(NodeId, u64)>,
+    pub(super) elsewhere: Elsewhere,
 }
 
 /// Names of its deadlines.
@@ -24,6 +26,8 @@ pub struct Lane {
 pub enum Timer {
     /// A transaction is due.
     Transaction,
+    /// The issuer of a nonce has said nothing.
+    Issuer,
 }
 
 pub(super) type Context<'a> = Ctx<'a, crate::Message, Site>;
@@ -37,6 +41,7 @@ impl Lane {
             table: Table::default(),
             auth: Auth::new(site),
             gone: BTreeSet::new(),
+            elsewhere: Elsewhere::default(),
         }
     }
 
@@ -88,11 +93,19 @@ impl Lane {
                 self.on_nonce_checked(&transaction, verdict, ctx);
             }
             Message::FlowGone { flow } => self.on_flow_gone(flow, ctx),
+            Message::Strayed { flow, message } => self.on_strayed(flow, message, ctx),
+            Message::NodeGone { node } => self.on_node_gone(node, ctx),
         }
     }
 
     /// A message came back: the peer that waits behind it is told.
-    fn on_undelivered(&mut self, message: crate::Message, why: Undelivered, ctx: &mut Context<'_>) {
+    fn on_undelivered(
+        &mut self,
+        to: &ActorId,
+        message: crate::Message,
+        why: Undelivered,
+        ctx: &mut Context<'_>,
+    ) {
         use crate::Message as Any;
         let (inbound, absent) = match message {
             Any::Registration(registration::Message::Register(inbound)) => (inbound, 503),
@@ -101,6 +114,17 @@ impl Lane {
             Any::Dialog(dialog::Message::Request(inbound)) => (inbound, 481),
             Any::Lane(Message::CheckNonce { transaction, .. }) => {
                 return self.on_nonce_checked(&transaction, NonceVerdict::Forgotten, ctx);
+            }
+            Any::Lane(Message::Request {
+                flow,
+                request,
+                user,
+            }) => return self.on_not_handed(to, flow, request, user, why, ctx),
+            Any::Lane(Message::Strayed { flow, message }) => {
+                return self.on_not_passed(to, flow, message, why, ctx);
+            }
+            Any::Dialog(dialog::Message::Retransmitted(inbound)) => {
+                return self.on_no_caller(&inbound, why, ctx);
             }
             Any::Registration(_)
             | Any::Call(_)
@@ -138,7 +162,8 @@ impl Core for Lane {
                 self.on_octets(FlowRef::Datagram { listener, remote }, bytes, ctx);
             }
             Event::Timer(Timer::Transaction) => self.on_due(ctx),
-            Event::Undelivered { message, why, .. } => self.on_undelivered(message, why, ctx),
+            Event::Timer(Timer::Issuer) => self.on_issuer_due(ctx),
+            Event::Undelivered { to, message, why } => self.on_undelivered(&to, message, why, ctx),
             Event::Opened { .. }
             | Event::Bytes(_)
             | Event::Closed { .. }
@@ -150,19 +175,26 @@ impl Core for Lane {
     }
 
     fn next_deadline(&self) -> Option<(Time, Timer)> {
-        self.table
-            .next_deadline()
-            .map(|at| (at, Timer::Transaction))
+        let transaction = self.table.next_deadline();
+        let issuer = self.elsewhere.next_deadline();
+        let all = [
+            transaction.map(|at| (at, Timer::Transaction)),
+            issuer.map(|at| (at, Timer::Issuer)),
+        ];
+        all.into_iter().flatten().min()
     }
 
     fn snapshot(&self, _now: Now) -> Snapshot {
         let [servers, clients, completed, waiting] = self.table.counts();
+        let (handed, dropped) = self.elsewhere.counts();
         Snapshot {
             number: self.number,
             servers,
             clients,
             completed,
             waiting,
+            handed,
+            dropped,
             failing_sources: self.auth.failing_sources(),
         }
     }

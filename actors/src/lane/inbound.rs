@@ -4,7 +4,7 @@
 //! order of the gate is in the folder's table. It answers nothing that the policy gives to an actor.
 
 use bytes::Bytes;
-use contract::{ActorId, FlowRef, NodeId, TokenUse};
+use contract::{ActorId, FlowRef, NodeId, Time, TokenUse};
 use rsip::Method;
 use sip::transaction::Key;
 use sip::{Aor, Message, ReadError};
@@ -25,6 +25,8 @@ pub(super) struct Waiting {
     pub request: Message,
     pub identity: Aor,
     pub ruling: Ruling,
+    /// How long it waits.
+    pub until: Option<Time>,
 }
 
 /// How far a request gets before there is a transaction.
@@ -54,7 +56,7 @@ impl Lane {
         }
         match Message::read(bytes.clone()) {
             Ok(message) if message.is_request() => self.on_request(flow, &message, ctx),
-            Ok(message) => self.on_response(flow, message, ctx),
+            Ok(message) => self.on_response(flow, message, false, ctx),
             Err(error) => refuse_unreadable(flow, bytes, error, ctx),
         }
     }
@@ -65,7 +67,7 @@ impl Lane {
             return ctx.ignore("no transaction key");
         };
         if request.method().is(Method::Ack) {
-            return self.on_ack(flow, request, key, ctx);
+            return self.on_ack(flow, request, key, false, ctx);
         }
         if let Some(number) = self.table.find(Side::Server, &key) {
             return self.on_repeat(number, flow, &request, ctx);
@@ -93,6 +95,7 @@ impl Lane {
                             request,
                             identity,
                             ruling,
+                            until: None,
                         };
                         self.check_nonce(number, waiting, nonce, ctx);
                     }
@@ -115,11 +118,28 @@ impl Lane {
         self.repeat(number, request, ctx);
     }
 
-    fn on_ack(&mut self, flow: FlowRef, request: Message, key: Key, ctx: &mut Context<'_>) {
+    /// The ACK of a refusal ends its transaction; that may be where our tag was made. Any other is
+    /// of a 2xx: most dialogs are still there as well.
+    pub(super) fn on_ack(
+        &mut self,
+        flow: FlowRef,
+        request: Message,
+        key: Key,
+        is_strayed: bool,
+        ctx: &mut Context<'_>,
+    ) {
         if let Some(number) = self.table.find(Side::Server, &key) {
             return self.on_repeat(number, flow, &request, ctx);
         }
-        self.tell_ack(flow, request, key, ctx);
+        let to = request.to().ok();
+        let tag = to.as_ref().and_then(|to| to.tag());
+        let token = tag.and_then(|tag| ctx.site().tokens.read(TokenUse::Tag, tag));
+        match token.map(|token| token.hint) {
+            Some(hint) if hint != ctx.site().node && !is_strayed => {
+                self.pass_on(ActorId::Lane(hint, self.number), flow, &request, ctx);
+            }
+            Some(_) | None => self.tell_ack(flow, request, key, ctx),
+        }
     }
 
     /// Passes the ACK of a 2xx on to its dialog, which checks the source.
@@ -132,7 +152,7 @@ impl Lane {
     ) {
         match side_of(&request, ctx.site()) {
             (Place::Inside, Some(side)) => {
-                let inbound = self.inbound(flow, key, request, None);
+                let inbound = self.inbound(flow, key, request, None, ctx);
                 ctx.tell(
                     ActorId::Dialog(side),
                     dialog::Message::Request(inbound).into(),
@@ -146,7 +166,7 @@ impl Lane {
 
     fn tell_cancel(&self, flow: FlowRef, key: Key, request: Message, ctx: &mut Context<'_>) {
         let call = ActorId::Call(call_key(&request, ctx.site()));
-        let inbound = self.inbound(flow, key, request, None);
+        let inbound = self.inbound(flow, key, request, None, ctx);
         ctx.tell(call, call::Message::Cancel(inbound).into());
     }
 
@@ -156,16 +176,22 @@ impl Lane {
         key: Key,
         request: Message,
         identity: Option<Aor>,
+        ctx: &Context<'_>,
     ) -> Inbound {
-        let transaction = TransactionRef {
-            lane: self.number,
-            key,
-        };
+        let transaction = self.transaction(key, ctx);
         Inbound {
             transaction,
             flow,
             request,
             identity,
+        }
+    }
+
+    fn transaction(&self, key: Key, ctx: &Context<'_>) -> TransactionRef {
+        TransactionRef {
+            node: Some(ctx.site().node),
+            lane: self.number,
+            key,
         }
     }
 
@@ -312,32 +338,31 @@ impl Lane {
         }
     }
 
-    /// Has the nonce count checked where the nonce was made.
+    /// Has the nonce count checked where the nonce was made, on whichever node.
     fn check_nonce(
         &mut self,
         number: u64,
-        waiting: Waiting,
+        mut waiting: Waiting,
         nonce: auth::Use,
         ctx: &mut Context<'_>,
     ) {
         let now = ctx.now();
-        let site = ctx.site();
+        let own = ctx.site().node;
         let (node, lane) = (NodeId(nonce.info.node), nonce.info.lane);
-        if node != site.node || lane >= site.lanes {
-            return self.on_verdict(number, waiting, NonceVerdict::Forgotten, ctx);
-        }
-        if lane == self.number {
+        if (node, lane) == (own, self.number) {
             let verdict = self.auth.count(&nonce.info, nonce.count, now);
             return self.on_verdict(number, waiting, verdict, ctx);
+        }
+        waiting.until = self.elsewhere.ask(number, now.mono);
+        if waiting.until.is_none() {
+            return self.on_verdict(number, waiting, NonceVerdict::Forgotten, ctx);
         }
         let Some(entry) = self.table.entry(number) else {
             return;
         };
-        let transaction = TransactionRef {
-            lane: self.number,
-            key: entry.key.clone(),
-        };
+        let key = entry.key.clone();
         entry.waiting = Some(Box::new(waiting));
+        let transaction = self.transaction(key, ctx);
         let (nonce, count) = (nonce.info, nonce.count);
         let question = super::Message::CheckNonce {
             nonce,
@@ -357,38 +382,63 @@ impl Lane {
         let number = self.table.find(Side::Server, &transaction.key);
         let waiting = number.and_then(|number| self.table.entry(number)?.waiting.take());
         match (number, waiting) {
-            (Some(number), Some(waiting)) => self.on_verdict(number, *waiting, verdict, ctx),
+            (Some(number), Some(waiting)) => {
+                if let Some(until) = waiting.until {
+                    self.elsewhere.answered(until, number);
+                }
+                self.on_verdict(number, *waiting, verdict, ctx);
+            }
             (_, _) => ctx.ignore("nothing waits for this nonce"),
         }
     }
 
-    fn on_verdict(
+    pub(super) fn on_verdict(
         &mut self,
         number: u64,
         waiting: Waiting,
         verdict: NonceVerdict,
         ctx: &mut Context<'_>,
     ) {
-        let Waiting {
-            request,
-            identity,
-            ruling,
-        } = waiting;
-        match (verdict, ruling) {
-            (NonceVerdict::Fresh, _) => self.pass(number, request, ruling, Some(identity), ctx),
-            (_, Ruling::Dialog) => self.pass(number, request, ruling, None, ctx),
+        let is_cluster = ctx.site().cluster.is_some();
+        // Over a connection nothing is sent twice.
+        let source = self.table.entry(number).map(|entry| entry.source);
+        let may_be_copy = is_cluster && source.is_some_and(|source| !source.is_reliable());
+        match (verdict, waiting.ruling) {
+            (NonceVerdict::Fresh, ruling) => {
+                let identity = Some(waiting.identity);
+                self.pass(number, waiting.request, ruling, identity, ctx);
+            }
+            (_, Ruling::Dialog) => {
+                self.pass(number, waiting.request, Ruling::Dialog, None, ctx);
+            }
+            (NonceVerdict::Replayed | NonceVerdict::Forgotten, Ruling::Call) if may_be_copy => {
+                self.ask_caller(number, waiting, ctx);
+            }
             (NonceVerdict::Replayed | NonceVerdict::Forgotten, _) => {
-                let Some(entry) = self.table.entry(number) else {
-                    return;
-                };
-                let source = entry.source;
-                let stale = verdict == NonceVerdict::Forgotten;
-                let challenge = self
-                    .auth
-                    .challenge(&request, source, self.number, stale, ctx);
-                self.refuse(number, &request, &challenge, ctx);
+                // Another node may have taken the first copy: the phone is not to take the password
+                // that it sent for wrong.
+                let is_stale = is_cluster || verdict == NonceVerdict::Forgotten;
+                self.challenge_anew(number, &waiting.request, is_stale, ctx);
             }
         }
+    }
+
+    /// Challenges a request whose nonce is of no use, in its transaction.
+    pub(super) fn challenge_anew(
+        &mut self,
+        number: u64,
+        request: &Message,
+        is_stale: bool,
+        ctx: &mut Context<'_>,
+    ) {
+        let Some(entry) = self.table.entry(number) else {
+            return;
+        };
+        let source = entry.source;
+        let challenge = self
+            .auth
+            .challenge(request, source, self.number, is_stale, ctx);
+        self.refuse(number, request, &challenge, ctx);
     }
 
     /// Tells the actor that the policy names.
@@ -415,21 +465,21 @@ impl Lane {
         let (to, message) = match (ruling, side_of(&request, ctx.site()).1, &identity) {
             (Ruling::Register, _, Some(aor)) => {
                 let id = ActorId::Registration(aor.as_str().into());
-                let inbound = self.inbound(flow, key, request, identity);
+                let inbound = self.inbound(flow, key, request, identity, ctx);
                 (id, registration::Message::Register(inbound).into())
             }
             (Ruling::Call, _, Some(_)) => {
                 let id = ActorId::Call(call_key(&request, ctx.site()));
-                let inbound = self.inbound(flow, key, request, identity);
+                let inbound = self.inbound(flow, key, request, identity, ctx);
                 (id, call::Message::Invite(inbound).into())
             }
             (Ruling::Cancel, _, _) => {
                 let id = ActorId::Call(call_key(&request, ctx.site()));
-                let inbound = self.inbound(flow, key, request, identity);
+                let inbound = self.inbound(flow, key, request, identity, ctx);
                 (id, call::Message::Cancel(inbound).into())
             }
             (Ruling::Dialog, Some(side), _) => {
-                let inbound = self.inbound(flow, key, request, identity);
+                let inbound = self.inbound(flow, key, request, identity, ctx);
                 (
                     ActorId::Dialog(side),
                     dialog::Message::Request(inbound).into(),

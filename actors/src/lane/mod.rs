@@ -10,15 +10,17 @@
 //! | request | its server transaction | the machine repeats its last response | RFC 3261 §17.2 |
 //! | request | nothing | gate below, then a new server transaction | `threats.md`, policy |
 //! | ACK | INVITE transaction of the same source | the machine is confirmed | §17.2.1 |
-//! | ACK | none, tag of ours | `dialog::Message::Request` | §13.3.1.4 |
+//! | ACK | none, tag of ours | `dialog::Message::Request`; by way of the node that made the tag | §13.3.1.4 |
 //! | CANCEL | INVITE transaction of another source | nothing at all | `threats.md` 24 |
 //! | CANCEL | else | `call::Message::Cancel` | §9.2 |
 //! | response | its client transaction | `dialog::Message::Response` to the user | §17.1 |
-//! | response | none, branch of ours | `dialog::Message::Response` to the branch's side | – |
+//! | response | none, branch of this node | `dialog::Message::Response` to the branch's side | – |
+//! | response | none, branch of another node | to that node's lane | `cluster.md` §1 |
 //! | `Respond` | its server transaction | the machine sends and keeps it | §17.2 |
 //! | `Respond` | nothing (after a restart) | sent by its top Via and kept | §18.2.2 |
-//! | `Request` | – | new client transaction | §17.1 |
-//! | `FlowGone` | client transactions on it | `dialog::Message::RequestFailed` | §8.1.3.1 |
+//! | `Request` | over a connection of another node | to that node's lane | `cluster.md` §3 |
+//! | `Request` | else | new client transaction | §17.1 |
+//! | `FlowGone`, `NodeGone` | client transactions on it | `dialog::Message::RequestFailed` | §8.1.3.1 |
 //!
 //! The gate, in this order: form (400, 505), loop and merge (482), admission (503), hops (483),
 //! proof (401, 407), identity (403), method (405, 481, 489), extension (420), content (415).
@@ -34,6 +36,7 @@
 //! | `adopted.rs` | a server transaction whose request was forgotten |
 //! | `checks.rs` | what a request says of itself, and RFC 3261 §8.2 |
 //! | `outbound.rs` | responses and requests of users; responses of peers |
+//! | `elsewhere.rs` | what is for a lane of another node |
 //! | `auth.rs` | nonces, credentials, failures of a source |
 //! | `refusal.rs` | the responses that a lane makes itself |
 
@@ -41,6 +44,7 @@ mod adopted;
 mod auth;
 mod checks;
 mod core;
+mod elsewhere;
 mod inbound;
 mod outbound;
 mod refusal;
@@ -50,7 +54,7 @@ mod table;
 mod tests;
 
 use bytes::Bytes;
-use contract::{ActorId, FlowRef, TokenUse};
+use contract::{ActorId, FlowRef, NodeId, TokenUse};
 use serde::{Deserialize, Serialize};
 use sip::LaneKey;
 
@@ -130,6 +134,18 @@ pub enum Message {
         /// Which.
         flow: FlowRef,
     },
+    /// A lane of another node got a response or an ACK whose transaction is here.
+    Strayed {
+        /// How it came there.
+        flow: FlowRef,
+        /// The message; a request with its top Via stamped.
+        message: Bytes,
+    },
+    /// Another node is dead: nothing is heard of what it was given to send.
+    NodeGone {
+        /// Which.
+        node: NodeId,
+    },
 }
 
 /// What the issuer of a nonce says of a nonce count.
@@ -174,6 +190,11 @@ impl Message {
             Message::CheckNonce { count, .. } => (format!("check nonce count {count}"), 64),
             Message::NonceChecked { verdict, .. } => (format!("nonce is {verdict:?}"), 64),
             Message::FlowGone { flow } => (format!("gone: {flow}"), 32),
+            Message::Strayed { flow, message } => (
+                format!("passed on from {flow}: {}", first_line(message)),
+                message.len(),
+            ),
+            Message::NodeGone { node } => (format!("node {node} is dead"), 32),
         }
     }
 }

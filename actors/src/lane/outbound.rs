@@ -114,7 +114,7 @@ impl Lane {
         refusal: &Refusal,
         ctx: &mut Context<'_>,
     ) {
-        if let Some(response) = refusal::write(request, refusal, ctx) {
+        if let Some(response) = refusal::write_final(request, refusal, ctx) {
             self.answer(number, response, ctx);
         }
     }
@@ -196,6 +196,11 @@ impl Lane {
         if self.table.find(Side::Client, &key).is_some() {
             return ctx.ignore("this request is on its way already");
         }
+        if let FlowRef::Stream { node, .. } = flow
+            && node != ctx.site().node
+        {
+            return self.hand_on(node, flow, &request, user, ctx);
+        }
         if stream_of(&flow).is_some_and(|stream| self.gone.contains(&stream)) {
             return tell_failure(&request, user, why, ctx);
         }
@@ -255,7 +260,13 @@ impl Lane {
     }
 
     /// A peer answers: to the user of the transaction, or to the side that the branch names.
-    pub(super) fn on_response(&mut self, flow: FlowRef, response: Message, ctx: &mut Context<'_>) {
+    pub(super) fn on_response(
+        &mut self,
+        flow: FlowRef,
+        response: Message,
+        is_strayed: bool,
+        ctx: &mut Context<'_>,
+    ) {
         let Ok(key) = Key::of_response(&response) else {
             return ctx.ignore("a response without a branch");
         };
@@ -264,7 +275,7 @@ impl Lane {
             return ctx.ignore("a response with several Vias");
         }
         let Some(number) = self.table.find(Side::Client, &key) else {
-            return self.on_late_response(flow, response, ctx);
+            return self.on_late_response(flow, response, is_strayed, ctx);
         };
         let now = ctx.now().mono;
         let is_final = response.status().unwrap_or_default() >= 200;
@@ -280,12 +291,22 @@ impl Lane {
         self.carry_out(number, flow, out, is_final, ctx);
     }
 
-    /// A response without a transaction: its own is over, or from before the node's last start.
-    fn on_late_response(&self, flow: FlowRef, response: Message, ctx: &mut Context<'_>) {
+    /// A response without a transaction: its own is over, from before the node's last start, or at
+    /// another node.
+    fn on_late_response(
+        &self,
+        flow: FlowRef,
+        response: Message,
+        is_strayed: bool,
+        ctx: &mut Context<'_>,
+    ) {
         let via = response.via().ok();
         let branch = via.as_ref().and_then(|via| via.branch());
         let token = branch.and_then(|branch| ctx.site().tokens.read(TokenUse::Branch, branch));
         match token {
+            Some(token) if token.hint != ctx.site().node && !is_strayed => {
+                self.pass_on(ActorId::Lane(token.hint, token.lane), flow, &response, ctx);
+            }
             Some(token) => {
                 let news = dialog::Message::Response { response, flow };
                 ctx.tell(ActorId::Dialog(token.side), news.into());
@@ -440,7 +461,7 @@ fn age_limit(entry: &Entry) -> Time {
 }
 
 /// Tells the user of a request that never left, unless it is a CANCEL.
-fn tell_failure(
+pub(super) fn tell_failure(
     request: &Message,
     user: ActorId,
     why: dialog::RequestFailure,
@@ -453,7 +474,7 @@ fn tell_failure(
 }
 
 /// Returns the branch by which a failure is told; none for CANCEL, which shares its INVITE's.
-fn branch_to_tell(request: &Message) -> Option<String> {
+pub(super) fn branch_to_tell(request: &Message) -> Option<String> {
     if request.method().is(Method::Cancel) {
         return None;
     }

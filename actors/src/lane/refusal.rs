@@ -5,7 +5,8 @@
 //! then a keyed hash of the request, the same for each retransmission (§8.2.7).
 
 use bytes::Bytes;
-use contract::{Action, Ctx, Emitted};
+use contract::{Action, CallKey, Ctx, Emitted, Token, TokenUse};
+use rsip::Method;
 use sip::{HeaderName, Message, Writer};
 
 use crate::{Site, policy};
@@ -58,8 +59,43 @@ impl Refusal {
     }
 }
 
+/// Number of the side in a tag that names no dialog: no call has so many.
+pub(super) const NOBODY: u8 = u8::MAX;
+
 /// Writes a refusal and counts it.
 pub(super) fn write(
+    request: &Message,
+    refusal: &Refusal,
+    ctx: &mut Ctx<'_, crate::Message, Site>,
+) -> Option<Bytes> {
+    let tag = tag_of(request, ctx.site());
+    write_with(&tag, request, refusal, ctx)
+}
+
+/// Writes the refusal that ends a transaction, and counts it. In a cluster the ACK may come to
+/// another node: its tag names this one.
+pub(super) fn write_final(
+    request: &Message,
+    refusal: &Refusal,
+    ctx: &mut Ctx<'_, crate::Message, Site>,
+) -> Option<Bytes> {
+    let site = ctx.site();
+    if site.cluster.is_none() || !request.method().is(Method::Invite) {
+        return write(request, refusal, ctx);
+    }
+    let token = Token {
+        hint: site.node,
+        lane: 0,
+        side: CallKey::from_bits(0).side(NOBODY),
+    };
+    let tag = site
+        .tokens
+        .write(TokenUse::Tag, token, ctx.rng().next_u64());
+    write_with(&tag, request, refusal, ctx)
+}
+
+fn write_with(
+    tag: &str,
     request: &Message,
     refusal: &Refusal,
     ctx: &mut Ctx<'_, crate::Message, Site>,
@@ -71,7 +107,7 @@ pub(super) fn write(
         status,
         why,
     }));
-    let mut writer = begin(request, status, ctx.site());
+    let mut writer = sip::respond(request, status, Some(tag));
     for (name, value) in &refusal.headers {
         writer.header(*name, value);
     }
@@ -80,7 +116,7 @@ pub(super) fn write(
 
 /// Writes the answer to OPTIONS outside dialogs (RFC 3261 §11.2): nothing about any user.
 pub(super) fn options(request: &Message, site: &Site) -> Option<Bytes> {
-    let mut writer = begin(request, 200, site);
+    let mut writer = sip::respond(request, 200, Some(&tag_of(request, site)));
     writer.header(HeaderName::Allow, policy::ALLOW);
     writer.header(HeaderName::Accept, policy::ACCEPT);
     writer.header(HeaderName::AcceptEncoding, "identity");
@@ -90,10 +126,6 @@ pub(super) fn options(request: &Message, site: &Site) -> Option<Bytes> {
 /// Writes 100 Trying.
 pub(super) fn trying(request: &Message) -> Option<Bytes> {
     finish(sip::respond(request, 100, None))
-}
-
-fn begin(request: &Message, status: u16, site: &Site) -> Writer {
-    sip::respond(request, status, Some(&tag_of(request, site)))
 }
 
 /// Returns the To tag of an answer without a transaction.

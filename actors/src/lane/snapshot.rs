@@ -16,6 +16,10 @@ pub struct Snapshot {
     pub completed: usize,
     /// Requests that wait for another lane's word on their nonce.
     pub waiting: usize,
+    /// Requests that other nodes send, because the connection is theirs.
+    pub handed: usize,
+    /// Responses to nodes that were gone, of which nobody was left to tell.
+    pub dropped: u64,
     /// Source addresses with failed log-ins.
     pub failing_sources: usize,
 }

@@ -5,6 +5,7 @@
     reason = "a test names what it waits for"
 )]
 
+mod cluster;
 mod gate;
 mod proof;
 mod transactions;

@@ -3,18 +3,19 @@
 //! In: SDP of the peer, what the other side wants. Out: SDP of ours, the agreed streams. It asks
 //! no media plane. The last agreement holds until the next exchange is complete.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
 use contract::limits::SDP_BODY_BYTES_MAX;
-use contract::{Entropy, SrtpProfile};
+use contract::{Entropy, IceCredentials, Secret, SrtpProfile};
 use media::sdp::{
-    Codec, Direction, LocalMedia, LocalSdp, LocalTransport, NegotiationError, RemoteMedia, Session,
-    answer_codecs, answer_direction, read, read_answer, read_offer, write,
+    Attribute, Codec, Direction, Host, LocalMedia, LocalSdp, LocalTransport, Media,
+    NegotiationError, RemoteMedia, Session, answer_codecs, answer_direction, read, read_answer,
+    read_offer, write,
 };
 use serde::{Deserialize, Serialize};
 
-use super::protection::{Own, Protection, has_usable_keys};
+use super::protection::{Own, Protection, credentials, has_usable_keys};
 use super::{Codecs, Stream, Want, codecs};
 use crate::dialog::wire::Wire;
 
@@ -25,6 +26,9 @@ pub(super) struct End<'a> {
     pub(super) address: IpAddr,
     /// RTP port.
     pub(super) port: u16,
+    /// Address in the origin of each description, if it is not `address`: another node had the leg
+    /// when the first was made, and it is the same in all of them (RFC 3264 §8).
+    pub(super) origin: Option<IpAddr>,
     /// Codecs of the configuration.
     pub(super) configured: &'a [String],
     /// What it protects with.
@@ -32,6 +36,13 @@ pub(super) struct End<'a> {
 }
 
 impl End<'_> {
+    /// Writes the origin that all our descriptions have in common.
+    fn stamp(&self, session: &mut Session) {
+        if let Some(origin) = self.origin {
+            session.origin.host = Host::Ip(origin);
+        }
+    }
+
     fn local(&self, want: &Want, transport: LocalTransport, rtcp_mux: bool) -> LocalMedia {
         LocalMedia {
             address: self.address,
@@ -55,6 +66,15 @@ pub(super) struct Agreed {
     pub(super) direction: Direction,
     /// RTP and RTCP share a port (RFC 5761).
     pub(super) rtcp_mux: bool,
+}
+
+impl Agreed {
+    /// Returns the codecs that both ends have.
+    fn shared(&self) -> Vec<Codec> {
+        let theirs = self.theirs.all_codecs();
+        let is_shared = |codec: &&Codec| theirs.iter().any(|one| one.matches(codec));
+        self.ours.iter().filter(is_shared).cloned().collect()
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -120,6 +140,30 @@ impl Agreement {
         self.protection.as_mut()
     }
 
+    /// Returns where our last description says that we are.
+    pub(super) fn described(&self) -> Option<SocketAddr> {
+        let last = self.sdp.last()?;
+        let port = live(last)?.port;
+        match &last.connection {
+            Some(Host::Ip(address)) => Some(SocketAddr::new(*address, port)),
+            Some(Host::Name(_)) | None => None,
+        }
+    }
+
+    /// Returns the address in the origin of our last description as it was written by this node.
+    pub(super) fn origin(&self) -> Option<IpAddr> {
+        match self.sdp.last()?.origin.host {
+            Host::Ip(address) => Some(address),
+            Host::Name(_) => None,
+        }
+    }
+
+    /// Counts one agreement more: the peer, which has described itself as before, may be heard from
+    /// elsewhere.
+    pub(super) const fn renegotiate(&mut self) {
+        self.negotiation = self.negotiation.wrapping_add(1);
+    }
+
     /// Decides how the leg is protected, if that is open.
     pub(super) fn decide(&mut self, protection: Protection) {
         self.protection.get_or_insert(protection);
@@ -168,7 +212,8 @@ impl Agreement {
         let made = self.made.as_ref().ok_or(488_u16)?;
         let theirs = read_answer(&made.offer, &answer).map_err(refusal)?;
         let protection = self.protection.as_mut().ok_or(500_u16)?;
-        if !protection.answered(&theirs.transport, rng) {
+        let ours = credentials_of(&made.offer);
+        if !protection.answered(&theirs.transport, ours, rng) {
             return Err(488);
         }
         let stream = Stream::from(&theirs);
@@ -186,17 +231,32 @@ impl Agreement {
     /// Writes an offer.
     ///
     /// Errors: the SIP status of the refusal.
-    pub(super) fn make_offer(&mut self, end: &End<'_>, want: &Want) -> Result<Bytes, u16> {
-        let wanted = match &want.codecs {
-            Codecs::Only(codecs) => codecs.clone(),
-            Codecs::Configured | Codecs::Any => codecs::named(end.configured),
-            Codecs::Tone => codecs::of_tones(),
+    pub(super) fn make_offer(
+        &mut self,
+        end: &End<'_>,
+        want: &Want,
+        rng: &mut Entropy,
+    ) -> Result<Bytes, u16> {
+        let kept = self.current.as_ref();
+        let kept = kept.filter(|_| want.codecs == Codecs::Agreed);
+        let want = &Want {
+            direction: kept.map_or(want.direction, |agreed| agreed.direction),
+            ..want.clone()
+        };
+        let wanted = match (&want.codecs, kept) {
+            (_, Some(agreed)) => agreed.shared(),
+            (Codecs::Only(codecs), None) => codecs.clone(),
+            (Codecs::Configured | Codecs::Any | Codecs::Agreed, None) => {
+                codecs::named(end.configured)
+            }
+            (Codecs::Tone, None) => codecs::of_tones(),
         };
         let protection = self.protection.as_ref().ok_or(500_u16)?;
-        let transport = protection.to_offer(&end.own);
+        let transport = protection.to_offer(&end.own, self.offered_credentials(end, rng));
         let has_mux = self.current.as_ref().is_some_and(|agreed| agreed.rtcp_mux);
         let local = end.local(want, transport, has_mux);
-        let offer = self.sdp.offer(&local, &wanted).map_err(refusal)?;
+        let mut offer = self.sdp.offer(&local, &wanted).map_err(refusal)?;
+        end.stamp(&mut offer);
         let text = Bytes::from(write(&offer));
         self.made = Some(Made {
             offer,
@@ -223,7 +283,7 @@ impl Agreement {
             Codecs::Only(codecs) => codecs.clone(),
             Codecs::Configured => codecs::named(end.configured),
             Codecs::Tone => codecs::of_tones(),
-            Codecs::Any => remote.all_codecs(),
+            Codecs::Any | Codecs::Agreed => remote.all_codecs(),
         };
         let shared = answer_codecs(remote, &allowed).map_err(refusal)?;
         let protection = self.protection.as_mut().ok_or(500_u16)?;
@@ -231,10 +291,11 @@ impl Agreement {
             .answer(&remote.transport, &end.own, rng)
             .ok_or(488_u16)?;
         let local = end.local(want, transport, true);
-        let answer = self
+        let mut answer = self
             .sdp
             .answer(offer, remote, &local, &shared)
             .map_err(refusal)?;
+        end.stamp(&mut answer);
         let text = Bytes::from(write(&answer));
         let direction = answer_direction(remote.direction, want.direction);
         let agreed = Agreed {
@@ -249,6 +310,22 @@ impl Agreement {
         Ok(text)
     }
 
+    /// Returns the credentials that an offer describes; `None`: the present ones. They stay what was
+    /// described last, accepted or not, while that says where we are; elsewhere they are new, since
+    /// a new address needs an ICE restart (RFC 8839 §4.4.1.1.1).
+    fn offered_credentials(&self, end: &End<'_>, rng: &mut Entropy) -> Option<IceCredentials> {
+        let (Some(_), Some(Protection::Webrtc(_)), Some(last)) =
+            (&self.current, &self.protection, self.sdp.last())
+        else {
+            return None;
+        };
+        if self.described() == Some(SocketAddr::new(end.address, end.port)) {
+            credentials_of(last)
+        } else {
+            Some(credentials(rng))
+        }
+    }
+
     /// Forgets the open offer, whoever made it.
     pub(super) fn roll_back(&mut self) {
         self.taken = None;
@@ -261,6 +338,31 @@ impl Agreement {
             self.current = Some(agreed);
         }
     }
+}
+
+/// Returns our one section of a description of ours.
+fn live(session: &Session) -> Option<&Media> {
+    session.media.iter().find(|media| media.port != 0)
+}
+
+/// Returns the credentials that a description of ours holds.
+fn credentials_of(session: &Session) -> Option<IceCredentials> {
+    let attributes = || live(session).into_iter().flat_map(|one| &one.attributes);
+    let ufrag = attributes().find_map(|attribute| {
+        if let Attribute::IceUfrag(ufrag) = attribute {
+            Some(ufrag.as_str().to_owned())
+        } else {
+            None
+        }
+    })?;
+    let pwd = attributes().find_map(|attribute| {
+        if let Attribute::IcePwd(pwd) = attribute {
+            Some(Secret::new(pwd.expose()))
+        } else {
+            None
+        }
+    })?;
+    Some(IceCredentials { ufrag, pwd })
 }
 
 fn parse(sdp: &Bytes) -> Result<Session, u16> {

@@ -9,15 +9,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::{
     ActorId, Core, Ctx, Deadlines, Emitted, Event, LegSocket, ListenerId, MediaCommand, MediaEvent,
-    Now, RestoreError, Restored, SideKey, SrtpKeys, Time,
+    Now, RestoreError, SideKey, SrtpKeys, Time,
 };
 use media::sdp::read_candidate;
 use serde::{Deserialize, Serialize};
 
 use super::agreement::{Agreement, End};
 use super::numbers::Numbers;
-use super::plane::{Parts, clock_rate};
-use super::protection::{Own, Protection, SendingKey};
+use super::plane::Parts;
+use super::protection::{Own, Protection};
+use super::restart::Moved;
 use super::{Destination, Message, Offering, Report, Snapshot, Stream, Want};
 use crate::{Site, call};
 
@@ -82,9 +83,11 @@ pub(super) enum Waiting {
 pub struct MediaLeg {
     pub(super) data: Data,
     pub(super) timers: Deadlines<Timer>,
+    /// Another node had it.
+    pub(super) moved: Option<Moved>,
 }
 
-type LegCtx<'a> = Ctx<'a, crate::Message, Site>;
+pub(super) type LegCtx<'a> = Ctx<'a, crate::Message, Site>;
 
 /// Time between attempts to bind a recorded port again.
 const REOPEN_AFTER: Duration = Duration::from_millis(200);
@@ -122,6 +125,7 @@ impl MediaLeg {
         Some(MediaLeg {
             data,
             timers: Deadlines::default(),
+            moved: None,
         })
     }
 
@@ -152,10 +156,9 @@ impl MediaLeg {
                 self.tell(taken.map(Report::OfferTaken), ctx);
             }
             Message::TakeAnswer { sdp } => {
-                let before = self.sending();
+                let before = self.held();
                 let taken = self.data.agreement.take_answer(&sdp, ctx.rng());
-                self.rekey_if_changed(before, ctx);
-                self.agreed(taken.map(Report::AnswerTaken), ctx);
+                self.agreed(&before, taken.map(Report::AnswerTaken), ctx);
             }
             Message::MakeOffer { want } => self.describe(Waiting::Offer(want), ctx),
             Message::MakeAnswer { want } => self.describe(Waiting::Answer(want), ctx),
@@ -190,27 +193,6 @@ impl MediaLeg {
     fn take_offer(&mut self, sdp: &Bytes, ctx: &mut LegCtx<'_>) -> Result<Stream, u16> {
         let profiles = &ctx.site().limits.srtp;
         self.data.agreement.take_offer(sdp, profiles, ctx.rng())
-    }
-
-    /// Under what we send; another value means other keys.
-    fn sending(&self) -> Option<SendingKey> {
-        self.data.agreement.protection().map(Protection::sending)
-    }
-
-    /// Numbers start anew under other keys of the signalling; those of a handshake come later.
-    fn rekey_if_changed(&mut self, before: Option<SendingKey>, ctx: &mut LegCtx<'_>) {
-        let after = self.sending();
-        let has_begun = self.data.agreement.current().is_some();
-        if has_begun && before != after && !matches!(after, Some(SendingKey::Handshake)) {
-            self.rekey(ctx);
-        }
-    }
-
-    fn rekey(&mut self, ctx: &mut LegCtx<'_>) {
-        let now = ctx.now();
-        if let Some(numbers) = &mut self.data.numbers {
-            numbers.rekey(ctx.rng(), now);
-        }
     }
 
     /// The peer trickles: what may be sent to is checked too.
@@ -273,7 +255,7 @@ impl MediaLeg {
     }
 
     /// Asks for the port: the recorded one if there is one.
-    fn open(&mut self, ctx: &mut LegCtx<'_>) {
+    pub(super) fn open(&mut self, ctx: &mut LegCtx<'_>) {
         let Some(listener) = ctx.site().listener(self.data.listener) else {
             return self.fail(ctx);
         };
@@ -300,6 +282,9 @@ impl MediaLeg {
             MediaEvent::Failed { why } => {
                 tracing::debug!(leg = %self.data.side, why, "no port");
                 self.reopen_or_fail(ctx);
+            }
+            MediaEvent::FirstPacket { .. } if self.moved.is_some() => {
+                self.tell(Ok(Report::Heard), ctx);
             }
             MediaEvent::FirstPacket { .. } => ctx.ignore("media flows"),
             MediaEvent::Latched { to } => {
@@ -372,12 +357,11 @@ impl MediaLeg {
         self.data.state = State::Open;
         self.data.local = Some(rtp);
         self.timers.clear(Timer::Reopen);
-        match waiting {
-            Some(waiting) => self.describe(waiting, ctx),
-            None => {
-                ctx.store();
-                self.configure(ctx);
-            }
+        ctx.store();
+        // A stream that was agreed on goes on at once, whatever is described now.
+        self.configure(ctx);
+        if let Some(waiting) = waiting {
+            self.describe(waiting, ctx);
         }
     }
 
@@ -419,6 +403,7 @@ impl MediaLeg {
         let end = End {
             address: listener.rtp_advertise,
             port: local.port(),
+            origin: self.moved.and_then(|moved| moved.origin),
             configured: &site.limits.codecs,
             own: Own {
                 ssrc: self.data.numbers.as_ref().map_or(0, |numbers| numbers.ssrc),
@@ -429,33 +414,19 @@ impl MediaLeg {
         let described = |sdp: Bytes| Report::Described { sdp };
         match what {
             Waiting::Offer(want) => {
-                let made = self.data.agreement.make_offer(&end, &want);
+                let made = self.data.agreement.make_offer(&end, &want, ctx.rng());
                 ctx.store();
                 self.tell(made.map(described), ctx);
             }
             Waiting::Answer(want) => {
-                let before = self.sending();
+                let before = self.held();
                 let made = self.data.agreement.make_answer(&end, &want, ctx.rng());
-                self.rekey_if_changed(before, ctx);
-                self.agreed(made.map(described), ctx);
+                self.agreed(&before, made.map(described), ctx);
             }
         }
     }
 
-    /// Something may have been agreed: recorded, configured, told.
-    fn agreed(&mut self, report: Result<Report, u16>, ctx: &mut LegCtx<'_>) {
-        if report.is_ok() {
-            // The peer may have moved: what was latched before holds no longer.
-            self.data.is_carried = false;
-        }
-        ctx.store();
-        if report.is_ok() {
-            self.configure(ctx);
-        }
-        self.tell(report, ctx);
-    }
-
-    fn configure(&self, ctx: &mut LegCtx<'_>) {
+    pub(super) fn configure(&self, ctx: &mut LegCtx<'_>) {
         let site = ctx.site();
         let (Some(agreed), Some(protection), Some(numbers), Some(listener)) = (
             self.data.agreement.current(),
@@ -508,48 +479,11 @@ impl MediaLeg {
         });
     }
 
-    fn tell(&self, report: Result<Report, u16>, ctx: &mut LegCtx<'_>) {
+    pub(super) fn tell(&self, report: Result<Report, u16>, ctx: &mut LegCtx<'_>) {
         let report = report.unwrap_or_else(|status| Report::Unfit { status });
         let side = self.data.side.number();
         let message = call::Message::Media { side, report };
         ctx.tell(ActorId::Call(self.data.side.call()), message.into());
-    }
-
-    fn restored(&mut self, why: Restored, ctx: &mut LegCtx<'_>) {
-        match (why, &self.data.state) {
-            (_, State::Closed) => self.tell(Ok(Report::NoPort), ctx),
-            (_, State::Undecided) => ctx.ignore("no port yet"),
-            (Restored::NodeStart, State::Opening { .. } | State::Open) => self.reopen(ctx),
-            (Restored::Panic | Restored::Wake, State::Opening { .. }) => self.open(ctx),
-            (Restored::Panic | Restored::Wake, State::Open) => self.configure(ctx),
-        }
-    }
-
-    /// The ports are gone: the same are bound again, and our numbers go on past the reserve.
-    fn reopen(&mut self, ctx: &mut LegCtx<'_>) {
-        let waiting = match &mut self.data.state {
-            State::Opening { waiting, .. } => waiting.take(),
-            State::Undecided | State::Open | State::Closed => None,
-        };
-        if let Some(protection) = self.data.agreement.protection_mut() {
-            protection.resume();
-        }
-        self.data.state = State::Opening {
-            waiting,
-            failures: 0,
-        };
-        self.data.is_carried = self.data.latched.is_some();
-        let clock = self
-            .data
-            .agreement
-            .current()
-            .map_or(8_000, |agreed| clock_rate(&agreed.ours));
-        let now = ctx.now();
-        if let Some(numbers) = &mut self.data.numbers {
-            numbers.skip(clock, now);
-        }
-        ctx.store_and_gate();
-        self.open(ctx);
     }
 }
 

@@ -26,11 +26,15 @@
 //! | Open | PathSelected | recorded: a restart goes on from it | Open | `browser.md`, rule 1 |
 //! | any | Close | `Close`, `Closed`, Stop | Closed | – |
 //! | any | Restored, node started | `Open` with the recorded port, `Configure` past the reserve | Opening | `cluster.md` §7 |
+//! | any | Restored, taken over | `Open` of a new port, `Configure` past the reserve | Opening | `cluster.md` §7 |
+//! | Open | FirstPacket after a take-over | `Heard` | Open | `cluster.md` §7 |
 //! | Open | Restored, else | `Configure` | Open | – |
 //!
 //! | file | rule |
 //! |---|---|
 //! | `agreement.rs` | offers and answers of one leg, and what they agreed on |
+//! | `settling.rs` | what an agreement changes: numbers, the latch |
+//! | `restart.rs` | another start of the node, another node |
 //! | `plane.rs` | what the media plane is told of an agreement |
 //! | `numbers.rs` | our own stream's numbers, used once |
 //! | `protection.rs` | keys, credentials and associations of a protected leg |
@@ -42,6 +46,8 @@ mod core;
 mod numbers;
 mod plane;
 mod protection;
+mod restart;
+mod settling;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -54,7 +60,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 pub use self::core::{MediaLeg, Timer};
-pub use self::snapshot::Snapshot;
+pub use self::snapshot::{Snapshot, SnapshotV1};
 
 /// What a media leg may be told: orders of its call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -154,6 +160,9 @@ pub enum Codecs {
     Tone,
     /// In an answer: all that were offered.
     Any,
+    /// In an offer: those that the leg agreed on, in the direction that it agreed on; those of the
+    /// configuration if it agreed on nothing.
+    Agreed,
 }
 
 impl Want {
@@ -164,6 +173,16 @@ impl Want {
             codecs: Codecs::Only(stream.codecs.clone()),
             direction: stream.direction,
             ptime: stream.ptime,
+        }
+    }
+
+    /// Returns what the leg and its peer have agreed on already.
+    #[must_use]
+    pub const fn agreed(ptime: Option<u16>) -> Want {
+        Want {
+            codecs: Codecs::Agreed,
+            direction: Direction::SendRecv,
+            ptime,
         }
     }
 
@@ -247,6 +266,8 @@ pub enum Report {
     Silent,
     /// A digit came.
     Digit(char),
+    /// A packet of the peer came, the first since another node had the leg.
+    Heard,
 }
 
 impl Message {
@@ -291,6 +312,7 @@ impl Report {
             Report::Closed => "closed".to_owned(),
             Report::Silent => "silent".to_owned(),
             Report::Digit(_) => "digit".to_owned(),
+            Report::Heard => "heard".to_owned(),
         }
     }
 }

@@ -95,6 +95,18 @@ impl Numbers {
         self.ssrc = ssrc;
     }
 
+    /// Goes on under a new key of ours that the signalling brought, the peer's being the same: past
+    /// what was recorded, as under the old one, unless the peer's new context would count other
+    /// roll-overs.
+    pub(super) fn renew(&mut self, clock_rate: u32, rng: &mut Entropy, now: Now) {
+        if self.rollover_end == 0 {
+            return self.skip(clock_rate, now);
+        }
+        let received = std::mem::take(&mut self.received);
+        self.rekey(rng, now);
+        self.received = received;
+    }
+
     /// Returns how many numbers were recorded when the plane was given its start.
     pub(super) const fn sequence_reserved(&self) -> u16 {
         let is_none = self.end.sequence_end == self.sequence_start

@@ -3,7 +3,7 @@
 //! In: what the peer describes, chance. Out: how our end is described, how the media plane is
 //! configured. It draws keys once and keeps them: a description that changes nothing leaves keys and
 //! path as they are; new ICE credentials of the peer mean new ones of ours, a new certificate of the
-//! peer a new handshake.
+//! peer a new handshake. Where another node had the leg before, the next offer brings new ones of ours.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -117,12 +117,12 @@ impl Protection {
         )
     }
 
-    /// Returns how our end is offered.
-    pub(super) fn to_offer(&self, own: &Own<'_>) -> LocalTransport {
+    /// Returns how our end is offered; `ice`: with other credentials than the present ones.
+    pub(super) fn to_offer(&self, own: &Own<'_>, ice: Option<IceCredentials>) -> LocalTransport {
         match self {
             Protection::Plain => LocalTransport::Plain,
             Protection::Sdes(sdes) => LocalTransport::Sdes(sdes.to_offer()),
-            Protection::Webrtc(webrtc) => webrtc.describe(Setup::ActPass, own),
+            Protection::Webrtc(webrtc) => webrtc.describe(Setup::ActPass, ice, own),
         }
     }
 
@@ -157,18 +157,23 @@ impl Protection {
                     Setup::Active => DtlsRole::Active,
                     Setup::Passive | Setup::ActPass | Setup::HoldConn => DtlsRole::Passive,
                 };
-                webrtc.take(theirs, role, true, rng);
+                webrtc.take(theirs, role, Taken::Offer, rng);
                 let setup = match webrtc.role {
                     DtlsRole::Active => Setup::Active,
                     DtlsRole::Passive => Setup::Passive,
                 };
-                Some(webrtc.describe(setup, own))
+                Some(webrtc.describe(setup, None, own))
             }
         }
     }
 
-    /// Takes the peer's answer to our offer; false if it does not fit.
-    pub(super) fn answered(&mut self, remote: &RemoteTransport, rng: &mut Entropy) -> bool {
+    /// Takes the peer's answer to our offer, which described `ice`; false if it does not fit.
+    pub(super) fn answered(
+        &mut self,
+        remote: &RemoteTransport,
+        ice: Option<IceCredentials>,
+        rng: &mut Entropy,
+    ) -> bool {
         match (self, remote) {
             (Protection::Plain, RemoteTransport::Plain) => true,
             (Protection::Sdes(sdes), RemoteTransport::Sdes(keys)) => sdes.answered(keys),
@@ -177,7 +182,7 @@ impl Protection {
                     Setup::Passive => DtlsRole::Active,
                     Setup::Active | Setup::ActPass | Setup::HoldConn => DtlsRole::Passive,
                 };
-                webrtc.take(theirs, role, false, rng);
+                webrtc.take(theirs, role, Taken::Answer(ice), rng);
                 true
             }
             (Protection::Plain | Protection::Sdes(_) | Protection::Webrtc(_), _) => false,
@@ -261,12 +266,41 @@ impl Protection {
         }
     }
 
+    /// Returns our key and the peer's, where they are those of the signalling.
+    pub(super) fn signalled_keys(&self) -> Option<(&KeyMaterial, &KeyMaterial)> {
+        match self {
+            Protection::Sdes(sdes) => {
+                let (ours, theirs) = sdes.agreed.as_ref()?;
+                Some((&ours.key, &theirs.key))
+            }
+            Protection::Plain | Protection::Webrtc(_) => None,
+        }
+    }
+
+    /// Another node had the leg: keys of the signalling are new in our next description. Those that
+    /// were agreed on hold until its answer is there.
+    pub(super) fn renew(&mut self, rng: &mut Entropy) {
+        if let Protection::Sdes(sdes) = self
+            && sdes.agreed.is_some()
+        {
+            let profiles: Vec<SrtpProfile> = sdes.offered.iter().map(|key| key.profile).collect();
+            sdes.offered = Sdes::draw(&profiles, rng).offered;
+        }
+    }
+
     /// The node was started again: a path that was there is resumed.
     pub(super) fn resume(&mut self) {
         if let Protection::Webrtc(webrtc) = self {
             webrtc.is_resumed = webrtc.selected.is_some() && webrtc.keys.is_some();
         }
     }
+}
+
+/// What a description of the peer is.
+enum Taken {
+    Offer,
+    /// The answer to an offer of ours with these credentials.
+    Answer(Option<IceCredentials>),
 }
 
 /// What a leg sends under.
@@ -298,10 +332,14 @@ impl Sdes {
     }
 
     fn to_offer(&self) -> Vec<SdesKey> {
-        match &self.agreed {
-            Some((ours, _)) => vec![ours.clone()],
-            None => self.offered.clone(),
+        let Some((ours, _)) = &self.agreed else {
+            return self.offered.clone();
+        };
+        if self.offered.iter().any(|one| one.key == ours.key) {
+            return vec![ours.clone()];
         }
+        let is_renewed = |one: &&SdesKey| one.profile == ours.profile;
+        self.offered.iter().filter(is_renewed).cloned().collect()
     }
 
     /// The peer's first line that we can use counts; our key of that profile goes with its tag.
@@ -349,14 +387,21 @@ impl Webrtc {
         }
     }
 
-    fn take(&mut self, theirs: &RemoteWebrtc, role: DtlsRole, is_offer: bool, rng: &mut Entropy) {
+    fn take(&mut self, theirs: &RemoteWebrtc, role: DtlsRole, taken: Taken, rng: &mut Entropy) {
         let former = self.remote.as_ref();
-        let is_restart = former.is_some_and(|former| former.ice != theirs.ice);
+        let is_theirs_new = former.is_some_and(|former| former.ice != theirs.ice);
+        let is_ours_new = match &taken {
+            Taken::Answer(Some(ours)) => *ours != self.local,
+            Taken::Answer(None) | Taken::Offer => false,
+        };
+        let is_restart = is_theirs_new || is_ours_new;
         let is_same_end = former.is_some_and(|former| former.fingerprints == theirs.fingerprints);
         if is_restart {
             // RFC 8839 §4.4.1.1.1: an answer to an ICE restart restarts as well.
-            if is_offer {
-                self.local = credentials(rng);
+            match taken {
+                Taken::Offer => self.local = credentials(rng),
+                Taken::Answer(Some(ours)) => self.local = ours,
+                Taken::Answer(None) => {}
             }
             self.seed = rng.next_u64();
             self.selected = None;
@@ -385,11 +430,11 @@ impl Webrtc {
         });
     }
 
-    fn describe(&self, setup: Setup, own: &Own<'_>) -> LocalTransport {
+    fn describe(&self, setup: Setup, ice: Option<IceCredentials>, own: &Own<'_>) -> LocalTransport {
         let print = own.fingerprint;
         let digest = print.split_once(' ').map_or(print, |(_, hex)| hex);
         LocalTransport::Webrtc(Box::new(LocalWebrtc {
-            ice: self.local.clone(),
+            ice: ice.unwrap_or_else(|| self.local.clone()),
             is_lite: self.remote.as_ref().is_none_or(|remote| !remote.is_lite),
             fingerprint: fingerprint_digest(digest).unwrap_or_default(),
             setup,
@@ -444,7 +489,7 @@ pub(super) fn has_usable_keys(remote: &RemoteTransport, profiles: &[SrtpProfile]
 }
 
 /// Makes ICE credentials: 48 and 144 random bits (RFC 8445 §5.3 asks for 24 and 128).
-fn credentials(rng: &mut Entropy) -> IceCredentials {
+pub(super) fn credentials(rng: &mut Entropy) -> IceCredentials {
     IceCredentials {
         ufrag: rng.ice_text(8),
         pwd: Secret::new(rng.ice_text(24)),

@@ -1,15 +1,57 @@
 //! The stored form of a media leg: all of it but what the media plane holds.
+//!
+//! | form | since | has besides |
+//! |---|---|---|
+//! | `SnapshotV1` | 1.0 | – |
+//! | `Snapshot` | legs that another node had | what they keep of that |
+//!
+//! A leg that no other node had is written in the first form, which every release reads.
 
 use contract::{Deadlines, Now, StoredDeadline};
 use serde::{Deserialize, Serialize};
 
 use super::core::{Data, MediaLeg, Timer};
+use super::restart::Moved;
+
+/// The first stored form.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SnapshotV1 {
+    data: Data,
+    timers: Vec<(Timer, StoredDeadline)>,
+}
 
 /// The stored form.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     pub(super) data: Data,
-    pub(super) timers: Vec<(Timer, StoredDeadline)>,
+    timers: Vec<(Timer, StoredDeadline)>,
+    moved: Option<Moved>,
+}
+
+impl From<SnapshotV1> for Snapshot {
+    fn from(first: SnapshotV1) -> Self {
+        Snapshot {
+            data: first.data,
+            timers: first.timers,
+            moved: None,
+        }
+    }
+}
+
+impl Snapshot {
+    /// Returns the oldest form that holds all of it: the first, or this one.
+    ///
+    /// # Errors
+    /// Not a fault: the leg itself, if the first form cannot hold it.
+    pub fn oldest(self) -> Result<SnapshotV1, Box<Self>> {
+        match self.moved {
+            Some(_) => Err(Box::new(self)),
+            None => Ok(SnapshotV1 {
+                data: self.data,
+                timers: self.timers,
+            }),
+        }
+    }
 }
 
 impl MediaLeg {
@@ -17,6 +59,7 @@ impl MediaLeg {
         Snapshot {
             data: self.data.clone(),
             timers: self.timers.to_stored(now),
+            moved: self.moved,
         }
     }
 
@@ -25,6 +68,7 @@ impl MediaLeg {
         MediaLeg {
             data: snapshot.data,
             timers,
+            moved: snapshot.moved,
         }
     }
 }

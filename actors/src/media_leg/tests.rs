@@ -18,6 +18,7 @@ use super::*;
 use crate::call;
 use crate::script::{Actions, DIGEST, Stage};
 
+mod moved;
 mod protected;
 
 const SDP: &str = "v=0\r\no=- 1 1 IN IP4 192.0.2.10\r\ns=-\r\nc=IN IP4 192.0.2.10\r\nt=0 0\r\n\

@@ -8,11 +8,11 @@ use cluster::{SCHEMA, frame};
 use contract::net::GOSSIP;
 use contract::{
     Action, ActorId, Answer, Core, Ctx, Deadlines, Emitted, Event, FlowRef, Lookup, MemberState,
-    Now, Peer, RestoreError, Time,
+    NodeId, Now, Peer, RestoreError, Time,
 };
 
 use super::{Message, Snapshot};
-use crate::Site;
+use crate::{Site, lane};
 
 /// Time after which a node that is still alone looks its seeds' hosts up again (`cluster.md` §2).
 const SEEDS_AGAIN: Duration = Duration::from_secs(5);
@@ -150,10 +150,13 @@ impl Member {
                     let members = view.members.iter().map(for_all).collect();
                     ctx.act(Action::Emit(Emitted::View(members)));
                 }
-                Gossip::Down(instance, proof) => ctx.act(Action::Emit(Emitted::NodeDown {
-                    instance,
-                    is_proven: proof == Proof::Dead,
-                })),
+                Gossip::Down(instance, proof) => {
+                    ctx.act(Action::Emit(Emitted::NodeDown {
+                        instance,
+                        is_proven: proof == Proof::Dead,
+                    }));
+                    tell_lanes(instance.node, ctx);
+                }
                 Gossip::Rejoin => ctx.act(Action::Emit(Emitted::Rejoined)),
                 Gossip::Superseded(by) => ctx.act(Action::Emit(Emitted::Superseded { by })),
             }
@@ -226,6 +229,15 @@ fn for_all(member: &cluster::membership::Member) -> contract::Member {
             MemberState::Up => WEIGHT,
             MemberState::Joining | MemberState::Draining => 0,
         },
+    }
+}
+
+/// Tells our lanes that a node is dead: what it was given to send for them is lost.
+fn tell_lanes(node: NodeId, ctx: &mut Context<'_>) {
+    let own = ctx.site().node;
+    for number in 0..ctx.site().lanes {
+        let news = lane::Message::NodeGone { node };
+        ctx.tell(ActorId::Lane(own, number), news.into());
     }
 }
 

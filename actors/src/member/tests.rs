@@ -17,7 +17,7 @@ use contract::{
 
 use super::*;
 use crate::script::{Actions, Stage};
-use crate::site::Cluster;
+use crate::site::{Cluster, CommitMode};
 
 fn address(node: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, node as u8], 7_946))
@@ -40,6 +40,8 @@ fn stage(node: u16, seeds: &[(&str, u16)]) -> Stage<Member> {
         address: address(node),
         seeds: seeds.collect(),
         zone: "east".to_owned(),
+        replicas: 3,
+        commit: CommitMode::Available,
     });
     stage
 }
@@ -226,4 +228,29 @@ fn a_word_counts_only_from_whom_it_is() {
     let from = ActorId::Member(NodeId(3));
     let actions = stage.event(Event::Message { from, message: lie });
     assert!(actions.is_empty());
+}
+
+#[test]
+fn every_lane_hears_of_a_node_that_is_dead() {
+    let mut stages: Vec<Stage<Member>> = (1..=2)
+        .map(|node| stage(node, &[("10.0.0.1", 7_946)]))
+        .collect();
+    for stage in &mut stages {
+        stage.event(Event::Timer(Timer::Seeds));
+        resolved(stage, 0, Ok("10.0.0.1"));
+    }
+    run(&mut stages, Duration::from_secs(8));
+    let alone = stages[0].pass(Duration::from_secs(20));
+    let heard = crate::script::told(&alone).into_iter();
+    let lanes: Vec<ActorId> = heard
+        .filter_map(|(to, message)| match message {
+            crate::Message::Lane(crate::lane::Message::NodeGone { node }) => {
+                assert_eq!(node, NodeId(2));
+                Some(to)
+            }
+            _ => None,
+        })
+        .collect();
+    let own = [0, 1, 2, 3].map(|number| ActorId::Lane(NodeId(1), number));
+    assert_eq!(lanes, own);
 }

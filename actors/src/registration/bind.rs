@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sip::{Aor, Host, Uri};
 
 use super::binding::Binding;
+use super::past::Term;
 use super::register::{self, Known, Outcome, Refusal, refresh, refusal};
 
 /// Longest and usual lifetime of a JSON client's binding (`architecture.md` §7).
@@ -92,9 +93,13 @@ pub(super) fn bind(
         flow: client.flow,
         user_agent: "weft.json.v1".to_owned(),
         unreachable: false,
-        order: known.order,
+        stamp: known.stamp,
+        era: 0,
+        touched: 0,
+        is_extended: false,
         expires: known.now + granted,
         granted,
+        until: Term::new(known.now, granted),
     };
     match outcome.bindings.iter().position(|one| is_of(one, client)) {
         Some(at) => refresh(next, at, known.now, &mut outcome),
@@ -120,7 +125,8 @@ pub(super) fn resume(client: &Client, known: &Known<'_>) -> Result<Outcome, Refu
     if binding.flow != client.flow || binding.unreachable {
         binding.flow = client.flow;
         binding.unreachable = false;
-        binding.order = known.order;
+        binding.stamp = known.stamp;
+        binding.touched = 0;
         outcome.is_durable = true;
         outcome
             .news
@@ -136,6 +142,7 @@ pub(super) fn unbind(client: &Client, known: &Known<'_>) -> Outcome {
     let is_meant = |one: &Binding| is_of(one, client) && one.flow == client.flow;
     if let Some(at) = outcome.bindings.iter().position(is_meant) {
         let removed = outcome.bindings.remove(at);
+        outcome.removes.push(removed.key());
         outcome.news.push(("removed", removed.contact.to_string()));
         outcome.is_durable = true;
     }
@@ -146,6 +153,7 @@ fn unchanged(known: &Known<'_>) -> Outcome {
     Outcome {
         bindings: known.bindings.to_vec(),
         news: Vec::new(),
+        removes: Vec::new(),
         is_durable: false,
     }
 }

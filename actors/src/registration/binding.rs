@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
-use contract::{FlowRef, Time};
+use contract::{Door, FlowRef, Time};
 use sip::Uri;
 
+use super::past::{Key, Term};
+use super::stamp::Stamp;
 use crate::Target;
 
 /// One contact of an AoR (RFC 3261 §10).
@@ -32,27 +34,61 @@ pub struct Binding {
     pub user_agent: String,
     /// The connection is gone and the phone has not come back.
     pub unreachable: bool,
-    /// Rises with each registration that was stored: the newest has the highest.
-    pub order: u64,
+    /// When that REGISTER was taken, and by which node: the newest is the latest.
+    pub stamp: Stamp,
+    /// How often its Call-ID has begun to count anew.
+    pub era: u32,
+    /// Changes since then that no REGISTER made: a connection that went, a crash.
+    pub touched: u32,
+    /// Another node's crash has lengthened it, and no REGISTER came since.
+    pub is_extended: bool,
     /// When it ends, as stored.
     pub expires: Time,
     /// What it was granted, as stored.
     pub granted: Duration,
+    /// How long it is remembered: as long as it, or what it replaced, could live on another node.
+    pub until: Term,
 }
 
 /// Preference of a contact that says none (RFC 3261 §16.6 leaves it open): the highest.
 const Q_DEFAULT: u16 = 1_000;
 
 impl Binding {
-    /// Tells whether a REGISTER means this binding: the same flow of the same instance
-    /// (RFC 5626 §6), else an equivalent contact (RFC 3261 §10.3, §19.1.4).
+    /// Returns what stands for it on every node.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Binding::key_of(
+            &self.contact,
+            self.instance.as_deref(),
+            self.reg_id,
+            self.flow,
+        )
+    }
+
+    pub(super) fn key_of(
+        contact: &Uri,
+        instance: Option<&str>,
+        reg_id: Option<u32>,
+        flow: FlowRef,
+    ) -> Key {
+        match (flow.door(), instance) {
+            (Door::Json, Some(instance)) => Key::Client {
+                instance: instance.to_owned(),
+            },
+            (Door::Sip | Door::Json, _) => Key::of(contact, instance, reg_id),
+        }
+    }
+
+    /// Tells whether a REGISTER means this binding: of two flows of phones the same one, whatever
+    /// their contacts (RFC 5626 §6: one phone has one contact over several flows, each to another
+    /// node); else an equivalent contact (RFC 3261 §10.3, §19.1.4).
     #[must_use]
     pub fn is_of(&self, contact: &Uri, instance: Option<&str>, reg_id: Option<u32>) -> bool {
-        let is_same_flow = instance.is_some()
-            && reg_id.is_some()
-            && self.instance.as_deref() == instance
-            && self.reg_id == reg_id;
-        is_same_flow || self.contact.equivalent(contact)
+        let own = self.instance.as_deref().zip(self.reg_id);
+        match (own, instance.zip(reg_id)) {
+            (Some(own), Some(meant)) => own == meant,
+            (_, _) => self.contact.equivalent(contact),
+        }
     }
 
     /// Tells whether `other` differs from it in nothing but expiry and the REGISTER it came with.

@@ -4,23 +4,30 @@ use std::time::Duration;
 
 use contract::limits::BINDINGS_PER_AOR;
 use contract::{
-    Action, ActorId, Core, Ctx, Emitted, Event, FlowRef, Now, RestoreError, Restored, Store, Time,
+    Action, ActorId, Core, Ctx, Emitted, Event, FlowRef, NodeId, Now, RestoreError, Store, Time,
 };
 use rsip::Transport;
-use sip::{Aor, HeaderName, Writer};
+use sip::Aor;
 
+use super::answer::{Asker, refuse};
 use super::bind::{self, Client};
 use super::binding::Binding;
+use super::past::{Cause, Key, Past, Term};
 use super::register::{self, Known, Outcome, Refusal};
+use super::stamp::Stamp;
+use super::watching::Watching;
 use super::{Message, Snapshot, snapshot};
-use crate::{Inbound, Site, call, dialog, door_session, flow, lane, message};
+use crate::{Inbound, Site, call, dialog, door_session, flow};
 
 /// All bindings of one AoR.
 #[derive(Clone, Debug)]
 pub struct Registration {
     pub(super) aor: Aor,
     pub(super) bindings: Vec<Binding>,
-    pub(super) order: u64,
+    pub(super) past: Past,
+    /// The latest stamp that was seen here, but for those of the bindings.
+    pub(super) clock: Stamp,
+    pub(super) watching: Watching,
 }
 
 /// Names of its deadlines.
@@ -28,14 +35,14 @@ pub struct Registration {
 pub enum Timer {
     /// The binding that ends first ends.
     Expire,
+    /// Nothing is bound, and nothing needs to be remembered any more.
+    Forget,
+    /// Connections are asked about once more.
+    Watch,
 }
 
 /// Quiet time after which a registration is only its record.
 const QUIET: Duration = Duration::from_secs(2);
-
-/// Seconds after which a phone that was turned away for lack of room may come back; up to as many
-/// again are added by chance, so that not all come at once.
-const RETRY_AFTER_S: u32 = 10;
 
 /// What a JSON client wants.
 #[derive(Clone, Copy, Debug)]
@@ -45,20 +52,17 @@ enum Wish {
     Unbind,
 }
 
-type Context<'a> = Ctx<'a, crate::Message, Site>;
+pub(super) type Context<'a> = Ctx<'a, crate::Message, Site>;
 
 impl Registration {
     /// Starts the registration of an AoR; only a REGISTER does.
     #[must_use]
     pub fn create(aor: &str, message: &Message, _site: &Site) -> Option<Self> {
         match message {
-            Message::Register(_) | Message::Bind { .. } => {
+            Message::Register(_) | Message::Bind { .. } | Message::Merge { .. } => {
                 let aor = aor.parse().ok()?;
-                Some(Registration {
-                    aor,
-                    bindings: Vec::new(),
-                    order: 0,
-                })
+                let (past, clock) = (Past::default(), Stamp::default());
+                Some(Registration::known(aor, Vec::new(), past, clock))
             }
             Message::Resume { .. }
             | Message::Unbind { .. }
@@ -66,6 +70,24 @@ impl Registration {
             | Message::FlowGone { .. }
             | Message::Clear => None,
         }
+    }
+
+    /// Puts one together.
+    pub(super) fn known(aor: Aor, bindings: Vec<Binding>, past: Past, clock: Stamp) -> Self {
+        let watching = Watching::default();
+        Registration {
+            aor,
+            bindings,
+            past,
+            clock,
+            watching,
+        }
+    }
+
+    /// Returns the latest stamp that was seen here.
+    pub(super) fn clock(&self) -> Stamp {
+        let bindings = self.bindings.iter().map(|one| one.stamp);
+        bindings.fold(self.clock, Stamp::max)
     }
 
     /// Returns the state in a few words.
@@ -84,9 +106,9 @@ impl Registration {
         Some(QUIET)
     }
 
-    fn on_message(&mut self, message: Message, ctx: &mut Context<'_>) {
+    fn on_message(&mut self, from: &ActorId, message: Message, ctx: &mut Context<'_>) {
         match message {
-            Message::Register(inbound) => self.on_register(&inbound, ctx),
+            Message::Register(inbound) => self.on_register(from, &inbound, ctx),
             Message::Bind { client, expires_s } => {
                 self.on_client(&client, Wish::Bind { expires_s }, ctx);
             }
@@ -95,25 +117,22 @@ impl Registration {
             Message::Locate { reply } => self.on_locate(reply, ctx),
             Message::FlowGone { flow } => self.on_flow_gone(flow, ctx),
             Message::Clear => self.on_clear(ctx),
+            Message::Merge { copy } => self.on_merge(&copy, ctx),
         }
     }
 
-    fn on_register(&mut self, inbound: &Inbound, ctx: &mut Context<'_>) {
+    fn on_register(&mut self, from: &ActorId, inbound: &Inbound, ctx: &mut Context<'_>) {
+        let asker = Asker::new(from, inbound, ctx.site().node);
         if inbound.identity.as_ref() != Some(&self.aor) {
-            return refuse(
-                inbound,
-                Refusal {
-                    status: 403,
-                    why: "another's AoR",
-                },
-                ctx,
-            );
+            let refusal = register::refusal(403, "another's AoR");
+            return refuse(&asker, refusal, ctx);
         }
         self.drop_expired(ctx);
-        let known = self.known(inbound.flow, ctx);
+        let known = self.plan_with(inbound.flow, ctx);
+        let stamp = known.stamp;
         match register::plan(inbound, &known) {
-            Ok(outcome) => self.accept(inbound, outcome, ctx),
-            Err(refusal) => refuse(inbound, refusal, ctx),
+            Ok(outcome) => self.accept(&asker, outcome, stamp, ctx),
+            Err(refusal) => refuse(&asker, refusal, ctx),
         }
     }
 
@@ -125,7 +144,7 @@ impl Registration {
     }
 
     /// Returns what plans are made from.
-    fn known<'k>(&'k self, flow: FlowRef, ctx: &Context<'k>) -> Known<'k> {
+    fn plan_with<'k>(&'k self, flow: FlowRef, ctx: &Context<'k>) -> Known<'k> {
         let site = ctx.site();
         let listener = site.listener(flow.listener());
         let account = site.account(&self.aor);
@@ -135,7 +154,7 @@ impl Registration {
             max_contacts: account.map_or(BINDINGS_PER_AOR, |account| account.max_contacts),
             health: ctx.health(),
             now: ctx.now().mono,
-            order: self.order + 1,
+            stamp: self.clock().next(ctx.now().utc, site.node),
             nat: listener.is_some_and(|one| one.nat),
             is_websocket: listener
                 .is_some_and(|one| matches!(one.transport, Transport::Ws | Transport::Wss)),
@@ -145,7 +164,8 @@ impl Registration {
     /// A JSON client registers, comes back or leaves.
     fn on_client(&mut self, client: &Client, wish: Wish, ctx: &mut Context<'_>) {
         self.drop_expired(ctx);
-        let known = self.known(client.flow, ctx);
+        let known = self.plan_with(client.flow, ctx);
+        let stamp = known.stamp;
         let planned = match wish {
             Wish::Bind { expires_s } => bind::bind(&self.aor, client, expires_s, &known),
             Wish::Resume => bind::resume(client, &known),
@@ -166,19 +186,19 @@ impl Registration {
             }
         };
         let before = bind::find(&self.bindings, client).map(|one| (one.flow, one.unreachable));
-        let was_empty = self.bindings.is_empty();
-        self.bindings = outcome.bindings;
-        if outcome.is_durable {
-            self.order += 1;
+        let (was_empty, news) = (self.is_empty(), outcome.news.clone());
+        if self.adopt(outcome, (&client.instance, 0), stamp, ctx) {
             self.record(was_empty, true, ctx);
         }
         self.answer_client(client, ctx);
-        if let Some((flow, false)) = before.filter(|(flow, _)| *flow != client.flow)
+        if let Some((flow, is_gone)) = before.filter(|(flow, _)| *flow != client.flow)
             && let Some(actor) = flow.actor()
+            // One of another node may only have been out of reach.
+            && !(is_gone && is_of_node(flow, ctx.site().node))
         {
             ctx.tell(actor, door_session::Message::Replaced { flow }.into());
         }
-        for (what, contact) in outcome.news {
+        for (what, contact) in news {
             self.emit(what, contact, ctx);
         }
     }
@@ -196,22 +216,23 @@ impl Registration {
     }
 
     /// Takes over the planned bindings: safe on disk first, then the 200 that tells of them.
-    fn accept(&mut self, inbound: &Inbound, outcome: Outcome, ctx: &mut Context<'_>) {
-        let was_empty = self.bindings.is_empty();
-        self.bindings = outcome.bindings;
-        if !outcome.is_durable {
-            return self.answer(inbound, ctx);
+    fn accept(&mut self, asker: &Asker<'_>, outcome: Outcome, stamp: Stamp, ctx: &mut Context<'_>) {
+        let inbound = asker.inbound;
+        let (was_empty, news) = (self.is_empty(), outcome.news.clone());
+        let call_id = inbound.request.call_id().unwrap_or_default();
+        let cseq = inbound.request.cseq().map_or(0, |cseq| cseq.number);
+        if !self.adopt(outcome, (call_id, cseq), stamp, ctx) {
+            return self.answer(asker, ctx);
         }
-        self.order += 1;
         // The planted bug: the phone is told before the binding is safe. The simulator must find it.
         if cfg!(feature = "planted") {
-            self.answer(inbound, ctx);
+            self.answer(asker, ctx);
             self.record(was_empty, true, ctx);
         } else {
             self.record(was_empty, true, ctx);
-            self.answer(inbound, ctx);
+            self.answer(asker, ctx);
         }
-        for (what, contact) in outcome.news {
+        for (what, contact) in news {
             self.emit(what, contact, ctx);
         }
         if self.bindings.iter().any(|one| one.flow == inbound.flow) {
@@ -219,52 +240,50 @@ impl Registration {
         }
     }
 
-    /// Records the bindings; without any the record ends.
-    fn record(&self, was_empty: bool, gate: bool, ctx: &mut Context<'_>) {
-        if !self.bindings.is_empty() {
+    /// Takes over bindings, and remembers what went; tells whether that must be safe first.
+    fn adopt(
+        &mut self,
+        outcome: Outcome,
+        (call_id, cseq): (&str, u32),
+        stamp: Stamp,
+        ctx: &Context<'_>,
+    ) -> bool {
+        let before = std::mem::replace(&mut self.bindings, outcome.bindings);
+        let is_remembered = ctx.site().cluster.is_some();
+        let is_durable = outcome.is_durable || (is_remembered && !outcome.removes.is_empty());
+        if is_durable {
+            self.clock = stamp;
+        }
+        if is_durable && is_remembered {
+            let cause = Cause {
+                call_id,
+                cseq,
+                stamp,
+                removes: &outcome.removes,
+                keep: Term::new(ctx.now().mono, longest(ctx.site())),
+            };
+            self.past.note(&before, &mut self.bindings, &cause);
+        }
+        is_durable
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bindings.is_empty() && self.past.is_empty()
+    }
+
+    /// Records the bindings; without any, and nothing to remember, the record ends.
+    fn record(&mut self, was_empty: bool, gate: bool, ctx: &mut Context<'_>) {
+        self.past.forget(ctx.now().mono);
+        if !self.is_empty() {
             ctx.act(Action::Store(Store::Put { gate }));
         } else if !was_empty {
-            let keep = ctx
-                .site()
-                .limits
-                .expires_max
-                .max(Duration::from_secs(3_600));
+            let keep = longest(ctx.site());
             ctx.act(Action::Store(Store::End { gate, keep }));
         }
     }
 
-    /// Answers 200 with every binding (RFC 3261 §10.3 (8)).
-    fn answer(&self, inbound: &Inbound, ctx: &mut Context<'_>) {
-        let now = ctx.now().mono;
-        let mut writer = begin(inbound, 200, ctx);
-        for binding in self.bindings.iter().filter(|one| !one.is_expired(now)) {
-            writer.header(HeaderName::Contact, binding.header_value(now));
-        }
-        if inbound.request.lists(HeaderName::Supported, "path") {
-            for path in inbound.request.headers(HeaderName::Path) {
-                writer.header(HeaderName::Path, path);
-            }
-        }
-        let is_outbound = self
-            .bindings
-            .iter()
-            .any(|one| one.reg_id.is_some() && one.flow == inbound.flow);
-        if is_outbound && inbound.request.lists(HeaderName::Supported, "outbound") {
-            // RFC 5626 §6: tells the phone that its flow is used.
-            writer.header(HeaderName::Require, "outbound");
-        }
-        writer.header(HeaderName::Supported, "path, outbound");
-        send(inbound, writer, ctx);
-    }
-
-    /// Asks the connection's actor to tell of its end.
-    fn watch(&self, flow: FlowRef, ctx: &mut Context<'_>) {
-        if let Some((actor, watch)) = message::watch(flow, ctx.me().clone()) {
-            ctx.tell(actor, watch);
-        }
-    }
-
-    fn on_locate(&self, reply: ActorId, ctx: &mut Context<'_>) {
+    fn on_locate(&mut self, reply: ActorId, ctx: &mut Context<'_>) {
+        self.ask_unreachable(ctx);
         let now = ctx.now().mono;
         let mut found: Vec<&Binding> = self
             .bindings
@@ -274,7 +293,7 @@ impl Registration {
         found.sort_by_key(|one| {
             (
                 std::cmp::Reverse(one.target().q),
-                std::cmp::Reverse(one.order),
+                std::cmp::Reverse(one.stamp),
             )
         });
         let targets = found.into_iter().map(Binding::target).collect();
@@ -287,41 +306,40 @@ impl Registration {
         ctx.tell(reply, located);
     }
 
-    fn on_flow_gone(&mut self, flow: FlowRef, ctx: &mut Context<'_>) {
-        let lost = self
-            .bindings
-            .iter_mut()
-            .filter(|one| one.flow == flow && !one.unreachable);
-        let mut is_changed = false;
-        for binding in lost {
-            binding.unreachable = true;
-            is_changed = true;
-        }
-        if is_changed {
-            ctx.store();
-        } else {
-            ctx.ignore("no binding over this flow");
-        }
-    }
-
     fn on_clear(&mut self, ctx: &mut Context<'_>) {
-        let removed = std::mem::take(&mut self.bindings);
-        if removed.is_empty() {
+        if self.bindings.is_empty() {
             return ctx.ignore("nothing to clear");
         }
+        let stamp = self.clock().next(ctx.now().utc, ctx.site().node);
+        let news = self.bindings.iter();
+        let outcome = Outcome {
+            bindings: Vec::new(),
+            news: news
+                .map(|one| ("removed", one.contact.to_string()))
+                .collect(),
+            removes: vec![Key::All],
+            is_durable: true,
+        };
+        let news = outcome.news.clone();
+        self.adopt(outcome, ("", 0), stamp, ctx);
         self.record(false, true, ctx);
-        for binding in removed {
-            self.emit("removed", binding.contact.to_string(), ctx);
+        for (what, contact) in news {
+            self.emit(what, contact, ctx);
         }
     }
 
     fn on_expire(&mut self, ctx: &mut Context<'_>) {
         let now = ctx.now().mono;
+        let clock = self.clock();
         let (due, kept): (Vec<Binding>, Vec<Binding>) =
             self.bindings.drain(..).partition(|one| one.is_expired(now));
         self.bindings = kept;
         if due.is_empty() {
             return ctx.ignore("nothing is due");
+        }
+        self.clock = clock;
+        for binding in due.iter().filter(|one| one.until.at > now) {
+            self.past.void(binding);
         }
         self.record(false, false, ctx);
         for binding in due {
@@ -329,28 +347,10 @@ impl Registration {
         }
     }
 
-    fn on_restored(&mut self, why: Restored, ctx: &mut Context<'_>) {
-        match why {
-            Restored::NodeStart => {
-                let mut is_changed = false;
-                for binding in self
-                    .bindings
-                    .iter_mut()
-                    .filter(|one| one.flow.is_reliable())
-                {
-                    is_changed |= !std::mem::replace(&mut binding.unreachable, true);
-                }
-                if is_changed {
-                    ctx.store();
-                }
-            }
-            // A record from before the node's last start may name a connection that is another
-            // one by now: its actor knows.
-            Restored::Panic | Restored::Wake => {
-                for binding in self.bindings.iter().filter(|one| !one.unreachable) {
-                    self.watch(binding.flow, ctx);
-                }
-            }
+    /// Nothing is bound, and nothing is left to remember.
+    fn on_forget(&mut self, ctx: &mut Context<'_>) {
+        if self.bindings.is_empty() && !self.past.is_empty() {
+            self.record(false, false, ctx);
         }
     }
 
@@ -369,14 +369,17 @@ impl Core for Registration {
 
     fn handle(&mut self, event: Self::Event, ctx: &mut Context<'_>) {
         match event {
-            Event::Message { message, .. } => self.on_message(message, ctx),
+            Event::Message { from, message } => self.on_message(&from, message, ctx),
             Event::Timer(Timer::Expire) => self.on_expire(ctx),
+            Event::Timer(Timer::Forget) => self.on_forget(ctx),
+            Event::Timer(Timer::Watch) => self.on_watch_due(ctx),
             Event::Undelivered {
                 message:
                     crate::Message::Flow(flow::Message::Watch { flow, .. })
                     | crate::Message::DoorSession(door_session::Message::Watch { flow, .. }),
+                why,
                 ..
-            } => self.on_flow_gone(flow, ctx),
+            } => self.on_unwatched(flow, why, ctx),
             Event::Restored(why) => self.on_restored(why, ctx),
             Event::Undelivered { .. } => ctx.ignore("the asker is gone"),
             Event::Datagram { .. }
@@ -390,11 +393,16 @@ impl Core for Registration {
     }
 
     fn next_deadline(&self) -> Option<(Time, Timer)> {
-        self.bindings
-            .iter()
-            .map(|one| one.expires)
-            .min()
-            .map(|at| (at, Timer::Expire))
+        let expire = self.bindings.iter().map(|one| one.expires).min();
+        let forget = if self.bindings.is_empty() {
+            self.past.end()
+        } else {
+            None
+        };
+        let expire = expire.map(|at| (at, Timer::Expire));
+        let forget = forget.map(|at| (at, Timer::Forget));
+        let watch = self.watching.due().map(|at| (at, Timer::Watch));
+        expire.into_iter().chain(forget).chain(watch).min()
     }
 
     fn snapshot(&self, now: Now) -> Snapshot {
@@ -406,53 +414,12 @@ impl Core for Registration {
     }
 }
 
-fn begin(inbound: &Inbound, status: u16, ctx: &mut Context<'_>) -> Writer {
-    let tag = format!("{:016x}", ctx.rng().next_u64());
-    let mut writer = sip::respond(&inbound.request, status, Some(&tag));
-    writer.header(HeaderName::Server, &ctx.site().product);
-    writer
+/// Tells whether a connection ends at a node.
+pub(super) fn is_of_node(flow: FlowRef, own: NodeId) -> bool {
+    matches!(flow, FlowRef::Stream { node, .. } if node == own)
 }
 
-fn refuse(inbound: &Inbound, refusal: Refusal, ctx: &mut Context<'_>) {
-    let Refusal { status, why } = refusal;
-    let mut writer = begin(inbound, status, ctx);
-    if status == 423 {
-        writer.header(
-            HeaderName::MinExpires,
-            ctx.site().limits.expires_min.as_secs(),
-        );
-    }
-    if status == 503 {
-        let after_s = RETRY_AFTER_S + ctx.rng().below(RETRY_AFTER_S);
-        writer.header(HeaderName::RetryAfter, after_s);
-    }
-    let method = "REGISTER".to_owned();
-    ctx.act(Action::Emit(Emitted::Refused {
-        method,
-        status,
-        why,
-    }));
-    send(inbound, writer, ctx);
-}
-
-/// Hands the response to the lane that holds the transaction.
-fn send(inbound: &Inbound, mut writer: Writer, ctx: &mut Context<'_>) {
-    let node = ctx.site().node;
-    match writer.finish() {
-        Ok(response) => {
-            let transaction = inbound.transaction.clone();
-            let lane = ActorId::Lane(node, transaction.lane);
-            let flow = inbound.flow;
-            ctx.tell(
-                lane,
-                lane::Message::Respond {
-                    transaction,
-                    flow,
-                    response,
-                }
-                .into(),
-            );
-        }
-        Err(error) => tracing::debug!(%error, "a response was not written"),
-    }
+/// Returns the longest that a binding may live on any node.
+fn longest(site: &Site) -> Duration {
+    site.limits.expires_max.max(Duration::from_secs(3_600))
 }

@@ -26,24 +26,55 @@
 //! | Unbind | the binding is over this connection | removed, gated, `Unbound` | – |
 //! | Locate | | targets: q, then the newest first | §16.6 |
 //! | FlowGone | bindings over it | kept as `unreachable`, stored | RFC 5626 §7 |
+//! | a watch came back | there is no such connection | the same | – |
+//! | a watch came back | it is too busy | asked again after 1 s | – |
+//! | Locate | unreachable over another node's connection | that is asked again | `cluster.md` §3 |
+//! | Watch | it has said nothing | reachable again, stored | – |
 //! | Clear | | all removed, gated | – |
 //! | Expire | due bindings | removed, stored; the last one: the record ends | §10.3 |
-//! | Restored | the node was started | bindings over connections are unreachable | – |
+//! | Forget | nothing is bound, and no removal is to be remembered | the record ends | `cluster.md` §8 |
+//! | Restored | the node was started | bindings over its own connections are unreachable | – |
+//! | Restored | another node's was taken over | 60 s remain at least, once until a refresh | `cluster.md` §8 |
+//! | Restored | | all other connections are watched | – |
+//!
+//! In a cluster it remembers what went (`past.rs`), so that a copy of its record that was cut off
+//! brings nothing back when copies are merged (`merge.rs`); the record then ends when the last
+//! removal may be forgotten.
+//!
+//! | file | rule |
+//! |---|---|
+//! | `register.rs`, `bind.rs` | what a REGISTER or a JSON client does to the bindings |
+//! | `answer.rs` | responses |
+//! | `watching.rs` | connections of bindings, restarts |
+//! | `past.rs`, `stamp.rs` | what is remembered, and in which order |
+//! | `merge.rs` | one registration out of several copies |
 
+mod answer;
 mod bind;
 pub mod binding;
+#[cfg(test)]
+mod cluster_tests;
 mod core;
+mod merge;
+#[cfg(test)]
+mod merge_tests;
+pub mod past;
 mod register;
 mod snapshot;
+pub mod stamp;
 #[cfg(test)]
 mod tests;
+mod watching;
 
+use bytes::Bytes;
 use contract::{ActorId, FlowRef};
 use serde::{Deserialize, Serialize};
 
 pub use self::bind::{Client, contact};
 pub use self::core::{Registration, Timer};
+pub(crate) use self::merge::merge;
 pub use self::snapshot::Snapshot;
+pub(crate) use self::snapshot::SnapshotV1;
 use crate::Inbound;
 
 /// What a registration may be told.
@@ -80,6 +111,11 @@ pub enum Message {
     },
     /// The operator removes all bindings.
     Clear,
+    /// A holder had another copy of this registration: what is newer in it is taken in.
+    Merge {
+        /// The copy, as it was stored.
+        copy: Bytes,
+    },
 }
 
 impl Message {
@@ -97,6 +133,7 @@ impl Message {
             Message::Locate { reply } => (format!("locate for {reply}"), 32),
             Message::FlowGone { flow } => (format!("gone: {flow}"), 32),
             Message::Clear => ("clear".to_owned(), 16),
+            Message::Merge { copy } => ("merge".to_owned(), copy.len()),
         }
     }
 }

@@ -11,6 +11,8 @@ use contract::{FlowRef, Health, Space, Time};
 use sip::{Contact, Contacts, HeaderName, Host, Uri};
 
 use super::binding::Binding;
+use super::past::{Key, Term};
+use super::stamp::Stamp;
 use crate::Inbound;
 use crate::site::Limits;
 
@@ -41,6 +43,8 @@ pub(super) struct Outcome {
     pub bindings: Vec<Binding>,
     /// What happened to which contact: `registered`, `refreshed`, `removed`.
     pub news: Vec<(&'static str, String)>,
+    /// What was asked to go, whether it was known here or not.
+    pub removes: Vec<Key>,
     /// The change must be safe before it is told of.
     pub is_durable: bool,
 }
@@ -52,7 +56,8 @@ pub(super) struct Known<'a> {
     pub max_contacts: usize,
     pub health: Health,
     pub now: Time,
-    pub order: u64,
+    /// What is written now is stamped so.
+    pub stamp: Stamp,
     /// Phones of the listener may be behind a NAT.
     pub nat: bool,
     /// The listener speaks WebSocket.
@@ -93,6 +98,7 @@ pub(super) fn plan(inbound: &Inbound, known: &Known<'_>) -> Result<Outcome, Refu
     let mut outcome = Outcome {
         bindings: known.bindings.to_vec(),
         news: Vec::new(),
+        removes: Vec::new(),
         is_durable: false,
     };
     match request.contacts().map_err(bad)? {
@@ -174,6 +180,7 @@ fn remove_all(asked: &Asked<'_>, outcome: &mut Outcome) -> Result<(), Refusal> {
         }
     }
     let removed = std::mem::take(&mut outcome.bindings);
+    outcome.removes.push(Key::All);
     outcome.is_durable = !removed.is_empty();
     outcome.news.extend(
         removed
@@ -203,14 +210,20 @@ fn apply(
             return Ok(());
         }
     }
+    let key = Key::of(&contact.name_addr.uri, instance, reg_id);
     match found {
         Some(at) if granted.is_zero() => {
-            let removed = outcome.bindings.remove(at);
-            outcome.news.push(("removed", removed.contact.to_string()));
-            outcome.is_durable = true;
+            drop_others(at, &key, is_meant, outcome);
+            let found = outcome.bindings[at].key();
+            if found != key {
+                outcome.removes.push(key);
+            }
+            outcome.removes.push(found);
+            remove(at, outcome);
         }
-        None if granted.is_zero() => {}
+        None if granted.is_zero() => outcome.removes.push(key),
         Some(at) => {
+            drop_others(at, &key, is_meant, outcome);
             let next = bound(asked, contact, granted, known);
             refresh(next, at, known.now, outcome);
         }
@@ -224,6 +237,30 @@ fn apply(
     Ok(())
 }
 
+/// Drops what is the same binding as the first one found and is listed beside it: equivalent texts
+/// of one contact that were bound on nodes cut off from each other, or a plain contact that became
+/// a phone's flow.
+fn drop_others(
+    found: usize,
+    key: &Key,
+    is_meant: impl Fn(&Binding) -> bool,
+    outcome: &mut Outcome,
+) {
+    for at in (found + 1..outcome.bindings.len()).rev() {
+        let (one, other) = (&outcome.bindings[found], &outcome.bindings[at]);
+        let is_same = other.is_of(&one.contact, one.instance.as_deref(), one.reg_id);
+        if other.key() == *key || (is_same && is_meant(other)) {
+            remove(at, outcome);
+        }
+    }
+}
+
+fn remove(at: usize, outcome: &mut Outcome) {
+    let removed = outcome.bindings.remove(at);
+    outcome.news.push(("removed", removed.contact.to_string()));
+    outcome.is_durable = true;
+}
+
 /// Replaces a binding; one that differs in its expiry only, before half life, neither shortened nor
 /// for a longer time than was granted, keeps its stored expiry (`cluster.md` §8: never more is
 /// granted than is durable).
@@ -234,6 +271,10 @@ pub(super) fn refresh(next: Binding, at: usize, now: Time, outcome: &mut Outcome
         && next.granted <= old.granted
         && next.expires >= old.expires;
     if keeps_expiry {
+        if old.call_id != next.call_id {
+            // Numbers of another Call-ID are compared by their stamps.
+            old.stamp = next.stamp;
+        }
         old.call_id = next.call_id;
         old.cseq = next.cseq;
         return;
@@ -256,9 +297,13 @@ fn bound(asked: &Asked<'_>, contact: Contact, granted: Duration, known: &Known<'
         flow,
         user_agent: asked.user_agent.clone(),
         unreachable: false,
-        order: known.order,
+        stamp: known.stamp,
+        era: 0,
+        touched: 0,
+        is_extended: false,
         expires: known.now + granted,
         granted,
+        until: Term::new(known.now, granted),
     }
 }
 
@@ -292,12 +337,10 @@ pub(super) fn make_room(outcome: &mut Outcome, known: &Known<'_>) {
     while outcome.bindings.len() > places {
         let gone = outcome.bindings.iter().enumerate();
         let gone = gone.filter(|(_, one)| one.unreachable);
-        let Some((at, _)) = gone.min_by_key(|(_, one)| one.order) else {
+        let Some((at, _)) = gone.min_by_key(|(_, one)| one.stamp) else {
             return;
         };
-        let removed = outcome.bindings.remove(at);
-        outcome.news.push(("removed", removed.contact.to_string()));
-        outcome.is_durable = true;
+        remove(at, outcome);
     }
 }
 

@@ -16,34 +16,30 @@ use super::*;
 use crate::script::{Actions, DIGEST, Stage, datagram, sent, statuses, stream, told};
 use crate::{TransactionRef, call, door_session, flow};
 
-const PHONE: &str = "<sip:1000@192.0.2.9:5062>";
+pub(super) const PHONE: &str = "<sip:1000@192.0.2.9:5062>";
 
-fn id() -> ActorId {
+pub(super) fn id() -> ActorId {
     ActorId::Registration("1000@example.org".into())
 }
 
-fn stage() -> Stage<Registration> {
+pub(super) fn stage() -> Stage<Registration> {
     let aor = "1000@example.org".parse().expect("an AoR");
     Stage::new(
-        Registration {
-            aor,
-            bindings: Vec::new(),
-            order: 0,
-        },
+        Registration::known(aor, Vec::new(), past::Past::default(), Default::default()),
         id(),
     )
 }
 
-fn home() -> FlowRef {
+pub(super) fn home() -> FlowRef {
     datagram(DIGEST, "192.0.2.9:5062")
 }
 
 /// A REGISTER with extra header fields, one a line.
-fn register(cseq: u32, fields: &[&str], flow: FlowRef) -> Inbound {
+pub(super) fn register(cseq: u32, fields: &[&str], flow: FlowRef) -> Inbound {
     register_as("one", cseq, fields, flow)
 }
 
-fn register_as(call_id: &str, cseq: u32, fields: &[&str], flow: FlowRef) -> Inbound {
+pub(super) fn register_as(call_id: &str, cseq: u32, fields: &[&str], flow: FlowRef) -> Inbound {
     let fields: String = fields.iter().map(|field| format!("{field}\r\n")).collect();
     let text = format!(
         "REGISTER sip:example.org SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.9:5062;branch=z9hG4bK{cseq}\r\n\
@@ -52,7 +48,11 @@ fn register_as(call_id: &str, cseq: u32, fields: &[&str], flow: FlowRef) -> Inbo
     );
     let request = sip::Message::read(Bytes::from(text)).expect("a request");
     let key = sip::transaction::Key::of_request(&request).expect("a key");
-    let transaction = TransactionRef { lane: 2, key };
+    let transaction = TransactionRef {
+        node: Some(contract::NodeId(1)),
+        lane: 2,
+        key,
+    };
     let identity = Some("1000@example.org".parse().expect("an AoR"));
     Inbound {
         transaction,
@@ -79,7 +79,7 @@ fn registered() -> Stage<Registration> {
 }
 
 /// The contacts that a 200 lists.
-fn contacts(actions: &Actions) -> Vec<String> {
+pub(super) fn contacts(actions: &Actions) -> Vec<String> {
     let (_, text) = sent(actions).pop().expect("a response");
     let lines = text
         .lines()
@@ -87,7 +87,7 @@ fn contacts(actions: &Actions) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-fn stores(actions: &Actions) -> Vec<Store> {
+pub(super) fn stores(actions: &Actions) -> Vec<Store> {
     let stores = actions.iter().filter_map(|action| match action {
         Action::Store(store) => Some(*store),
         _ => None,
@@ -95,7 +95,7 @@ fn stores(actions: &Actions) -> Vec<Store> {
     stores.collect()
 }
 
-fn news(actions: &Actions) -> Vec<&'static str> {
+pub(super) fn news(actions: &Actions) -> Vec<&'static str> {
     let news = actions.iter().filter_map(|action| match action {
         Action::Emit(Emitted::Registration { what, .. }) => Some(*what),
         _ => None,
@@ -103,7 +103,7 @@ fn news(actions: &Actions) -> Vec<&'static str> {
     news.collect()
 }
 
-fn locate(stage: &mut Stage<Registration>) -> Vec<crate::Target> {
+pub(super) fn locate(stage: &mut Stage<Registration>) -> Vec<crate::Target> {
     let reply = ActorId::Call(CallKey::from_bits(1 << 100));
     let actions = stage.tell(Message::Locate {
         reply: reply.clone(),
@@ -117,7 +117,7 @@ fn locate(stage: &mut Stage<Registration>) -> Vec<crate::Target> {
     }
 }
 
-const GATED: Store = Store::Put { gate: true };
+pub(super) const GATED: Store = Store::Put { gate: true };
 
 #[cfg(not(feature = "planted"))]
 #[test]
@@ -566,7 +566,7 @@ fn the_roster_restores_what_it_stored() {
     assert!(restored.passivates_after().is_some());
 }
 
-fn json_flow(number: u64) -> FlowRef {
+pub(super) fn json_flow(number: u64) -> FlowRef {
     match stream(number) {
         FlowRef::Stream {
             node,
@@ -585,7 +585,7 @@ fn json_flow(number: u64) -> FlowRef {
     }
 }
 
-fn client(instance: &str, number: u64) -> Client {
+pub(super) fn client(instance: &str, number: u64) -> Client {
     let flow = json_flow(number);
     Client {
         instance: instance.to_owned(),
@@ -594,13 +594,17 @@ fn client(instance: &str, number: u64) -> Client {
     }
 }
 
-fn bind(stage: &mut Stage<Registration>, client: &Client, expires_s: Option<u32>) -> Actions {
+pub(super) fn bind(
+    stage: &mut Stage<Registration>,
+    client: &Client,
+    expires_s: Option<u32>,
+) -> Actions {
     let client = client.clone();
     stage.tell(Message::Bind { client, expires_s })
 }
 
 /// What sessions were told.
-fn answers(actions: &Actions) -> Vec<(ActorId, String)> {
+pub(super) fn answers(actions: &Actions) -> Vec<(ActorId, String)> {
     let told = told(actions).into_iter();
     told.filter_map(|(to, message)| match message {
         crate::Message::DoorSession(door_session::Message::Watch { .. }) => None,
@@ -610,7 +614,7 @@ fn answers(actions: &Actions) -> Vec<(ActorId, String)> {
     .collect()
 }
 
-fn answer(actions: &Actions) -> String {
+pub(super) fn answer(actions: &Actions) -> String {
     let answers = answers(actions);
     assert_eq!(answers.len(), 1, "{answers:?}");
     answers[0].1.clone()

@@ -128,7 +128,13 @@ impl Activation {
     fn judge(&mut self) -> Step {
         let newest = self.newest();
         let conf = newest.map_or(&self.assumed, |image| &image.header.conf);
-        if has_quorum(conf, claim_quorum, |node| self.answers.contains_key(&node)) {
+        // Placement may name nodes that did not hold it when it was begun: that there is none, all
+        // of them have to say.
+        let quorum = match newest {
+            Some(_) => claim_quorum,
+            None => |set: &HolderSet| set.nodes().len(),
+        };
+        if has_quorum(conf, quorum, |node| self.answers.contains_key(&node)) {
             return self.win(false);
         }
         let unasked = |node: &NodeId| !self.asked.contains(node);

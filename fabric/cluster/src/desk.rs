@@ -14,11 +14,13 @@ use std::collections::{BTreeMap, VecDeque};
 
 use contract::env::Store;
 use contract::limits::{DESK_BYTES_MAX, DESK_PER_RECORD_MAX, DESK_WAITING_MAX, SHARDS};
-use contract::{ActorId, Batch, IdHasher, NodeId, NodeInst, RecordKey};
+use contract::{ActorId, Batch, IdHasher, Kind, NodeId, NodeInst, RecordKey, UtcMillis};
 
-use crate::holder::left_by;
+use crate::digest::is_same;
+use crate::holder::{decide_copy, left_by};
 use crate::{
-    Epoch, Held, HolderReply, HolderRequest, RecordError, Whereabouts, decide, load::hold,
+    Epoch, Header, Held, HolderReply, HolderRequest, Image, RecordError, Whereabouts, decide,
+    load::hold,
 };
 
 /// What the runtime has to do, in this order.
@@ -57,6 +59,24 @@ pub enum DeskAction {
         /// Under which number.
         number: u64,
     },
+    /// What is durable here has changed: tell [`crate::Repair::changed`]. Comes when it is durable,
+    /// before the answers that rest on it, so that a write that fails is never thought to be held.
+    Changed {
+        /// Of which record.
+        key: RecordKey,
+        /// What was durable before.
+        before: Option<Box<Header>>,
+        /// What is now.
+        after: Option<Box<Header>>,
+    },
+    /// A copy of another holder is durable here, or what was here is as new; or it is not: tell
+    /// [`crate::Repair::stored`].
+    Copied {
+        /// As it came with the copy.
+        number: u64,
+        /// Whether it is.
+        is_durable: bool,
+    },
 }
 
 /// What was not answered, for metrics.
@@ -91,17 +111,57 @@ struct Line {
     waiting: VecDeque<Waiting>,
     /// Changes that are not durable yet, with the batch each came first in.
     fresh: BTreeMap<Vec<u8>, (u64, Option<Vec<u8>>)>,
+    /// The header that is durable, and by which batch; 0: by none of this line.
+    durable: Option<Box<Header>>,
+    durable_by: u64,
 }
 
 #[derive(Debug)]
 struct Waiting {
     /// The batch it waits for, until that is durable.
     store: Option<u64>,
-    to: NodeInst,
-    number: u64,
-    /// `None`: a write it rests on failed.
-    reply: Option<HolderReply>,
+    /// The header in that batch.
+    header: Option<Box<Header>>,
+    done: Done,
     bytes: usize,
+}
+
+/// What follows when all that something rests on is durable.
+#[derive(Debug)]
+enum Done {
+    Answer {
+        to: NodeInst,
+        number: u64,
+        /// `None`: a write it rests on failed.
+        reply: Option<HolderReply>,
+    },
+    Copied {
+        number: u64,
+        is_durable: bool,
+    },
+    Nothing,
+}
+
+impl Done {
+    /// Takes word that a write it rests on failed; says whether that is news.
+    fn fail(&mut self) -> bool {
+        match self {
+            Done::Answer { reply, .. } => reply.take().is_some(),
+            Done::Copied { is_durable, .. } => std::mem::replace(is_durable, false),
+            Done::Nothing => false,
+        }
+    }
+
+    fn action(self) -> Option<DeskAction> {
+        match self {
+            Done::Answer { to, number, reply } => Some(match reply {
+                Some(reply) => DeskAction::Answer { to, number, reply },
+                None => DeskAction::Drop { to, number },
+            }),
+            Done::Copied { number, is_durable } => Some(DeskAction::Copied { number, is_durable }),
+            Done::Nothing => None,
+        }
+    }
 }
 
 /// Returns the shard a record is compared in with other holders.
@@ -148,42 +208,94 @@ impl Desk {
             return vec![DeskAction::Drop { to: from, number }];
         };
         let (reply, batch) = decide(&held, request.clone(), &self.ids);
-        let mut actions = Vec::new();
-        let Some(batch) = batch else {
-            match self.lines.get_mut(&id) {
-                None => actions.push(DeskAction::Answer {
-                    to: from,
-                    number,
-                    reply,
-                }),
-                Some(line) => {
-                    self.waiting += 1;
-                    line.waiting.push_back(Waiting {
-                        store: None,
-                        to: from,
-                        number,
-                        reply: Some(reply),
-                        bytes: 0,
-                    });
-                }
-            }
-            return actions;
+        let left = batch.map(|batch| (left_by(held.clone(), request, &reply), batch));
+        let reply = Some(reply);
+        let to = from;
+        self.take(&id, held, left, Done::Answer { to, number, reply })
+    }
+
+    /// Takes a copy of a record that another holder had and this one lacked
+    /// ([`crate::RepairAction::Store`]). It must be whole, and counts for no quorum: so it is taken
+    /// below the fence too, which stays where it is.
+    ///
+    /// Out: `Copied` comes once, now or when it is durable; bounds as of [`Desk::request`].
+    pub fn copy(&mut self, store: &dyn Store, number: u64, image: Image) -> Vec<DeskAction> {
+        let id = image.header.id.clone();
+        let refused = |number| {
+            let is_durable = false;
+            vec![DeskAction::Copied { number, is_durable }]
         };
+        if !self.has_room(&id) {
+            self.counts.busy += 1;
+            return refused(number);
+        }
+        let Ok(held) = self.held(store, &id) else {
+            self.counts.unread += 1;
+            return refused(number);
+        };
+        let version = image.header.version;
+        let left = decide_copy(&held, image, &self.ids);
+        let left_held = left.as_ref().map_or(&held, |(left, _)| left);
+        let newest = left_held.image.as_ref().map(|image| image.header.version);
+        let is_durable = newest.is_some_and(|newest| newest >= version);
+        self.take(&id, held, left, Done::Copied { number, is_durable })
+    }
+
+    /// Forgets a tombstone whose time had passed at `known_until` ([`crate::Repair::known_until`]:
+    /// others have it then, and will not give an older version back), with its fence. Does nothing
+    /// if that is not so, or something of the ID is not durable yet; the runtime asks again later.
+    pub fn forget(
+        &mut self,
+        store: &dyn Store,
+        known_until: UtcMillis,
+        id: &ActorId,
+    ) -> Vec<DeskAction> {
+        let id = id.record_owner();
+        if !self.is_quiet(&id) {
+            return Vec::new();
+        }
+        let Ok(held) = self.held(store, &id) else {
+            return Vec::new();
+        };
+        let header = held.image.as_ref().map(|image| &image.header);
+        let header = header.filter(|header| header.is_ended() && header.expires <= known_until);
+        let batch = header.map(|header| crate::forget(header, &self.ids));
+        let left = batch.map(|batch| (Held::default(), batch));
+        self.take(&id, held, left, Done::Nothing)
+    }
+
+    /// Goes on with what was decided on `held`: nothing to write, or what is left and its batch.
+    fn take(
+        &mut self,
+        id: &ActorId,
+        held: Held,
+        left: Option<(Held, Batch)>,
+        done: Done,
+    ) -> Vec<DeskAction> {
+        let Some((left, batch)) = left else {
+            let Some(line) = self.lines.get_mut(id) else {
+                return done.action().into_iter().collect();
+            };
+            self.waiting += 1;
+            line.waiting.push_back(Waiting {
+                store: None,
+                header: None,
+                done,
+                bytes: 0,
+            });
+            return Vec::new();
+        };
+        let mut actions = Vec::new();
         let before = held.fence;
-        let held = left_by(held, request, &reply);
-        if before.by == self.me && before != Epoch::ZERO && held.fence.by != self.me {
-            let epoch = held.fence;
-            let id = id.clone();
+        if before.by == self.me && before != Epoch::ZERO && left.fence.by != self.me {
+            let (id, epoch) = (id.clone(), left.fence);
             actions.push(DeskAction::Fence { id, epoch });
         }
-        let batch = self.write(&id, held, batch);
-        let values = batch.changes.iter().filter_map(|(_, value)| value.as_ref());
-        let bytes = values.map(Vec::len).sum();
+        let batch = self.write(id, held, left, batch, done);
         actions.push(DeskAction::Store {
             number: self.last_store,
             batch,
         });
-        self.wait(&id, from, number, reply, bytes);
         actions
     }
 
@@ -199,26 +311,24 @@ impl Desk {
         let Some(at) = line.waiting.iter().position(is_it) else {
             return Vec::new();
         };
+        let mut actions = Vec::new();
         if is_durable {
             line.fresh.retain(|_, (since, _)| *since > number);
+            let header = line.waiting[at].header.take();
+            actions.extend(line.now_durable(number, header, self.ids.record_key(&id)));
         } else {
             // What had nothing to write rests on the write before it; later writes carry all.
             let next = line.waiting.iter().skip(at + 1);
             let next = next.take_while(|next| next.store.is_none()).count();
             for resting in line.waiting.range_mut(at..=at + next) {
-                self.counts.failed += u64::from(resting.reply.take().is_some());
+                self.counts.failed += u64::from(resting.done.fail());
             }
         }
         line.waiting[at].store = None;
-        let mut actions = Vec::new();
         while let Some(first) = line.waiting.pop_front_if(|first| first.store.is_none()) {
             self.waiting -= 1;
             self.bytes -= first.bytes;
-            let (to, number) = (first.to, first.number);
-            actions.push(match first.reply {
-                Some(reply) => DeskAction::Answer { to, number, reply },
-                None => DeskAction::Drop { to, number },
-            });
+            actions.extend(first.done.action());
         }
         if line.waiting.is_empty() {
             self.lines.remove(&id);
@@ -240,8 +350,8 @@ impl Desk {
         }
     }
 
-    /// Tells whether everything of an ID is durable: only then may the runtime write to its record
-    /// past the desk (to forget a tombstone).
+    /// Tells whether everything of an ID is durable. The runtime writes to no record past the desk:
+    /// digests would not know.
     #[must_use]
     pub fn is_quiet(&self, id: &ActorId) -> bool {
         !self.lines.contains_key(&id.record_owner())
@@ -266,12 +376,14 @@ impl Desk {
         }
     }
 
-    /// Takes word that a shard was compared with every other holder and is equal.
+    /// Takes word that this node has everything of a shard that the others hold of theirs
+    /// ([`crate::RepairAction::Settled`]).
     pub fn shard_settled(&mut self, shard: u8) {
         self.settled[usize::from(shard)] = true;
     }
 
-    /// Takes word that the view changed; without any other member there is nobody to compare with.
+    /// Takes word that the view changed, or that a member was lost
+    /// ([`crate::RepairAction::Unsettled`]); without any other member there is nobody to compare with.
     pub fn view_changed(&mut self, has_others: bool) {
         self.settled.fill(!has_others);
     }
@@ -302,41 +414,87 @@ impl Desk {
         of_id && self.waiting < DESK_WAITING_MAX && self.bytes < DESK_BYTES_MAX
     }
 
-    /// Takes what is held from now on, and returns the batch with all that is not durable yet.
-    fn write(&mut self, id: &ActorId, held: Held, batch: Batch) -> Batch {
+    /// Takes what is left from now on, and returns the batch with all that is not durable yet.
+    fn write(&mut self, id: &ActorId, held: Held, left: Held, batch: Batch, done: Done) -> Batch {
         self.last_store += 1;
         self.stores.insert(self.last_store, id.clone());
         let line = self.lines.entry(id.clone()).or_insert_with(|| Line {
             held: Held::default(),
             waiting: VecDeque::new(),
             fresh: BTreeMap::new(),
+            durable: header_of(&held),
+            durable_by: 0,
         });
-        line.held = held;
         for (key, value) in batch.changes {
             line.fresh.insert(key, (self.last_store, value));
         }
         let changes = line.fresh.iter();
-        let changes = changes.map(|(key, (_, value))| (key.clone(), value.clone()));
-        Batch {
-            changes: changes.collect(),
-            essential: batch.essential,
-        }
-    }
-
-    fn wait(&mut self, id: &ActorId, to: NodeInst, number: u64, reply: HolderReply, bytes: usize) {
-        let Some(line) = self.lines.get_mut(id) else {
-            return;
-        };
+        let changes: Vec<_> = changes
+            .map(|(key, (_, value))| (key.clone(), value.clone()))
+            .collect();
+        let values = changes.iter().filter_map(|(_, value)| value.as_ref());
+        let bytes = values.map(Vec::len).sum();
         self.waiting += 1;
         self.bytes += bytes;
         line.waiting.push_back(Waiting {
             store: Some(self.last_store),
-            to,
-            number,
-            reply: Some(reply),
+            header: header_of(&left),
+            done,
             bytes,
         });
+        line.held = left;
+        Batch {
+            changes,
+            essential: batch.essential,
+        }
     }
+
+    /// Returns the headers of a shard's records that are durable while something newer is not: what
+    /// the store shows of these may be ahead of what [`DeskAction::Changed`] has told.
+    pub(crate) fn unfinished(
+        &self,
+        kind: Kind,
+        of_shard: u8,
+    ) -> impl Iterator<Item = (RecordKey, Option<&Header>)> {
+        let lines = self.lines.iter();
+        let lines = lines.map(|(id, line)| (self.ids.record_key(id), line.durable.as_deref()));
+        lines.filter(move |(key, _)| key.kind == kind && shard(*key) == of_shard)
+    }
+
+    pub(crate) const fn me(&self) -> NodeId {
+        self.me
+    }
+
+    pub(crate) const fn ids(&self) -> &IdHasher {
+        &self.ids
+    }
+}
+
+impl Line {
+    /// Takes a header that has become durable; says what has changed by it.
+    fn now_durable(
+        &mut self,
+        number: u64,
+        header: Option<Box<Header>>,
+        key: RecordKey,
+    ) -> Option<DeskAction> {
+        if number < self.durable_by {
+            return None;
+        }
+        self.durable_by = number;
+        let before = std::mem::replace(&mut self.durable, header.clone());
+        let is_same = is_same(before.as_deref(), header.as_deref());
+        (!is_same).then_some(DeskAction::Changed {
+            key,
+            before,
+            after: header,
+        })
+    }
+}
+
+fn header_of(held: &Held) -> Option<Box<Header>> {
+    let image = held.image.as_ref();
+    image.map(|image| Box::new(image.header.clone()))
 }
 
 const fn id_of(request: &HolderRequest) -> &ActorId {

@@ -105,6 +105,8 @@ struct Search {
     due: Time,
     nones: usize,
     quorum: usize,
+    /// Whose lack of it counts: they are the first to be asked.
+    counted: Vec<NodeId>,
 }
 
 impl Directory {
@@ -161,8 +163,8 @@ impl Directory {
     fn whom_to_ask(&self, key: RecordKey, candidates: &[Candidate], is_settled: bool) -> Route {
         let ranked = rank(key, candidates);
         let replicas = ranked.len().min(HOLDERS_MAX);
-        // R - W + 1 of the first R: at least one of them has every safe commit.
-        let wanted = replicas - replicas.min(2) + replicas.min(1);
+        // All of the first R: the owner may be none of them, and then one of them holds nothing.
+        let wanted = replicas;
         let is_holder = ranked[..replicas].contains(&self.me.node);
         let quorum = wanted - usize::from(is_settled && is_holder).min(wanted);
         let others = ranked.into_iter().take(HOLDERS_MAX + SEARCH_BEYOND);
@@ -192,6 +194,7 @@ impl Directory {
             return vec![DirectoryAction::Unknown { id }];
         }
         nodes.truncate(HOLDERS_MAX + SEARCH_BEYOND);
+        let counted = nodes.iter().take(quorum).copied().collect();
         nodes.reverse();
         self.searches.insert(
             id.clone(),
@@ -202,6 +205,7 @@ impl Directory {
                 due: now.mono,
                 nones: 0,
                 quorum,
+                counted,
             },
         );
         self.ask_next(now, &id)
@@ -225,14 +229,14 @@ impl Directory {
         };
         match whereabouts {
             Whereabouts::At { owner, version } => return self.learn(&id, owner, version),
-            Whereabouts::None => {
+            Whereabouts::None if search.counted.contains(&from) => {
                 search.nones += 1;
                 if search.nones >= search.quorum {
                     self.end(&id);
                     return vec![DirectoryAction::Nobody { id }];
                 }
             }
-            Whereabouts::Unsettled => {}
+            Whereabouts::None | Whereabouts::Unsettled => {}
         }
         if search.current == Some(from) {
             return self.ask_next(now, &id);

@@ -141,21 +141,41 @@ fn the_first_ranks_are_asked_without_this_node() {
         directory.route(&call(), key, &candidates(count), None, is_settled)
     };
     let nodes = ranked[..5].to_vec();
-    assert_eq!(route(last, 6, true), Route::Ask { nodes, quorum: 2 });
+    assert_eq!(route(last, 6, true), Route::Ask { nodes, quorum: 3 });
     let nodes = ranked[1..5].to_vec();
     let wanted = |quorum| Route::Ask {
         nodes: nodes.clone(),
         quorum,
     };
-    assert_eq!(route(first, 6, false), wanted(2));
-    assert_eq!(route(first, 6, true), wanted(1));
+    assert_eq!(route(first, 6, false), wanted(3));
+    assert_eq!(route(first, 6, true), wanted(2));
     let alone = route(NodeId(1), 1, true);
     let nodes = Vec::new();
     assert_eq!(alone, Route::Ask { nodes, quorum: 0 });
     assert!(matches!(
         route(NodeId(1), 2, true),
-        Route::Ask { quorum: 0, .. }
+        Route::Ask { quorum: 1, .. }
     ));
+}
+
+/// Of an owner beyond the first ranks one of these holds nothing, and those beyond never do: if the
+/// other holders are down, nobody may say that there is none.
+#[test]
+fn the_lack_of_those_beyond_the_first_ranks_counts_for_nothing() {
+    let mut directory = Directory::new(inst(1, 1));
+    let nodes: Vec<NodeId> = (2..=6).map(NodeId).collect();
+    let mut actions = directory.search(at(0), &call(), nodes, 3);
+    for (node, is_known) in [(2, true), (3, false), (4, true), (5, true), (6, true)] {
+        let (to, number) = asked(&actions);
+        assert_eq!(to, NodeId(node));
+        let answer = if is_known {
+            Whereabouts::None
+        } else {
+            Whereabouts::Unsettled
+        };
+        actions = directory.found(at(0), to, number, answer);
+    }
+    assert_eq!(actions, [DirectoryAction::Unknown { id: call() }]);
 }
 
 #[test]
@@ -196,7 +216,7 @@ fn nobody_takes_a_quorum_and_unknown_is_the_rest() {
     let unknown = [DirectoryAction::Unknown { id: id.clone() }];
     let rows: [(&[Whereabouts], &[DirectoryAction]); 4] = [
         (&[None, None], &nobody),
-        (&[None, Unsettled, None], &nobody),
+        (&[None, Unsettled, None], &unknown),
         (&[Unsettled, Unsettled, Unsettled], &unknown),
         (&[None, Unsettled, Unsettled], &unknown),
     ];

@@ -9,10 +9,14 @@
 //! ```
 
 use bytes::Bytes;
-use contract::limits::FRAME_BYTES_MAX;
-use contract::{ActorId, FaultClass, FlowRef, NodeId, NodeInst, Undelivered, codec};
+use contract::limits::{FRAME_BYTES_MAX, REPAIR_FETCH_MAX, SHARDS};
+use contract::{ActorId, FaultClass, FlowRef, MoveFault, NodeId, NodeInst, Undelivered, codec};
 use serde::{Deserialize, Serialize};
 
+use crate::digest::ShardSet;
+use crate::exchange::{
+    EntryV1, Exchange, RangeV1, check_count, read_digests, read_page, read_wanted, record_owner,
+};
 use crate::form::{EpochV1, HeaderV1, InstV1, Unread, VersionV1, part_of, part_place};
 use crate::{Epoch, Header, HolderReply, HolderRequest, Image, Version};
 
@@ -91,6 +95,41 @@ pub enum Frame {
         flow: FlowRef,
         /// The octets.
         bytes: Bytes,
+    },
+    /// Something said to find and mend what one of the two lacks.
+    Repair {
+        /// Chosen by the asker; comes back with the answer.
+        number: u64,
+        /// What.
+        exchange: Exchange,
+    },
+    /// The receiver may claim an actor, though its owner, who says so, lives (`cluster.md` §6).
+    Take {
+        /// Of the move; comes back with the answer.
+        number: u64,
+        /// Which.
+        id: ActorId,
+        /// The epoch that its owner has it under.
+        epoch: Epoch,
+    },
+    /// It is the sender's now, and that is safe.
+    Taken {
+        /// Of the move.
+        number: u64,
+        /// The epoch that it has now.
+        epoch: Epoch,
+    },
+    /// The sender does not take it.
+    Kept {
+        /// Of the move.
+        number: u64,
+        /// Why.
+        why: MoveFault,
+    },
+    /// The former owner has sent all that it had not read.
+    Left {
+        /// Of the move.
+        number: u64,
     },
 }
 
@@ -196,6 +235,58 @@ enum FrameV1 {
     Unsettled(u64),
     Redirect(ActorId, VersionV1, InstV1),
     Send(FlowRef, Bytes),
+    Digests(u64, u64, [u64; SHARDS / 64], Vec<u64>),
+    Differing(u64, [u64; SHARDS / 64]),
+    List(u64, RangeV1),
+    Listed(u64, Vec<EntryV1>, Option<u128>),
+    Fetch(u64, Vec<(ActorId, VersionV1)>),
+    Images(u64, Vec<ImageV1>, u32),
+    Take(u64, ActorId, EpochV1),
+    Taken(u64, EpochV1),
+    Kept(u64, KeptV1),
+    Left(u64),
+}
+
+/// Why an actor was not taken, as far as the other node can know.
+#[derive(Serialize, Deserialize)]
+enum KeptV1 {
+    NotUp,
+    Stale,
+    Moving,
+    Crowded,
+    NotTaken,
+}
+
+impl From<MoveFault> for KeptV1 {
+    fn from(why: MoveFault) -> Self {
+        match why {
+            MoveFault::NotUp => KeptV1::NotUp,
+            MoveFault::Stale => KeptV1::Stale,
+            MoveFault::Moving => KeptV1::Moving,
+            MoveFault::Crowded => KeptV1::Crowded,
+            MoveFault::NotTaken
+            | MoveFault::Unknown
+            | MoveFault::Fixed
+            | MoveFault::NoNode
+            | MoveFault::There
+            | MoveFault::Unreachable
+            | MoveFault::Unrecorded
+            | MoveFault::Restless
+            | MoveFault::Silent => KeptV1::NotTaken,
+        }
+    }
+}
+
+impl From<KeptV1> for MoveFault {
+    fn from(why: KeptV1) -> Self {
+        match why {
+            KeptV1::NotUp => MoveFault::NotUp,
+            KeptV1::Stale => MoveFault::Stale,
+            KeptV1::Moving => MoveFault::Moving,
+            KeptV1::Crowded => MoveFault::Crowded,
+            KeptV1::NotTaken => MoveFault::NotTaken,
+        }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -251,6 +342,13 @@ impl From<&Frame> for FrameV1 {
                 FrameV1::Redirect(id.clone(), (*version).into(), (*owner).into())
             }
             Frame::Send { flow, bytes } => FrameV1::Send(*flow, bytes.clone()),
+            Frame::Repair { number, exchange } => exchange_form(*number, exchange),
+            Frame::Take { number, id, epoch } => {
+                FrameV1::Take(*number, id.clone(), (*epoch).into())
+            }
+            Frame::Taken { number, epoch } => FrameV1::Taken(*number, (*epoch).into()),
+            Frame::Kept { number, why } => FrameV1::Kept(*number, (*why).into()),
+            Frame::Left { number } => FrameV1::Left(*number),
         }
     }
 }
@@ -264,6 +362,29 @@ fn reply_form(number: u64, reply: &HolderReply) -> FrameV1 {
             FrameV1::Granted(number, (*epoch).into(), newest)
         }
         HolderReply::Fenced(epoch) => FrameV1::Fenced(number, (*epoch).into()),
+    }
+}
+
+fn exchange_form(number: u64, exchange: &Exchange) -> FrameV1 {
+    match exchange {
+        Exchange::Digests(look) => {
+            let digests = look.digests.to_vec();
+            FrameV1::Digests(number, look.round, look.in_step.words(), digests)
+        }
+        Exchange::Differing(shards) => FrameV1::Differing(number, shards.words()),
+        Exchange::List(range) => FrameV1::List(number, range.into()),
+        Exchange::Listed(page) => {
+            let entries = page.entries.iter().map(EntryV1::from).collect();
+            FrameV1::Listed(number, entries, page.until)
+        }
+        Exchange::Fetch(wanted) => {
+            let wanted = wanted.iter();
+            let wanted = wanted.map(|one| (one.id.clone(), one.than.into()));
+            FrameV1::Fetch(number, wanted.collect())
+        }
+        Exchange::Images { images, passed } => {
+            FrameV1::Images(number, images.iter().map(ImageV1::from).collect(), *passed)
+        }
     }
 }
 
@@ -303,6 +424,7 @@ impl FrameV1 {
             number,
             whereabouts,
         };
+        let repair = |number, exchange| Frame::Repair { number, exchange };
         Ok(match self {
             FrameV1::Tell(from, origin, to, hops, message) => Frame::Tell {
                 from,
@@ -325,17 +447,7 @@ impl FrameV1 {
                 number,
                 request: HolderRequest::Commit(image.read()?),
             },
-            FrameV1::Claim(number, id, epoch) => {
-                if id.record_owner() != id || !id.kind().is_recorded() {
-                    let why = format!("{id} has no record of its own");
-                    return Err(FrameError::Damaged(why));
-                }
-                let epoch = Epoch::from(epoch);
-                Frame::Ask {
-                    number,
-                    request: HolderRequest::Claim { id, epoch },
-                }
-            }
+            FrameV1::Claim(number, id, epoch) => read_claim(number, id, epoch.into())?,
             FrameV1::Stored(number, version) => reply(number, HolderReply::Stored(version.into())),
             FrameV1::Incomplete(number, missing) => {
                 reply(number, HolderReply::Incomplete { missing })
@@ -359,8 +471,48 @@ impl FrameV1 {
                 owner: owner.into(),
             },
             FrameV1::Send(flow, bytes) => Frame::Send { flow, bytes },
+            FrameV1::Digests(number, round, in_step, words) => {
+                repair(number, read_digests(round, in_step, &words)?)
+            }
+            FrameV1::Differing(number, words) => {
+                repair(number, Exchange::Differing(ShardSet::from_words(words)))
+            }
+            FrameV1::List(number, range) => repair(number, Exchange::List(range.read()?)),
+            FrameV1::Listed(number, entries, until) => repair(number, read_page(entries, until)?),
+            FrameV1::Fetch(number, wanted) => repair(number, read_wanted(wanted)?),
+            FrameV1::Images(number, images, passed) => repair(number, read_images(images, passed)?),
+            FrameV1::Take(number, id, epoch) => read_take(number, id, epoch.into())?,
+            FrameV1::Taken(number, epoch) => read_taken(number, epoch.into()),
+            FrameV1::Kept(number, why) => read_kept(number, why.into()),
+            FrameV1::Left(number) => Frame::Left { number },
         })
     }
+}
+
+fn read_claim(number: u64, id: ActorId, epoch: Epoch) -> Result<Frame, FrameError> {
+    let id = record_owner(id)?;
+    let request = HolderRequest::Claim { id, epoch };
+    Ok(Frame::Ask { number, request })
+}
+
+fn read_take(number: u64, id: ActorId, epoch: Epoch) -> Result<Frame, FrameError> {
+    let id = record_owner(id)?;
+    Ok(Frame::Take { number, id, epoch })
+}
+
+const fn read_taken(number: u64, epoch: Epoch) -> Frame {
+    Frame::Taken { number, epoch }
+}
+
+const fn read_kept(number: u64, why: MoveFault) -> Frame {
+    Frame::Kept { number, why }
+}
+
+fn read_images(images: Vec<ImageV1>, passed: u32) -> Result<Exchange, FrameError> {
+    check_count(images.len(), REPAIR_FETCH_MAX)?;
+    let images = images.into_iter().map(ImageV1::read);
+    let images = images.collect::<Result<_, _>>()?;
+    Ok(Exchange::Images { images, passed })
 }
 
 /// Returns the node whose system actor an ID names: connections, lanes, consoles and members never

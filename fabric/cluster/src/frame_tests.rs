@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use contract::limits::{REPAIR_FETCH_MAX, REPAIR_PAGE_MAX, SHARDS};
 use contract::{
-    ActorId, Boot, CallKey, Door, FlowRef, ListenerId, NodeId, NodeInst, Undelivered, UtcMillis,
+    ActorId, Boot, CallKey, Door, FlowRef, Kind, ListenerId, MoveFault, NodeId, NodeInst,
+    Undelivered, UtcMillis,
 };
 use proptest::prelude::*;
 
 use crate::frame::{Frame, FrameError, Whereabouts};
 use crate::{
-    Conf, Epoch, Header, HolderReply, HolderRequest, HolderSet, Image, PartEntry, RecordState,
-    SCHEMA, Version,
+    Conf, Entry, Epoch, Exchange, Header, HolderReply, HolderRequest, HolderSet, Image, Look, Mark,
+    Page, PartEntry, Range, RecordState, SCHEMA, ShardSet, Version, Wanted,
 };
 
 fn inst(node: u16) -> NodeInst {
@@ -129,7 +131,75 @@ fn every() -> Vec<Frame> {
             },
             bytes: Bytes::from_static(b"BYE"),
         },
+        repair(Exchange::Digests(Box::new(look()))),
+        repair(Exchange::Differing(shards())),
+        repair(Exchange::List(Range {
+            kind: Kind::Registration,
+            shard: 7,
+            after: Some(9),
+        })),
+        repair(Exchange::Listed(Page {
+            entries: vec![
+                entry(image().header.id, Mark::Live),
+                entry(ActorId::Gateway("trunk".into()), Mark::Ended),
+                entry(ActorId::Gateway("old".into()), Mark::Expired),
+            ],
+            until: Some(11),
+        })),
+        repair(Exchange::Fetch(vec![wanted()])),
+        repair(Exchange::Images {
+            images: vec![image()],
+            passed: 2,
+        }),
+        Frame::Take {
+            number: 13,
+            id: image().header.id,
+            epoch: version(3, 7).epoch,
+        },
+        Frame::Taken {
+            number: 13,
+            epoch: version(4, 0).epoch,
+        },
+        Frame::Kept {
+            number: 13,
+            why: MoveFault::NotUp,
+        },
+        Frame::Left { number: 13 },
     ]
+}
+
+fn repair(exchange: Exchange) -> Frame {
+    let number = 12;
+    Frame::Repair { number, exchange }
+}
+
+fn look() -> Look {
+    Look {
+        round: 3,
+        in_step: shards(),
+        digests: std::array::from_fn(|shard| shard as u64),
+    }
+}
+
+fn shards() -> ShardSet {
+    let mut shards = ShardSet::NONE;
+    for shard in [0, 65, 255] {
+        shards.insert(shard);
+    }
+    shards
+}
+
+fn entry(id: ActorId, mark: Mark) -> Entry {
+    let version = version(3, 7);
+    Entry { id, version, mark }
+}
+
+fn wanted() -> Wanted {
+    Wanted {
+        id: image().header.id,
+        than: version(3, 6),
+        is_check: false,
+    }
 }
 
 #[test]
@@ -138,6 +208,29 @@ fn every_frame_is_read_as_it_was_written() {
         let octets = frame.write().expect("it fits");
         assert_eq!(Frame::read(&octets), Ok(frame));
     }
+}
+
+/// What the other node cannot know is one word on the wire.
+#[test]
+fn why_an_actor_is_kept_is_read_as_it_was_written() {
+    for why in [
+        MoveFault::NotUp,
+        MoveFault::Stale,
+        MoveFault::Moving,
+        MoveFault::Crowded,
+        MoveFault::NotTaken,
+    ] {
+        let frame = Frame::Kept { number: 1, why };
+        let octets = frame.write().expect("it fits");
+        assert_eq!(Frame::read(&octets), Ok(frame));
+    }
+    let of_a_side = Frame::Take {
+        number: 1,
+        id: ActorId::Dialog(CallKey::from_bits(1 << 64).side(1)),
+        epoch: Epoch::ZERO,
+    };
+    let octets = of_a_side.write().expect("it fits");
+    assert!(Frame::read(&octets).is_err(), "a side has no record");
 }
 
 /// `cluster.md` §12: what a node of the version before writes must be read for ever.
@@ -153,9 +246,32 @@ fn frames_of_form_1_are_frozen() {
     };
     assert_eq!(octets(0), GOLDEN_TELL);
     assert_eq!(octets(8), GOLDEN_FENCED);
+    let digests = octets(15);
+    assert!(digests.starts_with(GOLDEN_DIGESTS), "{digests}");
+    assert_eq!(digests.len(), GOLDEN_DIGESTS.len() + 2 * 8 * SHARDS);
+    assert_eq!(octets(16), GOLDEN_DIFFERING);
+    assert_eq!(octets(17), GOLDEN_LIST);
+    assert_eq!(octets(18), GOLDEN_LISTED);
+    assert_eq!(octets(19), GOLDEN_FETCH);
+    assert_eq!(octets(20), GOLDEN_IMAGES);
+    assert_eq!(octets(21), GOLDEN_TAKE);
+    assert_eq!(octets(22), GOLDEN_TAKEN);
+    assert_eq!(octets(23), GOLDEN_KEPT);
+    assert_eq!(octets(24), GOLDEN_LEFT);
 }
 
 const GOLDEN_TELL: &str = "01000000000008000000000000006c616e653a312f33010001f15365000000001b00000000000000726567697374726174696f6e3a3130303040776566742e746573740207000000000000006d657373616765";
+const GOLDEN_DIGESTS: &str = "01000e0000000c00000000000000030000000000000001000000000000000200000000000000000000000000000000000000000000800001000000000000";
+const GOLDEN_DIFFERING: &str =
+    "01000f0000000c000000000000000100000000000000020000000000000000000000000000000000000000000080";
+const GOLDEN_LIST: &str = "0100100000000c0000000000000000070109000000000000000000000000000000";
+const GOLDEN_LISTED: &str = "0100110000000c000000000000000300000000000000290000000000000063616c6c3a31323334353637382d396162632d386566302d393132322d333334343535363637373030030000000000000002000700000000000000000000000d00000000000000676174657761793a7472756e6b030000000000000002000700000000000000010000000b00000000000000676174657761793a6f6c6403000000000000000200070000000000000002000000010b000000000000000000000000000000";
+const GOLDEN_FETCH: &str = "0100120000000c000000000000000100000000000000290000000000000063616c6c3a31323334353637382d396162632d386566302d393132322d333334343535363637373030030000000000000002000600000000000000";
+const GOLDEN_IMAGES: &str = "0100130000000c000000000000000100000000000000290000000000000063616c6c3a31323334353637382d396162632d386566302d393132322d333334343535363637373030030000000000000002000700000000000000020002f153650000000002000000030003f1536500000000020000000000000001000000000000000200030000000000000001000200030000000000000000000100010300000000000000000003000000000000000200070000000000000004000000017b68e5cf8b010000010103000000000000000200070000000000000006000000017b68e5cf8b010000020203000000000000000200070000000000000003000000017b68e5cf8b01000003000000000000000000040000000000000063616c6c010106000000000000006469616c6f67020203000000000000006c656702000000";
+const GOLDEN_TAKE: &str = "0100140000000d00000000000000290000000000000063616c6c3a31323334353637382d396162632d386566302d393132322d33333434353536363737303003000000000000000200";
+const GOLDEN_TAKEN: &str = "0100150000000d0000000000000004000000000000000200";
+const GOLDEN_KEPT: &str = "0100160000000d0000000000000000000000";
+const GOLDEN_LEFT: &str = "0100170000000d00000000000000";
 const GOLDEN_FENCED: &str = "010007000000090000000000000005000000000000000200";
 
 #[test]
@@ -197,11 +313,62 @@ fn what_is_no_frame_is_refused() {
     assert!(matches!(huge.write(), Err(FrameError::TooLong(_))));
 }
 
+#[test]
+fn exchanges_beyond_their_bounds_are_refused() {
+    let refused = |frame: &Frame, what: &str| {
+        let octets = frame.write().expect("it fits");
+        let read = Frame::read(&octets);
+        assert!(matches!(read, Err(FrameError::Damaged(_))), "{what}");
+    };
+    let page = |count: usize| {
+        let entries = vec![entry(ActorId::Gateway("t".into()), Mark::Live); count];
+        let until = None;
+        repair(Exchange::Listed(Page { entries, until }))
+    };
+    assert!(Frame::read(&page(REPAIR_PAGE_MAX).write().expect("it fits")).is_ok());
+    refused(&page(REPAIR_PAGE_MAX + 1), "a page");
+    let fetch = |count: usize| repair(Exchange::Fetch(vec![wanted(); count]));
+    assert!(Frame::read(&fetch(REPAIR_FETCH_MAX).write().expect("it fits")).is_ok());
+    refused(&fetch(REPAIR_FETCH_MAX + 1), "a fetch");
+    let images = repair(Exchange::Images {
+        images: vec![image(); REPAIR_FETCH_MAX + 1],
+        passed: 0,
+    });
+    refused(&images, "images");
+    let of_a_side = entry(ActorId::Dialog(CallKey::from_bits(1).side(1)), Mark::Live);
+    let listed = repair(Exchange::Listed(Page {
+        entries: vec![of_a_side],
+        until: None,
+    }));
+    refused(&listed, "a side has no record");
+    let of_a_lane = repair(Exchange::Fetch(vec![Wanted {
+        id: ActorId::Lane(NodeId(1), 1),
+        ..wanted()
+    }]));
+    refused(&of_a_lane, "a lane has no record");
+    let no_kind = repair(Exchange::List(Range {
+        kind: Kind::Dialog,
+        shard: 0,
+        after: None,
+    }));
+    refused(&no_kind, "dialogs have no records");
+    // A count that the octets do not hold is not allocated for.
+    let mut fewer = every()[15].write().expect("it fits").to_vec();
+    let at = 2 + 4 + 8 + 8 + 32;
+    assert_eq!(fewer[at..at + 8], 256_u64.to_le_bytes());
+    fewer[at] = 255;
+    fewer[at + 1] = 0;
+    fewer.truncate(fewer.len() - 8);
+    assert!(matches!(Frame::read(&fewer), Err(FrameError::Damaged(_))));
+    fewer[at..at + 8].copy_from_slice(&u64::MAX.to_le_bytes());
+    assert!(matches!(Frame::read(&fewer), Err(FrameError::Damaged(_))));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
     #[test]
     fn octets_of_anybody_are_survived(
-        which in 0..15_usize,
+        which in 0..25_usize,
         at in any::<prop::sample::Index>(),
         octet in any::<u8>(),
     ) {

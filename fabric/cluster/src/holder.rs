@@ -9,7 +9,6 @@ use bytes::Bytes;
 use contract::{ActorId, Batch, IdHasher, NodeId};
 
 use crate::form::{header_key, part_key, write_part, write_stored};
-use crate::record::RecordState;
 use crate::{Epoch, Header, RecordError, Version};
 
 /// A record as it travels: its header and parts, all or only the changed ones.
@@ -109,8 +108,33 @@ fn decide_commit(held: &Held, image: Image, ids: &IdHasher) -> (HolderReply, Opt
         return (HolderReply::Incomplete { missing }, batch);
     }
     let version = image.header.version;
-    let batch = store_batch(current, &image, ids);
+    let batch = store_batch(current, &image, epoch, ids);
     (HolderReply::Stored(version), Some(batch))
+}
+
+/// Decides what another holder knew that this one lacked: a copy, not a commit (`cluster.md` §8).
+///
+/// In: `image`, whole. Out: what is held then and the batch for it; `None` if it is not whole, or
+/// what is held is as new and whole itself.
+///
+/// It counts for nobody's quorum, so it is taken below the fence too, which stays where it is: as
+/// if the commit had come before the claim. Otherwise a holder whose claimant died before it could
+/// commit would lack the record until the next claim, and call it none.
+#[must_use]
+pub(crate) fn decide_copy(held: &Held, image: Image, ids: &IdHasher) -> Option<(Held, Batch)> {
+    let current = held.image.as_ref();
+    if !missing_parts(None, &image).is_empty() {
+        return None;
+    }
+    let version = image.header.version;
+    let now = current.map(|now| now.header.version);
+    if now > Some(version) || (now == Some(version) && held.missing().is_empty()) {
+        return None;
+    }
+    let fence = held.fence.max(version.epoch);
+    let batch = store_batch(current, &image, fence, ids);
+    let image = Some(image);
+    Some((Held { fence, image }, batch))
 }
 
 /// Returns what is held once a request that was decided on `held` is done: the same as [`crate::hold`]
@@ -149,7 +173,7 @@ fn missing_parts(current: Option<&Image>, image: &Image) -> Vec<ActorId> {
         .collect()
 }
 
-fn store_batch(current: Option<&Image>, image: &Image, ids: &IdHasher) -> Batch {
+fn store_batch(current: Option<&Image>, image: &Image, fence: Epoch, ids: &IdHasher) -> Batch {
     let header = &image.header;
     let key = ids.record_key(&header.id);
     let own = image.parts.get(&header.id).or_else(|| {
@@ -157,7 +181,7 @@ fn store_batch(current: Option<&Image>, image: &Image, ids: &IdHasher) -> Batch 
         now.parts.get(&header.id)
     });
     let own = own.filter(|_| header.part(&header.id).is_some());
-    let stored = write_stored(header.version.epoch, Some(header), own.map(|own| &own[..]));
+    let stored = write_stored(fence, Some(header), own.map(|own| &own[..]));
     let mut changes = vec![(header_key(key), Some(stored))];
     for (id, bytes) in &image.parts {
         if let (Some(place), Some(entry)) = (part_key(key, id), header.part(id)) {
@@ -171,7 +195,8 @@ fn store_batch(current: Option<&Image>, image: &Image, ids: &IdHasher) -> Batch 
     }
     Batch {
         changes,
-        essential: matches!(header.state, RecordState::Ended),
+        // What is there is renewed as long as the disk takes anything.
+        essential: header.is_ended() || current.is_some_and(|now| !now.header.is_ended()),
     }
 }
 

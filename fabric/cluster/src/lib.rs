@@ -5,18 +5,23 @@
 //! It does not know what a part means, nor how frames travel. Rules: `cluster.md` §3, §4, §7, §8.
 
 pub mod activation;
+mod comparison;
 pub mod desk;
+pub mod digest;
 pub mod directory;
 pub mod error;
+pub mod exchange;
 mod form;
 pub mod frame;
 pub mod holder;
+mod listing;
 pub mod load;
 pub mod membership;
 pub mod owned;
 pub mod placement;
 pub mod quorum;
 pub mod record;
+pub mod repair;
 pub mod replication;
 mod tracked;
 
@@ -31,6 +36,10 @@ mod frame_tests;
 #[cfg(test)]
 mod model_tests;
 #[cfg(test)]
+mod repair_model_tests;
+#[cfg(test)]
+mod repair_tests;
+#[cfg(test)]
 mod replication_model_tests;
 #[cfg(test)]
 mod replication_tests;
@@ -40,14 +49,18 @@ mod test_store;
 mod tests;
 
 pub use activation::{Activation, Step};
+pub use comparison::{RepairAction, RepairCounts};
 pub use desk::{Desk, DeskAction, DeskCounts, shard};
+pub use digest::{ShardDigests, ShardSet};
 pub use directory::{Directory, DirectoryAction, Route};
 pub use error::RecordError;
+pub use exchange::{Entry, Exchange, Look, Mark, Page, REPAIR_ORDER, Range, Wanted};
 pub use frame::{Frame, FrameError, Whereabouts, home};
 pub use holder::{Held, HolderReply, HolderRequest, Image, decide};
-pub use load::{Loaded, Scanned, hold, load, scan};
+pub use load::{Loaded, Scanned, hold, load, scan, scan_shard};
 pub use owned::{Commit, Owned, forget};
 pub use placement::Candidate;
 pub use quorum::{Acks, Standing, claim_quorum, commit_quorum};
 pub use record::{Conf, Epoch, Header, HolderSet, PartEntry, RecordState, SCHEMA, Version};
+pub use repair::Repair;
 pub use replication::{CommitMode, ReplicationAction, ReplicationCounts, Replicator};

@@ -8,7 +8,7 @@ use std::ops::ControlFlow;
 
 use bytes::Bytes;
 use contract::env::Store;
-use contract::{ActorId, IdHasher};
+use contract::{ActorId, IdHasher, Kind, RecordKey};
 
 use crate::form::{HEADER_PREFIX, Stored, header_key, part_key, read_part, read_stored};
 use crate::{Epoch, Header, Held, Image, RecordError};
@@ -106,22 +106,61 @@ pub fn scan(
     store: &dyn Store,
     visit: &mut dyn FnMut(&Header) -> ControlFlow<()>,
 ) -> Result<Scanned, RecordError> {
+    let mut on_header = |_: &[u8], header: &Header| visit(header);
+    scan_prefix(store, HEADER_PREFIX, &|_| true, &mut on_header)
+}
+
+/// Visits the headers of one shard of one kind, in the order of their keys, until told to stop.
+///
+/// In: `wants`, by the key, which headers to read at all. Out and errors: as of [`scan`].
+pub fn scan_shard(
+    store: &dyn Store,
+    kind: Kind,
+    shard: u8,
+    wants: &dyn Fn(RecordKey) -> bool,
+    visit: &mut dyn FnMut(RecordKey, &Header) -> ControlFlow<()>,
+) -> Result<Scanned, RecordError> {
+    let prefix = [HEADER_PREFIX, &[kind as u8, shard]].concat();
+    let key_of = |key: &[u8]| {
+        let hash = key.get(HEADER_PREFIX.len() + 1..)?;
+        let hash = u128::from_be_bytes(hash.try_into().ok()?);
+        Some(RecordKey { kind, hash })
+    };
+    let wants_key = |key: &[u8]| key_of(key).is_some_and(wants);
+    let mut on_header = |key: &[u8], header: &Header| match key_of(key) {
+        Some(key) => visit(key, header),
+        None => ControlFlow::Continue(()),
+    };
+    scan_prefix(store, &prefix, &wants_key, &mut on_header)
+}
+
+fn scan_prefix(
+    store: &dyn Store,
+    prefix: &[u8],
+    wants: &dyn Fn(&[u8]) -> bool,
+    visit: &mut dyn FnMut(&[u8], &Header) -> ControlFlow<()>,
+) -> Result<Scanned, RecordError> {
     let mut scanned = Scanned::default();
-    let mut on_value = |_: &[u8], value: &[u8]| match read_stored(value) {
-        Ok(Stored {
-            header: Some(header),
-            ..
-        }) => {
-            scanned.visited += 1;
-            visit(&header)
+    let mut on_value = |key: &[u8], value: &[u8]| {
+        if !wants(key) {
+            return ControlFlow::Continue(());
         }
-        Ok(Stored { header: None, .. }) => ControlFlow::Continue(()),
-        Err(_) => {
-            scanned.unread += 1;
-            ControlFlow::Continue(())
+        match read_stored(value) {
+            Ok(Stored {
+                header: Some(header),
+                ..
+            }) => {
+                scanned.visited += 1;
+                visit(key, &header)
+            }
+            Ok(Stored { header: None, .. }) => ControlFlow::Continue(()),
+            Err(_) => {
+                scanned.unread += 1;
+                ControlFlow::Continue(())
+            }
         }
     };
-    let done = store.scan(HEADER_PREFIX, &mut on_value);
+    let done = store.scan(prefix, &mut on_value);
     done.map_err(|source| RecordError::Store {
         id: "all actors".to_owned(),
         source,

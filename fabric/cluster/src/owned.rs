@@ -9,6 +9,7 @@
 //! | Active | `put`, `remove`, `propose_holders`, `settle_holders` | Active |
 //! | Active | `end` | Ended |
 //! | Ended | `put`, `remove`: refused; `forget` after `expires` | (none) |
+//! | Ended | `revive`, by the same owner | Active |
 
 use std::collections::BTreeMap;
 
@@ -51,6 +52,15 @@ impl Owned {
     /// If the actor has no record of its own (a bug in the caller).
     #[must_use]
     pub fn begin(id: &ActorId, fence: Epoch, me: NodeInst, ids: &IdHasher) -> Self {
+        Owned::begin_at(id, fence.next(me.node), me, ids)
+    }
+
+    /// Begins a record under the epoch of a claim that was won and found nothing.
+    ///
+    /// # Panics
+    /// As [`Owned::begin`].
+    #[must_use]
+    pub fn begin_at(id: &ActorId, epoch: Epoch, me: NodeInst, ids: &IdHasher) -> Self {
         assert!(
             id.kind().is_recorded() && id.record_owner() == *id,
             "{id} has no record of its own"
@@ -59,10 +69,7 @@ impl Owned {
             key: ids.record_key(id),
             header: Header {
                 id: id.clone(),
-                version: Version {
-                    epoch: fence.next(me.node),
-                    sequence: 0,
-                },
+                version: Version { epoch, sequence: 0 },
                 owner: me,
                 state: RecordState::Active,
                 conf: Conf::Settled(HolderSet::alone(me.node)),
@@ -246,6 +253,21 @@ impl Owned {
         self.advance();
         self.header.conf = Conf::Settled(new);
         Some(self.commit(Vec::new(), true))
+    }
+
+    /// Begins anew over the own tombstone: the epoch is still this owner's. Nothing is stored before
+    /// the next `put`.
+    pub fn revive(&mut self) {
+        if self.header.is_ended() {
+            self.header.state = RecordState::Active;
+            self.header.expires = UtcMillis(0);
+        }
+    }
+
+    /// Commits the header alone: to say what has changed of its state, or to try a commit again.
+    pub fn touch(&mut self) -> Commit {
+        self.advance();
+        self.commit(Vec::new(), true)
     }
 
     /// Marks that the last commit had fewer answers than wanted; stored with the next commit.

@@ -25,6 +25,7 @@ use contract::limits::{
 use contract::{ActorId, NodeId, Now, Time};
 
 use crate::quorum::{commit_quorum, has_quorum};
+pub use crate::tracked::ReplicationCounts;
 use crate::tracked::{Flight, Line, Pending, Record};
 use crate::{Epoch, HolderReply, HolderRequest, Image, Version};
 
@@ -87,19 +88,6 @@ pub enum ReplicationAction {
         /// The epoch that won.
         epoch: Epoch,
     },
-}
-
-/// What went wrong or was left out, for metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ReplicationCounts {
-    /// Commits refused at a bound.
-    pub refused: u64,
-    /// Commits acknowledged with fewer holders than wanted.
-    pub degraded: u64,
-    /// Whole records sent again because a holder lacked parts or did not answer.
-    pub wholes: u64,
-    /// Records of which it was forgotten that a holder lacks them.
-    pub forgotten: u64,
 }
 
 /// The commits of one node, over all records it owns.
@@ -332,6 +320,12 @@ impl Replicator {
         let judged = self.due.first().map(|(at, _)| *at);
         let repeated = self.peers.values().filter_map(Line::next_deadline).min();
         [judged, repeated].into_iter().flatten().min()
+    }
+
+    /// Returns the epoch that a record was lost to, if that is remembered: a claim goes above it.
+    #[must_use]
+    pub fn lost_to_epoch(&self, id: &ActorId) -> Option<Epoch> {
+        self.fenced.get(id).copied()
     }
 
     /// Returns what went wrong so far.

@@ -461,7 +461,13 @@ impl World {
             Frame::Tell {
                 origin, to, hops, ..
             } => self.on_tell(node, origin, to, hops),
-            Frame::Returned { .. } | Frame::Send { .. } => Ok(()),
+            Frame::Returned { .. }
+            | Frame::Send { .. }
+            | Frame::Repair { .. }
+            | Frame::Take { .. }
+            | Frame::Taken { .. }
+            | Frame::Kept { .. }
+            | Frame::Left { .. } => Ok(()),
         }
     }
 
@@ -573,6 +579,8 @@ impl World {
                         self.on_dropped(node, number)?;
                     }
                 }
+                // Comparing shards has a model of its own.
+                DeskAction::Changed { .. } | DeskAction::Copied { .. } => {}
             }
         }
         Ok(())

@@ -37,8 +37,8 @@ impl Store for TestStore {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreFault> {
         let values = self.values.lock().unwrap();
-        let found = values.iter().filter(|(key, _)| key.starts_with(prefix));
-        for (key, value) in found {
+        let found = values.range(prefix.to_vec()..);
+        for (key, value) in found.take_while(|(key, _)| key.starts_with(prefix)) {
             if visit(key, value).is_break() {
                 break;
             }

@@ -10,6 +10,19 @@ use contract::{ActorId, NodeId, Time};
 
 use crate::{Conf, Version};
 
+/// What went wrong or was left out, for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReplicationCounts {
+    /// Commits refused at a bound.
+    pub refused: u64,
+    /// Commits acknowledged with fewer holders than wanted.
+    pub degraded: u64,
+    /// Whole records sent again because a holder lacked parts or did not answer.
+    pub wholes: u64,
+    /// Records of which it was forgotten that a holder lacks them.
+    pub forgotten: u64,
+}
+
 /// A record with commits that wait, or that a holder lacks.
 #[derive(Debug)]
 pub(crate) struct Record {

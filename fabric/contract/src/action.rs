@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActorId, CallKey, CloseCode, FlowRef, Kind, ListenerId, MediaCommand, Member, NodeInst, Time,
-    UtcMillis,
+    ActorId, CallKey, CloseCode, FlowRef, Kind, ListenerId, MediaCommand, Member, MoveFault,
+    NodeId, NodeInst, Time, UtcMillis,
 };
 
 /// One effect of a core.
@@ -131,6 +131,20 @@ pub enum Lookup {
     Node,
     /// The nodes of the cluster, this one included.
     Members,
+    /// Not a question: this node is to hand an actor over to another one. Answered when it is there.
+    Move {
+        /// Which.
+        id: ActorId,
+        /// Where to.
+        to: NodeId,
+        /// Only if it has this epoch.
+        epoch: Option<u64>,
+    },
+    /// Not a question: this node is to hand everything over and to end.
+    Drain {
+        /// Seconds after which it ends though something is left.
+        max_s: u32,
+    },
 }
 
 /// What the node answers.
@@ -153,6 +167,10 @@ pub enum Answer {
     Node(Box<NodeView>),
     /// The nodes, in the order of their numbers.
     Members(Vec<Member>),
+    /// The actor is where it was wanted, or why it is not.
+    Moved(Result<(), MoveFault>),
+    /// The node drains from now on.
+    Draining,
 }
 
 /// One actor in a listing.

@@ -134,6 +134,12 @@ pub enum Undelivered {
 pub enum Restored {
     /// The node was started again: ports, connections and transactions are gone.
     NodeStart,
+    /// Another node ran it, which is dead or has given it up: its ports, its transactions and the
+    /// connections that end there are gone, and this node has other addresses.
+    TakenOver,
+    /// Another node of ours handed it over and still lives: connections that end there are as they
+    /// were, but its ports and transactions are gone, and this node has other addresses.
+    Moved,
     /// It panicked: the world outside is as it was.
     Panic,
     /// It was passive and is needed again: the world outside is as it was.
@@ -284,6 +290,13 @@ pub trait Roster: Send + Sized + 'static {
     /// # Errors
     /// If the bytes are no snapshot of that kind.
     fn restore(id: &ActorId, bytes: &[u8], now: Now) -> Result<Self, RestoreError>;
+    /// Makes one part of the copies that several holders have of it, the newest first
+    /// (`cluster.md` §8): the same whatever their order, and nothing newer is lost. For kinds
+    /// whose newest copy is the truth, that is the first one.
+    fn merge(id: &ActorId, copies: &[Bytes], now: Now) -> Bytes;
+    /// Makes the message that hands its owner a copy of a part that a holder had beside it: after a
+    /// partition, what the other side accepted. `None` for kinds whose newest copy is the truth.
+    fn bequeath(id: &ActorId, copy: &Bytes) -> Option<Self::Message>;
     /// Handles an event; `Timer(())` stands for the earliest due deadline.
     fn handle(
         &mut self,

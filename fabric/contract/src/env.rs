@@ -159,6 +159,12 @@ pub enum StoreFault {
         /// What the system said.
         why: String,
     },
+    /// Fewer holders than wanted have it, and that is not enough (`cluster.md` §5).
+    #[error("too few holders have it")]
+    TooFewHolders,
+    /// Another node owns the record.
+    #[error("another node owns the record")]
+    Fenced,
 }
 
 impl StoreFault {
@@ -167,7 +173,9 @@ impl StoreFault {
     pub const fn class(&self) -> FaultClass {
         match self {
             StoreFault::Full { .. } => FaultClass::Overload,
-            StoreFault::Poisoned { .. } => FaultClass::Transient,
+            StoreFault::Poisoned { .. } | StoreFault::TooFewHolders | StoreFault::Fenced => {
+                FaultClass::Transient
+            }
         }
     }
 }

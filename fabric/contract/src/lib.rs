@@ -9,6 +9,7 @@ pub mod core;
 pub mod entropy;
 pub mod env;
 pub mod fault;
+pub mod handover;
 pub mod id;
 pub mod keys;
 pub mod limits;
@@ -30,6 +31,7 @@ pub use core::{Core, Ctx, Event, Health, RestoreError, Restored, Roster, Space, 
 pub use entropy::Entropy;
 pub use env::{Batch, BindError, Env, MediaPlane, MediaSink, NetSink, StoreFault, Work};
 pub use fault::FaultClass;
+pub use handover::MoveFault;
 pub use id::{
     ActorId, Boot, CallKey, IdError, IdHasher, Kind, NodeId, NodeInst, RecordKey, SideKey,
 };

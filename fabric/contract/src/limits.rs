@@ -49,6 +49,13 @@ pub const BINDINGS_PER_AOR: usize = 5;
 /// Bindings an account may be allowed: what still fits a record of 64 KiB.
 pub const BINDINGS_PER_AOR_MAX: usize = 32;
 
+/// Bindings that went and are remembered, so that a copy of the record that was cut off does not
+/// bring them back (`cluster.md` §8): all that an AoR may have. Those that would be forgotten first
+/// go; such a copy could then bring one back until its own expiry.
+pub const REMOVALS_PER_AOR_MAX: usize = 32;
+/// Octets of them, beside `BINDINGS_PER_AOR_MAX` bindings in a record of 64 KiB; the same go.
+pub const REMOVALS_BYTES_MAX: usize = 8 * 1024;
+
 /// Server and client transactions of one lane; more requests get 503, from the oldest completed
 /// ones the answers are forgotten first.
 pub const TRANSACTIONS_PER_LANE_MAX: usize = 65_536;
@@ -164,6 +171,13 @@ pub const DETAIL_ROWS_MAX: usize = 200;
 /// Connections that a lane remembers as gone, so that what is still sent there fails at once; the
 /// oldest go, and what is sent there then fails by its own timer.
 pub const GONE_FLOWS_MAX: usize = 4_096;
+/// Requests of a lane that wait for another lane's word on their nonce: what phones send in the
+/// tenth of a second that a busy node may need; one more is told `stale=true`.
+pub const NONCE_CHECKS_MAX: usize = 4_096;
+/// Requests that a lane gave to other nodes, whose connections they go over, and whose users it
+/// tells if such a node dies: a minute of 128 calls a second. The oldest go, and end by the
+/// timers of their users.
+pub const HANDED_REQUESTS_MAX: usize = 8_192;
 /// Due transactions that a lane handles in one go; the rest follows at once, after other events.
 pub const TRANSACTIONS_PER_TICK_MAX: usize = 1_024;
 /// Seconds after which a transaction that nobody has ended is forgotten: no INVITE rings longer.
@@ -312,6 +326,35 @@ pub const DESK_WAITING_MAX: usize = 16_384;
 pub const DESK_BYTES_MAX: usize = 64 << 20;
 /// Shards by which holders compare what they hold (`cluster.md` §8): an octet of the record's key.
 pub const SHARDS: usize = 256;
+/// Nodes for which digests are kept: members and as many that records still name. For one more,
+/// shards are listed instead of compared.
+pub const REPAIR_TABLES_MAX: usize = 2 * NODES_MAX;
+/// Milliseconds between two comparisons with one node (`cluster.md` §8), a fifth more or less.
+pub const REPAIR_EVERY_MS: u64 = 5_000;
+/// Times a shard must differ in a row before it is listed: commits that are under way make
+/// differences that pass.
+pub const REPAIR_LOOKS: u8 = 4;
+/// Milliseconds between two such looks: longer than a commit is under way.
+pub const REPAIR_LOOK_MS: u64 = 300;
+/// Milliseconds that another node, or the own store, has for one step; then the comparison is given
+/// up until the next one.
+pub const REPAIR_WAIT_MS: u64 = 5_000;
+/// Entries of one page of a listing: a few milliseconds of reading. The rest is another page.
+pub const REPAIR_PAGE_MAX: usize = 1_024;
+/// Octets of the IDs of one page, so that a frame carries it. The rest is another page.
+pub const REPAIR_PAGE_BYTES_MAX: usize = 256 * 1024;
+/// Records of a page's range that the other node did not list and is asked about, a page: it may
+/// have moved them to other holders. Further ones wait for the next comparison.
+pub const REPAIR_CHECKS_MAX: usize = 64;
+/// Records that are asked for in one frame: what one answer takes of usual ones. The rest is asked
+/// for next.
+pub const REPAIR_FETCH_MAX: usize = 256;
+/// Octets of the records of one answer; the last one may go beyond, and still fits a frame. The
+/// rest is asked for again.
+pub const REPAIR_IMAGES_BYTES_MAX: usize = 256 * 1024;
+/// Octets a second that a node takes of others to repair its records (`cluster.md` §8), and at most
+/// at once. More waits: calls first, then registrations.
+pub const REPAIR_BYTES_PER_S: u64 = 2 << 20;
 /// Actors of which it is remembered where they are; the ones not asked for lately go.
 pub const DIRECTORY_ENTRIES_MAX: usize = 65_536;
 /// Actors that are looked for at once; one more counts as unknown at once.
@@ -323,3 +366,33 @@ pub const SEARCH_BEYOND: usize = 2;
 /// Events of the media plane that are kept while a node starts: a few of each leg of 10,000 calls.
 /// More are lost, and asked for again where packets wait for them.
 pub const MEDIA_EARLY_MAX: usize = 65_536;
+/// Frames about records, and messages for actors that move, that wait in a node. One more is not
+/// taken: its sender asks again, or hears that the node is busy.
+pub const NODE_INBOX_FRAMES_MAX: usize = 4_096;
+/// Messages for actors that are looked for. One more comes back as busy.
+pub const PARCELS_MAX: usize = 16_384;
+/// The same for one actor: what its inbox would take.
+pub const PARCELS_PER_ACTOR_MAX: usize = INBOX_EVENTS_MAX;
+/// Claims of a take-over that are under way at once; further ones wait their turn.
+pub const CLAIMS_MAX: usize = 256;
+/// Milliseconds that holders have to answer a claim before it goes on without them (`cluster.md` §4).
+pub const CLAIM_WAIT_MS: u64 = 1_000;
+/// The same for a call: to go on with an old state of it costs more than to wait.
+pub const CLAIM_WAIT_CALL_MS: u64 = 10_000;
+/// Actors that a node is handing over, and others that it is being handed, at once: a record, a
+/// buffer and a timer each. One more is refused, and tried again by whoever drains.
+pub const MOVES_MAX: usize = 256;
+/// Actors that a drain hands over at once (`cluster.md` §6): more would queue behind one disk.
+pub const MOVES_AT_ONCE: usize = 64;
+/// Milliseconds for which an actor may be held still while it is handed over: callers notice more.
+pub const FREEZE_MS: u64 = 500;
+/// Milliseconds after which whoever wanted a move is told that nothing came of it.
+pub const MOVE_WAIT_MS: u64 = 2_000;
+/// Milliseconds for which messages of others wait behind those that the former owner had not read.
+pub const BUFFER_END_MS: u64 = 250;
+/// Longest drain that may be asked for, in seconds: half an hour of calls; then the node ends.
+pub const DRAIN_MAX_S: u32 = 1_800;
+/// Records gone on with or mended in one turn of 20 ms: 3,200 a second.
+pub const SWEEP_JOBS_PER_TURN: usize = 64;
+/// Headers of records that are looked at in one go, before others get their turn: 5 ms.
+pub const SWEEP_HEADERS_PER_TURN: usize = 4_096;

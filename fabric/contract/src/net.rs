@@ -126,6 +126,12 @@ impl FlowRef {
         }
     }
 
+    /// Tells whether it is a connection of that node: gone when the node restarts.
+    #[must_use]
+    pub fn ends_at(&self, node: NodeId) -> bool {
+        matches!(self, FlowRef::Stream { node: at, .. } if *at == node)
+    }
+
     /// Returns the protocol that is spoken on it.
     #[must_use]
     pub const fn door(&self) -> Door {

@@ -106,7 +106,8 @@ impl<R: Roster> State<R> {
                 self.note_line(now, false, Noted::Message(to.clone(), message.clone()));
             }
             if let Action::Store(store) = &action {
-                self.has_ended_record |= matches!(store, Store::End { .. });
+                // An event may end it and begin it again.
+                self.has_ended_record = matches!(store, Store::End { .. });
                 let ticket = is_gate(&action).then(|| self.gate.shut());
                 if let Some(ticket) = ticket.filter(|_| last_gate == Some(at))
                     && let Some(cause) = cause.take()

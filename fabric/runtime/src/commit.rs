@@ -7,14 +7,15 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cluster::{Owned, RecordError};
+use cluster::{Commit, Owned, RecordError};
 use contract::action::Store;
 use contract::core::Roster;
-use contract::{ActorId, Batch, StoreFault};
+use contract::{ActorId, StoreFault};
 
 use crate::entry::{Entry, Safe, Side};
 use crate::fabric::{Fabric, Origin};
 use crate::gate::Ticket;
+use crate::replicas::{Done, Input};
 
 /// Commits the part of the actor that an action comes from.
 pub(crate) fn commit<R: Roster>(fabric: &Fabric<R>, origin: &Origin<'_>, store: Store) {
@@ -28,10 +29,11 @@ pub(crate) fn commit<R: Roster>(fabric: &Fabric<R>, origin: &Origin<'_>, store: 
             let mut is_new = false;
             let end = |owned: &mut Owned| (!owned.header().is_ended()).then(|| owned.end(until));
             let records = &fabric.inner.records;
-            records.commit_change(origin.id, end, |commit| {
+            records.commit_change(origin.id, end, |owned, commit| {
                 is_new = true;
-                write_end(fabric, &entry, origin.ticket, commit.batch);
+                write_end(fabric, &entry, origin.ticket, owned, commit);
             });
+            fabric.work();
             if !is_new {
                 entry.under_way.fetch_add(1, Ordering::SeqCst);
                 entry.written(origin.ticket, Ok(()));
@@ -42,18 +44,23 @@ pub(crate) fn commit<R: Roster>(fabric: &Fabric<R>, origin: &Origin<'_>, store: 
 
 fn put<R: Roster>(fabric: &Fabric<R>, entry: &Arc<Entry<R>>, origin: &Origin<'_>) {
     let records = &fabric.inner.records;
-    let disk = fabric.env().store();
     let part = origin.part.cloned().unwrap_or_default();
     let is_owner = origin.id.record_owner() == *origin.id;
     let mut done = Some(done_with(entry, part.clone(), origin));
     entry.under_way.fetch_add(1, Ordering::SeqCst);
     let mut failed = None;
     for _ in 0..2 {
-        let put = records.put(origin.id, part.to_vec(), origin.deadline, |commit| {
-            if let Some(done) = done.take() {
-                disk.commit(commit.batch, Box::new(done));
-            }
-        });
+        let put = records.put(
+            origin.id,
+            part.to_vec(),
+            origin.deadline,
+            |owned, commit| {
+                if let Some(done) = done.take() {
+                    fabric.write(owned, commit, Box::new(done));
+                }
+            },
+        );
+        fabric.work();
         match put {
             Some(Ok(())) => return,
             Some(Err(RecordError::Ended { .. })) if may_begin_again(origin.id) => {
@@ -94,15 +101,30 @@ fn done_with<R: Roster>(
     }
 }
 
-/// Writes the end of a record; to be called while the record is locked.
+impl<R: Roster> Fabric<R> {
+    /// Makes a change of a record durable; to be called while the record is locked. In a cluster
+    /// [`Fabric::work`] is to follow when it is not locked any more.
+    pub(crate) fn write(&self, owned: &Owned, commit: Commit, done: Done) {
+        match &self.inner.replicas {
+            None => self.env().store().commit(commit.batch, done),
+            Some(replicas) => {
+                let delta = Box::new(owned.delta());
+                replicas.put(Input::Commit { delta, done });
+            }
+        }
+    }
+}
+
+/// Writes the end of a record; as [`Fabric::write`].
 pub(crate) fn write_end<R: Roster>(
     fabric: &Fabric<R>,
     entry: &Arc<Entry<R>>,
     ticket: Option<Ticket>,
-    batch: Batch,
+    owned: &Owned,
+    commit: Commit,
 ) {
     entry.under_way.fetch_add(1, Ordering::SeqCst);
-    let (again, entry) = (batch.clone(), Arc::clone(entry));
+    let entry = Arc::clone(entry);
     let done = move |result: Result<(), StoreFault>| match result {
         Ok(()) => {
             entry.set_safe(None);
@@ -110,14 +132,10 @@ pub(crate) fn write_end<R: Roster>(
         }
         Err(fault) => {
             entry.under_way.fetch_sub(1, Ordering::SeqCst);
-            entry.push_side(Side::EndFailed {
-                ticket,
-                batch: again,
-                fault,
-            });
+            entry.push_side(Side::EndFailed { ticket, fault });
         }
     };
-    fabric.env().store().commit(batch, Box::new(done));
+    fabric.write(owned, commit, Box::new(done));
 }
 
 /// Goes back to the last part that was safe, after a commit failed: as a new version, since those
@@ -126,15 +144,15 @@ pub(crate) fn roll_back<R: Roster>(fabric: &Fabric<R>, entry: &Arc<Entry<R>>) ->
     let Some(Safe { part, deadline }) = entry.safe() else {
         return false;
     };
-    let disk = fabric.env().store();
     entry.under_way.fetch_add(1, Ordering::SeqCst);
     let records = &fabric.inner.records;
-    let put = records.put(&entry.id, part.to_vec(), deadline, |mut commit| {
+    let put = records.put(&entry.id, part.to_vec(), deadline, |owned, mut commit| {
         commit.batch.essential = true;
         let entry = Arc::clone(entry);
         let done = move |result| entry.written(None, result);
-        disk.commit(commit.batch, Box::new(done));
+        fabric.write(owned, commit, Box::new(done));
     });
+    fabric.work();
     let is_put = matches!(put, Some(Ok(())));
     if !is_put {
         entry.under_way.fetch_sub(1, Ordering::SeqCst);

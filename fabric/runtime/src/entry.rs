@@ -10,14 +10,16 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use cluster::Epoch;
 use contract::core::{Event, Roster};
 use contract::limits::{FLOW_INBOX_EVENTS_MAX, INBOX_EVENTS_MAX, LANE_INBOX_EVENTS_MAX};
-use contract::{ActorId, Batch, Kind, StoreFault, Time, UtcMillis};
+use contract::{ActorId, Kind, StoreFault, Time, UtcMillis};
 use ractor::ActorRef;
 use tokio::sync::Notify;
 
 use crate::gate::Ticket;
 use crate::intensity::Verdict;
+use crate::replicas::Claimed;
 use crate::ring::Ring;
 use crate::shell::Wake;
 
@@ -43,11 +45,26 @@ pub(crate) enum Side {
     /// The end of the record could not be written.
     EndFailed {
         ticket: Option<Ticket>,
-        batch: Batch,
         fault: StoreFault,
     },
-    /// The claim of the record ended.
-    Claimed(Result<(), StoreFault>),
+    /// What came of the wish to own the record.
+    Claimed(Claimed),
+    /// What was found is this node's now, and safe; or not.
+    Adopted(Result<(), StoreFault>),
+    /// Another node has won the record under this epoch.
+    Fenced(Epoch),
+    /// The record is to be held as placement wants, and its header to say what is.
+    Mend,
+    /// A commit that mends is safe.
+    Mended,
+    /// It is to be handed over, under this number.
+    Move(u64),
+    /// The record it is a part of is to be handed over.
+    Freeze,
+    /// A side of its record rests.
+    Still(ActorId),
+    /// Nothing comes of that: it goes on.
+    Thaw,
     /// The supervisor has judged a panic.
     Judged(Verdict),
     /// Somebody asks for a view.

@@ -18,10 +18,12 @@ use contract::{
 use ractor::ActorRef;
 
 use crate::deadline_index::DeadlineIndex;
+use crate::drain::Wish;
 use crate::entry::{Delivery, Entry, Side};
 use crate::gate::Ticket;
 use crate::mesh::Mesh;
 use crate::records::Records;
+use crate::replicas::{Input, Parcel, Replicas};
 use crate::shell::Wake;
 
 /// Performs the actions of cores: `nodes/src/perform.rs`.
@@ -56,6 +58,10 @@ pub struct Parts<R: Roster> {
     pub version: String,
     /// Performs actions.
     pub performer: Arc<dyn Performer<R>>,
+    /// How many nodes of a cluster are to hold a record, 1 to `HOLDERS_MAX`.
+    pub holders: usize,
+    /// What counts when fewer holders answer than wanted.
+    pub commit: cluster::CommitMode,
 }
 
 impl<R: Roster> std::fmt::Debug for Parts<R> {
@@ -88,6 +94,9 @@ pub(crate) struct Inner<R: Roster> {
     pub(crate) records: Records,
     pub(crate) index: DeadlineIndex,
     pub(crate) mesh: Mesh,
+    /// `None`: this node is alone.
+    pub(crate) replicas: Option<Replicas<R>>,
+    pub(crate) wish: Wish,
     pub(crate) tables: Vec<Table<R>>,
     counts: Vec<AtomicUsize>,
     pub(crate) supervisors: Mutex<BTreeMap<Kind, ActorRef<Wake>>>,
@@ -130,11 +139,14 @@ impl<R: Roster> Fabric<R> {
     pub(crate) fn new(parts: Parts<R>) -> Self {
         let entropy = Entropy::from_seed(parts.env.seed());
         let started = parts.env.now();
+        let peers = parts.env.peers();
         let inner = Inner {
+            replicas: peers.is_some().then(|| Replicas::new(&parts)),
+            mesh: Mesh::new(peers),
+            wish: Wish::default(),
             site: RwLock::new(Arc::clone(&parts.site)),
             records: Records::new(parts.ids.clone(), parts.me),
             index: DeadlineIndex::default(),
-            mesh: Mesh::new(parts.env.peers()),
             tables: Kind::ALL
                 .iter()
                 .map(|_| RwLock::new(BTreeMap::new()))
@@ -360,6 +372,18 @@ impl<R: Roster> Fabric<R> {
         if let Some(node) = self.elsewhere(&to) {
             return self.tell_away(node, from, to, message);
         }
+        if let Some(replicas) = &self.inner.replicas
+            && to.kind().is_recorded()
+            && (replicas.has_parcels() || self.find(&to.record_owner()).is_none())
+        {
+            return self.give(Input::Post(Parcel {
+                from: from.clone(),
+                origin: self.me(),
+                to,
+                hops: 0,
+                message,
+            }));
+        }
         let event = Event::Message {
             from: from.clone(),
             message,
@@ -386,6 +410,8 @@ impl<R: Roster> Fabric<R> {
             if sender.push(back).is_err() {
                 tracing::debug!(actor = %from, "an undelivered message could not be given back");
             }
+        } else if let Some(node) = self.elsewhere(from) {
+            self.return_away(node, from, to, &message, why);
         }
     }
 
@@ -493,11 +519,17 @@ impl<R: Roster> Fabric<R> {
     pub(crate) async fn drive(self) {
         while !self.is_revoked() {
             let now = self.now();
+            let replicas = self.inner.replicas.as_ref().and_then(Replicas::due);
+            if replicas.is_some_and(|due| due <= now.mono) {
+                self.give(Input::Tick);
+                continue;
+            }
             let next = self.inner.index.next(now);
             if next.is_some_and(|next| next <= now.mono) {
                 self.wake_due(now);
                 continue;
             }
+            let next = [replicas, next].into_iter().flatten().min();
             let env = Arc::clone(self.env());
             let sleep = env.sleep_until(next.unwrap_or(now.mono + Duration::from_secs(3600)));
             tokio::select! {
@@ -516,7 +548,12 @@ impl<R: Roster> Fabric<R> {
             }
         }
         for id in due.passive {
-            if self.find(&id).is_none() {
+            if self.find(&id).is_some() {
+                continue;
+            }
+            if self.inner.replicas.is_some() {
+                self.give(Input::Wake { id });
+            } else {
                 self.awaken(&id, &mut None);
             }
         }

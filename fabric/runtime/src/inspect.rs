@@ -57,8 +57,11 @@ impl<R: Roster> Fabric<R> {
             );
         }
         // A record that cannot be read is told in the log where it is needed.
+        let me = self.me().node;
         let _ = cluster::scan(self.env().store().as_ref(), &mut |header| {
-            let is_wanted = kind.is_none_or(|kind| kind == header.id.kind());
+            // What it holds for other nodes is theirs to list.
+            let is_own = header.owner.node == me;
+            let is_wanted = is_own && kind.is_none_or(|kind| kind == header.id.kind());
             if is_wanted && !header.is_ended() && !rows.contains_key(&header.id) {
                 let row = ActorRow {
                     id: header.id.clone(),
@@ -200,6 +203,13 @@ pub(crate) fn answer<R: Roster>(fabric: &Fabric<R>, from: &ActorId, token: u64, 
         Lookup::Trace { id } => Answer::Trace(fabric.trace(&id)),
         Lookup::Node => Answer::Node(Box::new(fabric.node_view())),
         Lookup::Members => Answer::Members(fabric.members()),
+        Lookup::Move { id, to, epoch } => {
+            return crate::drain::hand_over(fabric, from, token, &id, to, epoch);
+        }
+        Lookup::Drain { max_s } => {
+            fabric.wish_drain(max_s);
+            Answer::Draining
+        }
     };
     fabric.deliver(from, Event::Answer { token, answer });
 }
@@ -251,7 +261,7 @@ fn passive_view<R: Roster>(fabric: &Fabric<R>, id: &ActorId) -> Option<ActorView
     let now = fabric.now();
     let ids = fabric.inner.records.ids();
     let loaded = cluster::load(fabric.env().store().as_ref(), ids, id).ok()??;
-    if loaded.header.is_ended() {
+    if loaded.header.is_ended() || loaded.header.owner.node != fabric.me().node {
         return None;
     }
     let core = R::restore(id, loaded.parts.get(id)?, now).ok()?;

@@ -12,6 +12,16 @@ use contract::core::{Event, Roster, Undelivered};
 
 use crate::entry::{Entry, Left, Side};
 use crate::fabric::Fabric;
+use crate::replicas::{Input, Parcel};
+
+/// What becomes of messages for an actor that is gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Fate {
+    /// They go back to their senders.
+    Returns(Undelivered),
+    /// They go where the actor runs now.
+    Follows,
+}
 
 /// How long an orderly end waits for the disk, and how often it looks.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(2);
@@ -67,10 +77,13 @@ impl<R: Roster> Fabric<R> {
     }
 
     /// Gives back what was in an inbox.
-    pub(crate) fn give_back(&self, id: &ActorId, left: Left<R>, why: Undelivered) {
+    pub(crate) fn give_back(&self, id: &ActorId, left: Left<R>, fate: Fate) {
         for event in left.events {
             if let Event::Message { from, message } = event {
-                self.bounce(&from, id.clone(), message, why);
+                match fate {
+                    Fate::Returns(why) => self.bounce(&from, id.clone(), message, why),
+                    Fate::Follows => self.send_after(from, id.clone(), message),
+                }
             }
         }
         for side in left.side {
@@ -80,8 +93,20 @@ impl<R: Roster> Fabric<R> {
         }
     }
 
+    /// Sends a message after an actor that another node has now.
+    pub(crate) fn send_after(&self, from: ActorId, to: ActorId, message: R::Message) {
+        self.give(Input::Post(Parcel {
+            from,
+            origin: self.me(),
+            to,
+            // It has come a way already.
+            hops: 1,
+            message,
+        }));
+    }
+
     /// Gives back what waits for sides that their call does not have.
-    pub(crate) fn release_sides(&self, call: &ActorId, why: Undelivered) {
+    pub(crate) fn release_sides(&self, call: &ActorId, fate: Fate) {
         let ActorId::Call(call) = call else {
             return;
         };
@@ -99,7 +124,7 @@ impl<R: Roster> Fabric<R> {
             for entry in waiting.into_iter().filter(|entry| entry.claim()) {
                 let left = entry.close();
                 self.delist(&entry);
-                self.give_back(&entry.id, left, why);
+                self.give_back(&entry.id, left, fate);
             }
         }
     }
@@ -129,21 +154,28 @@ impl<R: Roster> Fabric<R> {
     pub(crate) fn remove_part(&self, id: &ActorId) {
         let remove = |owned: &mut cluster::Owned| owned.remove(id);
         let owner = self.find(&id.record_owner());
-        let disk = self.env().store();
-        self.inner.records.commit_change(id, remove, |commit| {
-            let Some(owner) = owner else {
-                return self.commit_lazily(commit.batch);
-            };
-            // The owner stays until it is on disk.
-            owner.under_way.fetch_add(1, Ordering::SeqCst);
-            let done = move |result: Result<(), contract::StoreFault>| {
-                if let Err(error) = &result {
-                    tracing::warn!(actor = %owner.id, %error, "a part could not be removed");
-                }
-                owner.written(None, Ok(()));
-            };
-            disk.commit(commit.batch, Box::new(done));
-        });
+        self.inner
+            .records
+            .commit_change(id, remove, |owned, commit| {
+                let Some(owner) = owner else {
+                    let done = |result| {
+                        if let Err(error) = result {
+                            tracing::warn!(%error, "a part without an owner could not be removed");
+                        }
+                    };
+                    return self.write(owned, commit, Box::new(done));
+                };
+                // The owner stays until it is on disk.
+                owner.under_way.fetch_add(1, Ordering::SeqCst);
+                let done = move |result: Result<(), contract::StoreFault>| {
+                    if let Err(error) = &result {
+                        tracing::warn!(actor = %owner.id, %error, "a part could not be removed");
+                    }
+                    owner.written(None, Ok(()));
+                };
+                self.write(owned, commit, Box::new(done));
+            });
+        self.work();
     }
 
     /// Ends an actor whose shell has died, and its children, which died with it.
@@ -159,7 +191,7 @@ impl<R: Roster> Fabric<R> {
             self.inner.records.forget(&entry.id, &record);
         }
         self.take_out(entry);
-        self.give_back(&entry.id, left, Undelivered::Busy);
+        self.give_back(&entry.id, left, Fate::Returns(Undelivered::Busy));
         self.tell_parent(entry, true);
         if let Some(cell) = entry.cell() {
             self.unname(cell.get_id().pid());

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use bytes::Bytes;
 use cluster::{Frame, home};
@@ -15,6 +16,10 @@ use contract::{ActorId, FlowRef, FrameClass, Member, NodeId, NodeInst, PeerFault
 
 use crate::entry::Delivery;
 use crate::fabric::Fabric;
+use crate::replicas::{Input, Parcel};
+
+/// Time after its start in which a node has found the others, if they are there.
+pub(crate) const FIRST_VIEW: Duration = Duration::from_secs(5);
 
 /// What a node knows of the others.
 pub(crate) struct Mesh {
@@ -37,7 +42,7 @@ impl Mesh {
     }
 
     /// Returns the life of a node that frames can go to.
-    fn life(&self, node: NodeId) -> Option<NodeInst> {
+    pub(crate) fn life(&self, node: NodeId) -> Option<NodeInst> {
         let connected = self.connected.read();
         connected
             .expect("no holder of the connections panics")
@@ -61,6 +66,12 @@ impl<R: Roster> Fabric<R> {
             .into_iter()
             .map(|member| (member.peer.inst.node, member));
         *mesh.members.write().expect("no holder of the view panics") = by_node.collect();
+        self.give(Input::View);
+    }
+
+    /// Takes that a node is gone. To be told before the view that lacks it.
+    pub fn set_down(&self, life: NodeInst, is_proven: bool) {
+        self.give(Input::Down { life, is_proven });
     }
 
     /// Takes that a node is connected, or is not any more.
@@ -68,13 +79,16 @@ impl<R: Roster> Fabric<R> {
     /// # Panics
     /// If a holder of the connections panicked.
     pub fn set_connected(&self, life: NodeInst, is_connected: bool) {
-        let connected = self.inner.mesh.connected.write();
-        let mut connected = connected.expect("no holder of the connections panics");
-        if is_connected {
-            connected.insert(life.node, life);
-        } else if connected.get(&life.node) == Some(&life) {
-            connected.remove(&life.node);
+        {
+            let connected = self.inner.mesh.connected.write();
+            let mut connected = connected.expect("no holder of the connections panics");
+            if is_connected {
+                connected.insert(life.node, life);
+            } else if connected.get(&life.node) == Some(&life) {
+                connected.remove(&life.node);
+            }
         }
+        self.give(Input::Connected { life, is_connected });
     }
 
     /// Takes that a later start of this node runs elsewhere: this one is to end.
@@ -115,15 +129,40 @@ impl<R: Roster> Fabric<R> {
             hops: 1,
             message: R::encode(&message).into(),
         };
-        let Some(life) = self.inner.mesh.life(node) else {
-            return self.bounce(from, to, message, Undelivered::Absent);
+        let sent = match self.inner.mesh.life(node) {
+            Some(life) => self.frame(life, class, &frame),
+            None => Err(PeerFault::Absent),
         };
-        if let Err(fault) = self.frame(life, class, &frame) {
+        if let Err(fault) = sent {
             let why = match fault {
-                PeerFault::Absent => Undelivered::Absent,
-                PeerFault::Busy | PeerFault::TooLong => Undelivered::Busy,
+                PeerFault::Absent if !self.may_be_there(node) => Undelivered::Absent,
+                PeerFault::Absent | PeerFault::Busy | PeerFault::TooLong => Undelivered::Busy,
             };
             self.bounce(from, to, message, why);
+        }
+    }
+
+    /// Tells whether a node that cannot be reached right now is not gone for all that: it is a
+    /// member, or this node has not been here for long enough to know.
+    fn may_be_there(&self, node: NodeId) -> bool {
+        let members = self.inner.mesh.members.read();
+        let members = members.expect("no holder of the view panics");
+        let is_new = self.now().mono < self.inner.started.mono + FIRST_VIEW;
+        members.contains_key(&node) || is_new
+    }
+
+    /// Gives a message back to a system actor of another node.
+    pub(crate) fn return_away(
+        &self,
+        node: NodeId,
+        from: &ActorId,
+        to: ActorId,
+        message: &R::Message,
+        why: Undelivered,
+    ) {
+        let octets = Bytes::from(R::encode(message));
+        if let Some(life) = self.inner.mesh.life(node) {
+            self.return_to(life, to, from.clone(), &octets, why);
         }
     }
 
@@ -139,7 +178,13 @@ impl<R: Roster> Fabric<R> {
         self.frame(life, FrameClass::InDialog, &frame).is_ok()
     }
 
-    fn frame(&self, to: NodeInst, class: FrameClass, frame: &Frame) -> Result<(), PeerFault> {
+    /// Puts a frame into the queue of a node.
+    pub(crate) fn frame(
+        &self,
+        to: NodeInst,
+        class: FrameClass,
+        frame: &Frame,
+    ) -> Result<(), PeerFault> {
         let peers = self.inner.mesh.peers.as_ref().ok_or(PeerFault::Absent)?;
         let octets = frame.write().map_err(|error| {
             tracing::error!(%error, "a frame cannot be written");
@@ -163,6 +208,16 @@ impl<R: Roster> Fabric<R> {
                 origin,
                 to,
                 message,
+                hops,
+            } if home(&to).is_none() => {
+                let parcel = (origin, from, to, hops);
+                self.posted(peer, parcel, &message)
+            }
+            Frame::Tell {
+                from,
+                origin,
+                to,
+                message,
                 hops: _,
             } => self.told(origin, from, to, &message),
             Frame::Returned {
@@ -174,6 +229,10 @@ impl<R: Roster> Fabric<R> {
                 let Some(message) = R::decode(&message) else {
                     return false;
                 };
+                self.give(Input::Absent {
+                    id: to.clone(),
+                    life: peer,
+                });
                 self.bounce(&from, to, message, why);
                 true
             }
@@ -189,8 +248,35 @@ impl<R: Roster> Fabric<R> {
             | Frame::Reply { .. }
             | Frame::Where { .. }
             | Frame::Found { .. }
-            | Frame::Redirect { .. } => false,
+            | Frame::Redirect { .. }
+            | Frame::Repair { .. }
+            | Frame::Take { .. }
+            | Frame::Taken { .. }
+            | Frame::Kept { .. }
+            | Frame::Left { .. } => self.give_frame(peer, frame),
         }
+    }
+
+    /// A message for an actor that may run anywhere: it goes where that is.
+    fn posted(
+        &self,
+        via: NodeInst,
+        (origin, from, to, hops): (NodeInst, ActorId, ActorId, u8),
+        octets: &Bytes,
+    ) -> bool {
+        let Some(message) = R::decode(octets) else {
+            let why = Undelivered::Absent;
+            return self.return_to(origin, to, from, octets, why);
+        };
+        let parcel = Parcel {
+            from,
+            origin,
+            to,
+            hops,
+            message,
+        };
+        self.give(Input::Posted { via, parcel });
+        true
     }
 
     /// A message for an actor of this node; what cannot be delivered goes back to its origin.
@@ -209,6 +295,17 @@ impl<R: Roster> Fabric<R> {
             }
             Some(_) | None => Undelivered::Absent,
         };
+        self.return_to(origin, to, from, octets, why)
+    }
+
+    fn return_to(
+        &self,
+        origin: NodeInst,
+        to: ActorId,
+        from: ActorId,
+        octets: &Bytes,
+        why: Undelivered,
+    ) -> bool {
         let back = Frame::Returned {
             to,
             from,

@@ -16,7 +16,8 @@ use contract::{ActorId, Kind, Now};
 use crate::entry::{Entry, Safe, Side};
 use crate::fabric::Origin;
 use crate::records::Found;
-use crate::shell::{Given, State};
+use crate::replicas::Input;
+use crate::shell::{Claiming, Given, State};
 
 impl<R: Roster> State<R> {
     /// Builds the core; false if there is nothing to build it from.
@@ -37,8 +38,18 @@ impl<R: Roster> State<R> {
         if id.record_owner() != id {
             return self.create();
         }
+        if self.fabric.inner.replicas.is_some() {
+            self.claiming = Some(Claiming::Asked);
+            self.fabric.give(Input::Begin { id });
+            return true;
+        }
+        self.begin_alone(&id)
+    }
+
+    /// Begins from the record of a node that is alone.
+    fn begin_alone(&mut self, id: &ActorId) -> bool {
         let store = self.fabric.env().store();
-        let found = self.fabric.inner.records.open(store.as_ref(), &id);
+        let found = self.fabric.inner.records.open(store.as_ref(), id);
         match found {
             Ok(Found::Nothing(fence, has_ended)) => {
                 if has_ended {
@@ -48,10 +59,10 @@ impl<R: Roster> State<R> {
                 let may_begin = !(has_ended && id.kind() == Kind::Call);
                 let created = may_begin && self.create();
                 if created {
-                    self.fabric.inner.records.begin(&id, fence);
+                    self.fabric.inner.records.begin(id, fence);
                     self.entry.has_children.store(true, Ordering::SeqCst);
                 }
-                self.fabric.release_sides(&self.entry.id, self.leave);
+                self.fabric.release_sides(&self.entry.id, self.fate());
                 created
             }
             Ok(Found::Record {
@@ -68,19 +79,19 @@ impl<R: Roster> State<R> {
                 let Some(claim) = claim else {
                     return self.adopt(&parts, why);
                 };
-                self.claiming = Some((parts, why));
+                self.claiming = Some(Claiming::Found(parts, why));
                 self.commit_claim(claim.batch);
                 true
             }
             Err(error) => {
                 tracing::error!(%error, "a record cannot be read");
-                self.fabric.release_sides(&self.entry.id, self.leave);
+                self.fabric.release_sides(&self.entry.id, self.fate());
                 false
             }
         }
     }
 
-    fn create(&mut self) -> bool {
+    pub(crate) fn create(&mut self) -> bool {
         let Some(first) = self.entry.first_message() else {
             return false;
         };
@@ -114,15 +125,15 @@ impl<R: Roster> State<R> {
     }
 
     /// Restores the own part, then starts every side of the record.
-    fn adopt(&mut self, parts: &BTreeMap<ActorId, Bytes>, why: Restored) -> bool {
+    pub(crate) fn adopt(&mut self, parts: &BTreeMap<ActorId, Bytes>, why: Restored) -> bool {
         let id = self.entry.id.clone();
         let Some(own) = parts.get(&id).filter(|_| !self.is_ending()) else {
             tracing::error!("a record without its owner's part");
-            self.fabric.release_sides(&self.entry.id, self.leave);
+            self.fabric.release_sides(&self.entry.id, self.fate());
             return false;
         };
         if !self.restore(own) {
-            self.fabric.release_sides(&self.entry.id, self.leave);
+            self.fabric.release_sides(&self.entry.id, self.fate());
             return false;
         }
         let sides: BTreeMap<_, _> = parts.iter().filter(|(part, _)| **part != id).collect();
@@ -138,7 +149,7 @@ impl<R: Roster> State<R> {
             );
         }
         self.entry.has_children.store(true, Ordering::SeqCst);
-        self.fabric.release_sides(&id, self.leave);
+        self.fabric.release_sides(&id, self.fate());
         self.take(Event::Restored(why));
         true
     }
@@ -163,31 +174,43 @@ impl<R: Roster> State<R> {
         batch.essential = true;
         let entry = Arc::clone(&self.entry);
         let done = move |result| {
-            entry.push_side(Side::Claimed(result));
+            entry.push_side(Side::Adopted(result));
         };
         self.fabric.env().store().commit(batch, Box::new(done));
     }
 
     /// The claim is safe, or was refused: then the record stays as it is and nobody acts for it.
-    pub(crate) fn on_claimed(&mut self, result: Result<(), contract::StoreFault>) {
-        let Some((parts, why)) = self.claiming.take() else {
+    pub(crate) fn on_adopted(&mut self, result: Result<(), contract::StoreFault>) {
+        let Some(Claiming::Found(parts, why)) = self.claiming.take() else {
             return;
         };
         match result {
             Ok(()) => {
-                if !self.adopt(&parts, why) {
+                if self.adopt(&parts, why) {
+                    let id = self.entry.id.clone();
+                    self.fabric.give(Input::TakenIn { id });
+                } else {
                     self.core = None;
                 }
+                self.mend_if_asked();
+            }
+            // `lose` has done what there is to do.
+            Err(contract::StoreFault::Fenced) => {}
+            Err(fault) if self.fabric.inner.replicas.is_some() => {
+                tracing::warn!(cause = %fault, "the claim of a record is tried again");
+                self.claiming = Some(Claiming::Asked);
+                let id = self.entry.id.clone();
+                self.fabric.give(Input::BeginLater { id });
             }
             Err(fault) => {
                 tracing::error!(cause = %fault, "the claim of a record failed");
                 self.leave = Undelivered::Busy;
-                self.fabric.release_sides(&self.entry.id, self.leave);
+                self.fabric.release_sides(&self.entry.id, self.fate());
             }
         }
     }
 
-    fn forget_passive_deadline(&self) {
+    pub(crate) fn forget_passive_deadline(&self) {
         let id = &self.entry.id;
         let records = &self.fabric.inner.records;
         let deadline = records

@@ -77,6 +77,11 @@ impl Records {
         self.table().insert(id.clone(), Arc::new(Mutex::new(owned)));
     }
 
+    /// Takes a record that a claim has won, or that lay passive.
+    pub(crate) fn insert(&self, id: &ActorId, owned: Owned) {
+        self.table().insert(id.clone(), Arc::new(Mutex::new(owned)));
+    }
+
     /// Changes the record an actor's part lies in.
     pub(crate) fn change<T>(
         &self,
@@ -95,9 +100,13 @@ impl Records {
         part: &ActorId,
         bytes: Vec<u8>,
         deadline: Option<UtcMillis>,
-        commit: impl FnOnce(Commit),
+        commit: impl FnOnce(&Owned, Commit),
     ) -> Option<Result<(), RecordError>> {
-        self.change(part, |owned| owned.put(part, bytes, deadline).map(commit))
+        self.change(part, |owned| {
+            let put = owned.put(part, bytes, deadline)?;
+            commit(owned, put);
+            Ok(())
+        })
     }
 
     /// Returns an actor's last stored part.
@@ -112,20 +121,18 @@ impl Records {
         &self,
         id: &ActorId,
         change: impl FnOnce(&mut Owned) -> Option<Commit>,
-        commit: impl FnOnce(Commit),
+        commit: impl FnOnce(&Owned, Commit),
     ) {
         self.change(id, |owned| {
             if let Some(changed) = change(owned) {
-                commit(changed);
+                commit(owned, changed);
             }
         });
     }
 
     /// Begins a record anew over its tombstone: a user who registers again.
     pub(crate) fn begin_again(&self, id: &ActorId) {
-        self.change(id, |owned| {
-            *owned = Owned::begin(id, owned.epoch(), self.me, &self.ids);
-        });
+        self.change(id, Owned::revive);
     }
 
     /// Forgets a record, unless another of the same ID was materialised meanwhile.

@@ -17,10 +17,9 @@ use std::any::Any;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cluster::{Commit, Version};
 use contract::core::{Event, Restored, Roster, Undelivered};
 use contract::limits::RESTART_BACKOFF_MS_MAX;
-use contract::{Batch, CloseCode, Kind, StoreFault, Time};
+use contract::{CloseCode, Kind, StoreFault, Time};
 
 use crate::gate::Ticket;
 use crate::intensity::Verdict;
@@ -45,7 +44,6 @@ pub(crate) struct Suspended<M> {
 pub(crate) struct Unwritten {
     pub(crate) at: Time,
     ticket: Option<Ticket>,
-    batch: Batch,
 }
 
 impl<R: Roster> State<R> {
@@ -211,6 +209,10 @@ impl<R: Roster> State<R> {
 
     /// A commit failed. If others waited for it: nobody was told anything, and nobody will be.
     pub(crate) fn on_commit_failed(&mut self, ticket: Option<Ticket>, fault: &StoreFault) {
+        if *fault == StoreFault::Fenced {
+            // The record is another node's: `lose` has done what there is to do.
+            return;
+        }
         let now = self.fabric.now().mono;
         let Some(ticket) = ticket else {
             tracing::warn!(cause = %fault, "a commit that nobody waits for failed");
@@ -254,15 +256,13 @@ impl<R: Roster> State<R> {
     }
 
     /// What has ended has ended: it is written again until it is safe.
-    pub(crate) fn on_end_failed(
-        &mut self,
-        ticket: Option<Ticket>,
-        batch: Batch,
-        fault: &StoreFault,
-    ) {
+    pub(crate) fn on_end_failed(&mut self, ticket: Option<Ticket>, fault: &StoreFault) {
+        if *fault == StoreFault::Fenced {
+            return;
+        }
         tracing::warn!(cause = %fault, "the end of a record could not be written");
         let at = self.fabric.now().mono + WRITE_AGAIN;
-        self.unwritten = Some(Unwritten { at, ticket, batch });
+        self.unwritten = Some(Unwritten { at, ticket });
     }
 
     /// Writes again what could not be written, if it is time.
@@ -272,18 +272,17 @@ impl<R: Roster> State<R> {
             let (fabric, entry) = (self.fabric.clone(), self.entry.clone());
             let mut is_over = true;
             let again = |owned: &mut cluster::Owned| {
-                let version: Version = owned.header().version;
-                let batch = end.batch.clone();
-                let is_ended = owned.header().is_ended();
-                is_ended.then_some(Commit { version, batch })
+                let (is_ended, until) = (owned.header().is_ended(), owned.header().expires);
+                is_ended.then(|| owned.end(until))
             };
             fabric
                 .inner
                 .records
-                .commit_change(&entry.id, again, |commit| {
+                .commit_change(&entry.id, again, |owned, commit| {
                     is_over = false;
-                    crate::commit::write_end(&fabric, &entry, end.ticket, commit.batch);
+                    crate::commit::write_end(&fabric, &entry, end.ticket, owned, commit);
                 });
+            fabric.work();
             // The record was begun again: there is nothing left to end.
             if let (true, Some(ticket)) = (is_over, end.ticket) {
                 self.on_safe(ticket);

@@ -23,9 +23,12 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::entry::{Entry, Side};
 use crate::fabric::Fabric;
+use crate::freeze::Frozen;
 use crate::gate::{Gate, Ticket};
 use crate::intensity::Intensity;
+use crate::leave::Fate;
 use crate::recover::{Suspended, Unwritten};
+use crate::replicas::Input;
 
 /// Events taken before other actors get their turn.
 pub(crate) const EVENTS_PER_TURN: usize = 64;
@@ -37,6 +40,14 @@ pub(crate) enum Wake {
     Run,
     /// A child's core has panicked and waits for a verdict.
     Unwound { id: ActorId, is_second: bool },
+}
+
+/// A shell that is to own a record, and does not yet.
+pub(crate) enum Claiming {
+    /// The other holders are asked.
+    Asked,
+    /// The record was found; its claim is being written.
+    Found(BTreeMap<ActorId, Bytes>, Restored),
 }
 
 /// What a parent gives a child that starts from the record.
@@ -68,8 +79,10 @@ pub(crate) struct State<R: Roster> {
     pub(crate) stored_at: Option<Now>,
     pub(crate) causes: VecDeque<(Ticket, Event<R::Message, ()>)>,
     pub(crate) suspended: Option<Suspended<R::Message>>,
-    /// The record that was found, until its claim is safe.
-    pub(crate) claiming: Option<(BTreeMap<ActorId, Bytes>, Restored)>,
+    /// It does not have its record yet.
+    pub(crate) claiming: Option<Claiming>,
+    /// It is held still until its record is another node's.
+    pub(crate) frozen: Option<Frozen>,
     /// The event under way has killed the core before.
     pub(crate) is_retry: bool,
     indexed: Option<Time>,
@@ -81,6 +94,10 @@ pub(crate) struct State<R: Roster> {
     pub(crate) is_lost: bool,
     /// What senders of unread messages are told.
     pub(crate) leave: Undelivered,
+    /// Another node has it: unread messages go there.
+    pub(crate) is_elsewhere: bool,
+    /// Its record is to be mended once it has it.
+    pub(crate) is_to_mend: bool,
     pub(crate) has_ended_record: bool,
     /// The end of the record, until it is on disk.
     pub(crate) unwritten: Option<Unwritten>,
@@ -181,6 +198,7 @@ impl<R: Roster> State<R> {
             causes: VecDeque::new(),
             suspended: None,
             claiming: None,
+            frozen: None,
             is_retry: false,
             indexed: None,
             quiet_since,
@@ -189,6 +207,8 @@ impl<R: Roster> State<R> {
             is_finished: false,
             is_lost: false,
             leave: Undelivered::Absent,
+            is_elsewhere: false,
+            is_to_mend: false,
             has_ended_record: false,
             unwritten: None,
             unsaved: None,
@@ -238,6 +258,11 @@ impl<R: Roster> State<R> {
         if !self.begin() {
             self.core = None;
         }
+        self.note_record();
+    }
+
+    /// Remembers which record is its own, and its epoch for the log.
+    pub(crate) fn note_record(&mut self) {
         let records = &self.fabric.inner.records;
         if self.entry.id.record_owner() == self.entry.id {
             self.record = records.of(&self.entry.id);
@@ -248,7 +273,8 @@ impl<R: Roster> State<R> {
 
     /// Tells whether the inbox stays untouched for now.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.is_ending || self.suspended.is_some() || self.gate.is_full() || self.core.is_none()
+        let is_held = self.suspended.is_some() || self.frozen.is_some();
+        self.is_ending || is_held || self.gate.is_full() || self.core.is_none()
     }
 
     /// What is left to do when the inbox is empty or the turn is over.
@@ -259,11 +285,13 @@ impl<R: Roster> State<R> {
         if self.core.is_none() && self.suspended.is_none() {
             self.end();
         }
+        let now = self.fabric.now();
+        self.come_to_rest(now);
         if self.is_ending && self.is_idle() && self.are_children_gone() {
             return self.finish();
         }
-        let now = self.fabric.now();
-        if !self.is_ending && self.passivate_if_quiet(now) {
+        let may_pass = !self.is_ending && self.frozen.is_none();
+        if may_pass && self.passivate_if_quiet(now) {
             return;
         }
         self.show();
@@ -287,6 +315,9 @@ impl<R: Roster> State<R> {
         let unwritten = self.unwritten.as_ref().map(|end| end.at);
         if self.is_ending {
             return unwritten;
+        }
+        if let Some(frozen) = &self.frozen {
+            return Some(frozen.until).into_iter().chain(self.unsaved).min();
         }
         let asleep = self.suspended.as_ref().map(|suspended| suspended.until);
         let own = match (asleep, &self.core) {
@@ -322,17 +353,21 @@ impl<R: Roster> State<R> {
 
     fn on_side(&mut self, side: Side) {
         match side {
-            Side::Claimed(result) => self.on_claimed(result),
+            Side::Claimed(outcome) => self.on_claimed(outcome),
             Side::Committed { ticket, result } => match (ticket, result) {
                 (Some(ticket), Ok(())) => self.on_safe(ticket),
                 (None, Ok(())) => {}
                 (ticket, Err(fault)) => self.on_commit_failed(ticket, &fault),
             },
-            Side::EndFailed {
-                ticket,
-                batch,
-                fault,
-            } => self.on_end_failed(ticket, batch, &fault),
+            Side::EndFailed { ticket, fault } => self.on_end_failed(ticket, &fault),
+            Side::Adopted(result) => self.on_adopted(result),
+            Side::Fenced(epoch) => self.lose(epoch),
+            Side::Mend => self.mend(),
+            Side::Mended => self.mended(),
+            Side::Move(number) => self.freeze(Some(number)),
+            Side::Freeze => self.freeze(None),
+            Side::Still(side) => self.on_still(side),
+            Side::Thaw => self.thaw(),
             Side::Judged(verdict) => self.on_verdict(verdict),
             Side::Inspect { asker, token } => crate::inspect::show_live(self, &asker, token),
             Side::End => self.end(),
@@ -348,7 +383,7 @@ impl<R: Roster> State<R> {
     }
 
     /// Takes no more events, ends the children, and ends when nothing is under way.
-    fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         if self.is_ending {
             return;
         }
@@ -389,7 +424,16 @@ impl<R: Roster> State<R> {
         }
     }
 
-    /// Leaves: what is still in the inbox goes back to its senders.
+    /// Returns what becomes of messages that it does not read.
+    pub(crate) const fn fate(&self) -> Fate {
+        if self.is_elsewhere {
+            Fate::Follows
+        } else {
+            Fate::Returns(self.leave)
+        }
+    }
+
+    /// Leaves: what is still in the inbox goes back to its senders, or after the actor.
     pub(crate) fn finish(&mut self) {
         let fabric = self.fabric.clone();
         let id = self.entry.id.clone();
@@ -406,15 +450,18 @@ impl<R: Roster> State<R> {
             }
             // Before the place in the table is free: a successor has a record of its own there.
             fabric.inner.records.forget(&id, &record);
-        } else if matches!(id.kind(), Kind::Dialog | Kind::MediaLeg) {
+        } else if matches!(id.kind(), Kind::Dialog | Kind::MediaLeg) && !self.is_elsewhere {
             fabric.remove_part(&id);
         }
         fabric.take_out(&self.entry);
         if fabric.find(&id).is_none() {
             // Whoever came too late; a successor looks itself.
-            fabric.release_sides(&id, self.leave);
+            fabric.release_sides(&id, self.fate());
         }
-        fabric.give_back(&id, left, self.leave);
+        fabric.give_back(&id, left, self.fate());
+        if self.is_elsewhere && id.record_owner() == id {
+            fabric.give(Input::ShellLeft { id: id.clone() });
+        }
         fabric.tell_parent(&self.entry, self.is_lost);
         self.core = None;
         self.is_ending = true;

@@ -14,6 +14,7 @@ use ractor::ActorRef;
 
 use crate::entry::Entry;
 use crate::fabric::{Fabric, Parts, StartError};
+use crate::leave::Fate;
 use crate::shell::{Given, Shell, Wake};
 use crate::supervisor::Supervisor;
 
@@ -81,6 +82,8 @@ impl<R: Roster> Fabric<R> {
         let now = self.now();
         let (mut calls, mut expired, mut overdue) = (Vec::new(), Vec::new(), Vec::new());
         let index = &self.inner.index;
+        // In a cluster this node holds records of others, too.
+        let me = self.me().node;
         cluster::scan(self.env().store().as_ref(), &mut |header| {
             if header.is_ended() {
                 if header.expires <= now.utc {
@@ -88,6 +91,8 @@ impl<R: Roster> Fabric<R> {
                 } else {
                     index.set_passive(&header.id, header.expires);
                 }
+            } else if header.owner.node != me {
+                // Its owner goes on with it, or its heir.
             } else if header.id.kind() == Kind::Call {
                 calls.push(header.id.clone());
             } else if let Some(deadline) = header.deadline() {
@@ -106,7 +111,9 @@ impl<R: Roster> Fabric<R> {
             let share = share / u64::try_from(count).unwrap_or(1);
             index.set_passive(id, now.utc.after(Duration::from_millis(share)));
         }
-        for header in expired {
+        // In a cluster the sweep forgets them, past no desk.
+        let is_alone = self.inner.replicas.is_none();
+        for header in expired.into_iter().filter(|_| is_alone) {
             self.commit_lazily(cluster::forget(&header, self.inner.records.ids()));
         }
         for call in calls {
@@ -163,7 +170,7 @@ impl<R: Roster> Fabric<R> {
             .or_else(|| self.awaken(&owner, &mut None))?;
         if has_begun(self) {
             // The call looked for those that wait, maybe before this one was there.
-            self.release_sides(&owner, Undelivered::Absent);
+            self.release_sides(&owner, Fate::Returns(Undelivered::Absent));
         }
         Some(entry)
     }

@@ -1,13 +1,14 @@
-//! Commands that ask a running node: nodes, actors, inspect, trace, stop.
+//! Commands that ask a running node: nodes, actors, inspect, trace; those that steer are in
+//! `steer.rs`.
 //!
 //! In: arguments. Out: text for stdout: tables for people, or the answer as JSON.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::client::{Call, call, escaped};
 use super::ladder::{self, Line};
 use super::table::{Paint, clean, table};
-use super::{ActorsArgs, AskArgs, Command, Failure, OneArgs, StopArgs, TraceArgs};
+use super::{ActorsArgs, AskArgs, Command, Failure, OneArgs, TraceArgs, steer};
 
 /// Carries out a command that asks a node; `None` for the others.
 #[must_use]
@@ -17,7 +18,9 @@ pub fn ask(command: &Command, paint: Paint) -> Option<Result<String, Failure>> {
         Command::Actors(arguments) => Some(actors(arguments, paint)),
         Command::Inspect(arguments) => Some(inspect(arguments, paint)),
         Command::Trace(arguments) => Some(trace(arguments, paint)),
-        Command::Stop(arguments) => Some(stop(arguments)),
+        Command::Stop(arguments) => Some(steer::stop(arguments)),
+        Command::Move(arguments) => Some(steer::move_actor(arguments)),
+        Command::Drain(arguments) => Some(steer::drain(arguments)),
         Command::Run(_)
         | Command::Local(_)
         | Command::Check(_)
@@ -193,24 +196,4 @@ fn trace(arguments: &TraceArgs, paint: Paint) -> Result<String, Failure> {
         .collect();
     let lines = lines.map_err(|error| Failure::run(format!("reading the trace: {error}")))?;
     Ok(ladder::render(&lines, arguments.all, paint))
-}
-
-fn stop(arguments: &StopArgs) -> Result<String, Failure> {
-    let body = arguments
-        .epoch
-        .map(|epoch| json!({ "epoch": epoch }).to_string());
-    let path = format!("/api/v1/actors/{}/stop", escaped(&arguments.id));
-    let request = Call {
-        method: "POST",
-        path,
-        body: body.unwrap_or_default(),
-    };
-    let value = call(&arguments.ask, &request)?;
-    if arguments.ask.json {
-        return Ok(as_json(&value));
-    }
-    Ok(format!(
-        "stopping {}\n",
-        clean(value["stopping"].as_str().unwrap_or(&arguments.id))
-    ))
 }

@@ -8,6 +8,7 @@ mod client;
 mod fleet;
 mod ladder;
 mod local;
+mod steer;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ mod tests;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use contract::limits::DRAIN_MAX_S;
 
 pub use ask::ask;
 pub use fleet::local;
@@ -72,6 +74,10 @@ pub enum Command {
     Nodes(AskArgs),
     /// End an actor: a call hangs up, a registration loses its bindings.
     Stop(StopArgs),
+    /// Move a call, a registration or a gateway to another node.
+    Move(MoveArgs),
+    /// Move everything of a node to the others and end it.
+    Drain(DrainArgs),
     /// Print version, commit, and schema and protocol ranges.
     Version(VersionArgs),
 }
@@ -206,6 +212,35 @@ pub struct StopArgs {
     /// Only if it still has this epoch.
     #[arg(long, value_name = "EPOCH")]
     pub epoch: Option<u64>,
+}
+
+/// Arguments of `move`.
+#[derive(Clone, Debug, Args)]
+pub struct MoveArgs {
+    /// How to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
+    /// ID of the actor.
+    pub id: String,
+    /// Name or number of the node.
+    #[arg(long, value_name = "NODE")]
+    pub to: String,
+    /// Only if it still has this epoch.
+    #[arg(long, value_name = "EPOCH")]
+    pub epoch: Option<u64>,
+}
+
+/// Arguments of `drain`.
+#[derive(Clone, Debug, Args)]
+pub struct DrainArgs {
+    /// How to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
+    /// Name or number of the node; the one that is asked if there is none.
+    pub node: Option<String>,
+    /// Seconds after which it ends though something is left.
+    #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_MAX_S, value_parser = clap::value_parser!(u32).range(1..=i64::from(DRAIN_MAX_S)))]
+    pub max: u32,
 }
 
 /// Arguments of `version`.

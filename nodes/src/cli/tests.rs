@@ -30,6 +30,10 @@ fn the_commands_of_the_contract_are_understood() {
         "weft inspect registration:1000@weft.local",
         "weft trace call:00000000-0000-8000-8000-000000000000 --all",
         "weft stop call:00000000-0000-8000-8000-000000000000 --epoch 3",
+        "weft move registration:1000@weft.local --to weft-2 --epoch 3",
+        "weft move call:00000000-0000-8000-8000-000000000000 --to 3 --json",
+        "weft drain",
+        "weft drain weft-3 --max 60",
         "weft version --json",
     ] {
         assert!(parse(line).is_ok(), "{line}: {:?}", parse(line).err());
@@ -62,6 +66,11 @@ fn misuse_is_exit_code_two() {
         "weft actors --limit 0",
         "weft actors --limit 1001",
         "weft stop x --epoch y",
+        "weft move x",
+        "weft move --to b",
+        "weft move x --to b --epoch y",
+        "weft drain --max 0",
+        "weft drain --max 1801",
         "weft --demo nodes",
     ] {
         assert_eq!(

@@ -108,6 +108,10 @@ pub struct Cluster {
     pub zone: String,
     /// File of the cluster's secret, from the data folder.
     pub secret_file: PathBuf,
+    /// How many nodes hold a record.
+    pub replicas: u8,
+    /// `available` or `strict`.
+    pub commit: String,
 }
 
 /// `[[profile]]`.

@@ -107,6 +107,16 @@ pub(super) const ROOT: &[Key] = &[
                 }),
             ),
             key("secret_file", PATH),
+            key(
+                "replicas",
+                Kind::Number(1, contract::limits::HOLDERS_MAX as i64),
+            ),
+            key(
+                "commit",
+                Kind::Text("`available` or `strict`", |text| {
+                    matches!(text, "available" | "strict")
+                }),
+            ),
         ]),
     ),
     key("profile", Kind::Named(PROFILE)),

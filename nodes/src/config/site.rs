@@ -11,7 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::site::{
-    Account, Auth, Cluster, Credential, Domain, Limits, Listener, MediaPolicy, Route, Site, Step,
+    Account, Auth, Cluster, CommitMode, Credential, Domain, Limits, Listener, MediaPolicy, Route,
+    Site, Step,
 };
 use contract::{FabricKeys, Secret};
 use regex::{Regex, RegexBuilder};
@@ -58,6 +59,11 @@ pub fn to_site(loaded: &Loaded, with: &SiteKeys<'_>) -> Site {
             address: cluster.listen,
             seeds: cluster.seeds.clone(),
             zone: config.cluster.zone.clone(),
+            replicas: usize::from(config.cluster.replicas),
+            commit: match config.cluster.commit.as_str() {
+                "strict" => CommitMode::Strict,
+                _ => CommitMode::Available,
+            },
         }),
         lanes: with.lanes,
         listeners: listeners(plan),

@@ -13,7 +13,7 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use contract::limits::{API_BODY_BYTES_MAX, API_WAIT_S, PAGE_ROWS_MAX};
+use contract::limits::{API_BODY_BYTES_MAX, API_WAIT_S, DRAIN_MAX_S, PAGE_ROWS_MAX};
 use contract::{ActorId, Kind};
 use serde::Deserialize;
 use serde_json::json;
@@ -33,6 +33,7 @@ type Parts = State<Arc<HttpParts>>;
 pub(super) fn guarded() -> Router<Arc<HttpParts>> {
     Router::new()
         .route("/api/v1/nodes", get(nodes))
+        .route("/api/v1/nodes/{name}/drain", post(drain))
         .route("/api/v1/actors", get(actors))
         .route("/api/v1/actors/{id}", get(inspect))
         .route("/api/v1/actors/{id}/trace", get(trace))
@@ -232,6 +233,7 @@ async fn user(State(parts): Parts, Path(dn): Named) -> Response {
 struct Order {
     epoch: Option<u64>,
     to: Option<String>,
+    max_s: Option<u32>,
 }
 
 type Given = Result<Bytes, axum::extract::rejection::BytesRejection>;
@@ -261,10 +263,22 @@ async fn move_actor(
     body: Given,
 ) -> Result<Response, Problem> {
     let id = actor(&id)?;
-    let to = order(body)?
-        .to
-        .ok_or_else(|| Problem::bad("`to` must name a node"))?;
-    Ok(respond(&ask(&parts, Request::Move { id, to }).await))
+    let Order { epoch, to, .. } = order(body)?;
+    let to = to.ok_or_else(|| Problem::bad("`to` must name a node"))?;
+    Ok(respond(&ask(&parts, Request::Move { id, to, epoch }).await))
+}
+
+/// The node that is asked, in a path.
+const SELF: &str = "self";
+
+async fn drain(State(parts): Parts, Path(name): Named, body: Given) -> Result<Response, Problem> {
+    let max_s = order(body)?.max_s.unwrap_or(DRAIN_MAX_S);
+    if !(1..=DRAIN_MAX_S).contains(&max_s) {
+        let range = format!("`max_s` must be 1 to {DRAIN_MAX_S}");
+        return Err(Problem::bad(range));
+    }
+    let node = (name != SELF).then_some(name);
+    Ok(respond(&ask(&parts, Request::Drain { node, max_s }).await))
 }
 
 async fn metrics(State(parts): Parts) -> Response {
@@ -282,7 +296,7 @@ async fn alive() -> &'static str {
 
 /// Ready is what the console answers for: it runs, and its node is up.
 async fn ready(State(parts): Parts) -> Response {
-    let reply = ask(&parts, Request::Nodes).await;
+    let reply = ask(&parts, Request::Here).await;
     let answer: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let state = answer["items"][0]["state"].as_str().unwrap_or("unknown");
     if reply.status == 200 && matches!(state, "up" | "quarantined") {

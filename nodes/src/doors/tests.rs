@@ -173,6 +173,35 @@ fn every_route_is_one_message_to_the_console() {
             Request::Move {
                 id: registration(),
                 to: "b".to_owned(),
+                epoch: None,
+            },
+        ),
+        (
+            "POST",
+            "/api/v1/actors/registration:1000@weft.local/move",
+            "{\"to\":\"b\",\"epoch\":3}",
+            Request::Move {
+                id: registration(),
+                to: "b".to_owned(),
+                epoch: Some(3),
+            },
+        ),
+        (
+            "POST",
+            "/api/v1/nodes/weft-2/drain",
+            "{\"max_s\":60}",
+            Request::Drain {
+                node: Some("weft-2".to_owned()),
+                max_s: 60,
+            },
+        ),
+        (
+            "POST",
+            "/api/v1/nodes/self/drain",
+            "",
+            Request::Drain {
+                node: None,
+                max_s: 1_800,
             },
         ),
         (
@@ -230,6 +259,9 @@ fn what_is_no_request_is_a_problem_and_asks_nobody() {
             400,
         ),
         ("POST", "/api/v1/actors/lane:1%2F0/move", "", 400),
+        ("POST", "/api/v1/nodes/a/drain", "{\"max_s\":0}", 400),
+        ("POST", "/api/v1/nodes/a/drain", "{\"max_s\":9000}", 400),
+        ("GET", "/api/v1/nodes/a/drain", "", 405),
         ("POST", "/api/v1/actors/lane:1%2F0/stop", big.as_str(), 413),
         ("GET", "/api/v1/sheep", "", 404),
         ("DELETE", "/api/v1/nodes", "", 405),

@@ -40,8 +40,21 @@ const WAVE_MIN: usize = 200;
 const WAVES_MAX: usize = 10;
 /// Pause between two waves.
 const WAVE_PAUSE: Duration = Duration::from_millis(50);
+/// Connections that a planned drain closes at once, and the pause: at most 100 a second
+/// (`cluster.md` §6), since all of them come back to the others.
+const DRAIN_WAVE: usize = 10;
+const DRAIN_PAUSE: Duration = Duration::from_millis(100);
 /// Longest wait for the last connections to end.
 const DISMISS_DEADLINE: Duration = Duration::from_millis(500);
+
+/// How fast connections are ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// The process is about to end: within half a second.
+    Ending,
+    /// There is time to let the others take them in.
+    Draining,
+}
 
 /// What streams need besides an address.
 #[derive(Default)]
@@ -202,17 +215,20 @@ impl Network {
     }
 
     /// Takes no new connection and ends all there are, in waves, so that not all come back at once.
-    pub(crate) async fn dismiss(&self, code: CloseCode, why: &'static str) {
+    pub(crate) async fn dismiss(&self, code: CloseCode, why: &'static str, haste: Haste) {
         let mut all: Vec<_> = {
             let mut tables = self.tables();
             tables.is_closing = true;
             tables.connections.values().cloned().collect()
         };
         all.sort_by_key(|connection| *connection.flow());
-        let wave = all.len().div_ceil(WAVES_MAX).max(WAVE_MIN);
+        let (wave, wave_pause) = match haste {
+            Haste::Ending => (all.len().div_ceil(WAVES_MAX).max(WAVE_MIN), WAVE_PAUSE),
+            Haste::Draining => (DRAIN_WAVE, DRAIN_PAUSE),
+        };
         for (at, connections) in all.chunks(wave).enumerate() {
             if at > 0 {
-                pause(WAVE_PAUSE).await;
+                pause(wave_pause).await;
             }
             for connection in connections {
                 connection.close(code, why);

@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 
 use super::tests::{Recorder, Seen, WAIT, runtime};
 use super::ws::Pace;
-use super::{Network, Streams, WebRules};
+use super::{Haste, Network, Streams, WebRules};
 
 struct Web {
     runtime: Runtime,
@@ -516,7 +516,7 @@ fn a_drain_tells_all_to_come_back_and_lets_nobody_in() {
         let network = Arc::clone(&web.network);
         web.runtime.spawn(async move {
             network
-                .dismiss(CloseCode::Restart, "the node restarts")
+                .dismiss(CloseCode::Restart, "the node restarts", Haste::Ending)
                 .await;
         })
     };

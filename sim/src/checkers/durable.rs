@@ -1,4 +1,5 @@
-//! I4 for W = 1: whatever the outside is told is on disk at that instant.
+//! I4: whatever the outside is told is on as many disks as wanted at that instant: on two in a
+//! cluster that nothing ails, else on one at least (there it says `degraded`).
 //!
 //! Seen on the wire: 200 to REGISTER (each contact it grants), an INVITE we send (its branch), 18x
 //! to an INVITE (our tag), 2xx to an INVITE (every octet). A side may end, and leave its record,
@@ -19,7 +20,8 @@ use crate::world::{Observer, World};
 /// The checker of one node.
 pub struct Durable {
     world: Arc<World>,
-    disk: Arc<SimStore>,
+    /// The disks of all nodes.
+    disks: Arc<[Arc<SimStore>]>,
     node: SocketAddr,
     web: SocketAddr,
     ids: IdHasher,
@@ -33,13 +35,13 @@ impl Durable {
     #[must_use]
     pub fn new(
         world: &Arc<World>,
-        disk: &Arc<SimStore>,
+        disks: &Arc<[Arc<SimStore>]>,
         (node, web): (SocketAddr, SocketAddr),
         keys: &FabricKeys,
     ) -> Durable {
         Durable {
             world: Arc::clone(world),
-            disk: Arc::clone(disk),
+            disks: Arc::clone(disks),
             node,
             web,
             ids: keys.ids(),
@@ -48,12 +50,26 @@ impl Durable {
         }
     }
 
+    /// Returns how many disks must have what leaves a node now.
+    fn wanted(&self) -> usize {
+        if self.disks.len() > 1 && !self.world.is_troubled() {
+            2
+        } else {
+            1
+        }
+    }
+
+    fn have_been_durable(&self, octets: &[u8]) -> bool {
+        let has = |disk: &&Arc<SimStore>| disk.has_been_durable(|value| contains(value, octets));
+        self.disks.iter().filter(has).count() >= self.wanted()
+    }
+
     /// The same for what is made once and never again: in any value that became durable.
     fn require_once(&mut self, id: &ActorId, octets: &[u8], told: &str) {
         if self.safe.contains(octets) {
             return;
         }
-        if !self.disk.has_been_durable(|value| contains(value, octets)) {
+        if !self.have_been_durable(octets) {
             let text = String::from_utf8_lossy(octets);
             let how = format!("{told} was sent, but {id} on disk never had {text:?}");
             self.world.broken("I4", how);
@@ -63,14 +79,14 @@ impl Durable {
 
     /// Requires that the durable part of an actor holds a text.
     fn require(&self, id: &ActorId, text: &str, told: &str) {
-        let handle = Handle::open(&self.disk);
-        let loaded = cluster::load(handle.as_ref(), &self.ids, id);
-        let part = loaded
-            .ok()
-            .flatten()
-            .and_then(|loaded| loaded.parts.get(id).cloned());
-        let is_there = part.is_some_and(|part| contains(&part, text.as_bytes()));
-        if !is_there {
+        let has = |disk: &&Arc<SimStore>| {
+            let handle = Handle::open(disk);
+            let loaded = cluster::load(handle.as_ref(), &self.ids, id).ok().flatten();
+            let part = loaded.and_then(|loaded| loaded.parts.get(id).cloned());
+            part.is_some_and(|part| contains(&part, text.as_bytes()))
+        };
+        let copies = self.disks.iter().filter(has).count();
+        if copies < self.wanted() {
             self.world.broken(
                 "I4",
                 format!("{told} was sent, but {id} on disk has no {text:?}"),
@@ -81,10 +97,10 @@ impl Durable {
     /// Tells other checkers, and the reader of a trace, which call a Call-ID belongs to.
     fn note(&self, id: &ActorId, message: &Message) {
         let call_id = message.call_id().unwrap_or_default();
-        if let Some(call) = id.call().map(|call| call.to_string()) {
-            let without_side = call[..call.len() - 2].to_owned();
+        let call = id.call().and_then(|call| call_of(&call.to_string()));
+        if let Some(call) = call {
             let mut state = self.world.state();
-            state.calls.insert(call_id.to_owned(), without_side);
+            state.calls.insert(call_id.to_owned(), call);
         }
         self.world.note(&format!("{id} has Call-ID {call_id}"));
     }
@@ -129,19 +145,16 @@ impl Durable {
             self.require(&id, ".invalid", "registered");
         }
         if kind == "incoming"
-            && let Some((call, _side)) = name.rsplit_once('.')
+            && let Some(call) = call_of(name)
         {
             let mut state = self.world.state();
-            state.calls.insert(name.to_owned(), call.to_owned());
+            state.calls.insert(name.to_owned(), call);
         }
         let Some(sdp) = payload["sdp"].as_str() else {
             return;
         };
         if !self.safe.contains(sdp.as_bytes()) {
-            if !self
-                .disk
-                .has_been_durable(|value| contains(value, sdp.as_bytes()))
-            {
+            if !self.have_been_durable(sdp.as_bytes()) {
                 let how = format!("{kind} of {name} was sent, but its SDP was never on disk");
                 self.world.broken("I4", how);
             }
@@ -165,6 +178,11 @@ impl Durable {
             }
         }
     }
+}
+
+/// Returns the name of a call without the number of a side.
+pub(crate) fn call_of(name: &str) -> Option<String> {
+    name.get(..name.len().checked_sub(2)?).map(str::to_owned)
 }
 
 fn contains(octets: &[u8], text: &[u8]) -> bool {

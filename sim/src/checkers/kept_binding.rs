@@ -18,18 +18,19 @@ pub struct Promised {
     pub until: Option<Time>,
 }
 
-/// Checks what a phone was promised against the disk.
-pub fn check(world: &Arc<World>, disk: &Arc<SimStore>, ids: &IdHasher, phone: &Promised) {
+/// Checks what a phone was promised against the newest record that any disk has.
+pub fn check(world: &Arc<World>, disks: &[Arc<SimStore>], ids: &IdHasher, phone: &Promised) {
     let now = world.now().mono;
     if phone.until.is_none_or(|until| until <= now) {
         return;
     }
     let id = ActorId::Registration(format!("{}@weft.test", phone.user).into());
-    let handle = Handle::open(disk);
-    let part = cluster::load(handle.as_ref(), ids, &id)
-        .ok()
-        .flatten()
-        .and_then(|loaded| loaded.parts.get(&id).cloned());
+    let newest = disks.iter().filter_map(|disk| {
+        let handle = Handle::open(disk);
+        cluster::load(handle.as_ref(), ids, &id).ok().flatten()
+    });
+    let newest = newest.max_by_key(|loaded| loaded.header.version);
+    let part = newest.and_then(|loaded| loaded.parts.get(&id).cloned());
     let contact = &phone.contact;
     let is_there = part.is_some_and(|part| {
         part.windows(contact.len())

@@ -1,31 +1,71 @@
 //! I7 as phones see it: a call that both ends agree on has sound; none is lost without a word.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use contract::Time;
 
 use crate::client::Client;
+use crate::node::number_of;
 use crate::phone::{Complaint, Phone};
 use crate::world::World;
 
 /// Time in which sound must be back after the world has become calm.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// Passes on what a phone complains about. A BYE that came twice was heard the first time: only
-/// its answer was lost (with a crash, or with an event that was set aside). And if an event of the
-/// very call was set aside, our BYE may have been that event.
-pub fn complaints(world: &Arc<World>, complaints: Vec<Complaint>) {
+/// How long a call waits for a client whose connection ends at another node (`architecture.md` §7).
+const WAITS: Duration = Duration::from_secs(8);
+
+/// Passes on what a phone complains about that is connected with `node`, if it is connected. A BYE
+/// that came twice was heard the first time: only its answer was lost (with a crash, or with an event
+/// that was set aside). If an event of the very call was set aside, our BYE may have been that event.
+/// And a node that was cut off from the client's one for as long as a call waits for its client could
+/// not say that it ends.
+pub fn complaints(world: &Arc<World>, node: Option<SocketAddr>, complaints: Vec<Complaint>) {
     for complaint in complaints {
-        let excuse = complaint
-            .unknown_bye
-            .as_ref()
-            .and_then(|call_id| excuse(world, call_id));
+        let excuse = complaint.unknown_bye.as_ref().and_then(|call_id| {
+            excuse(world, call_id).or_else(|| {
+                let was_cut = was_cut(world, call_id, node?, complaint.life);
+                was_cut.then_some("calls that ended while their nodes were cut for 8 s")
+            })
+        });
         match excuse {
             Some(excuse) => world.count(excuse),
             None => world.broken(complaint.promise, complaint.how),
         }
     }
+}
+
+/// Tells whether, while a call lived, a node that ran it and the node of its client could not hear
+/// each other for so long.
+fn was_cut(world: &World, call_id: &str, node: SocketAddr, (from, until): (Time, Time)) -> bool {
+    let state = world.state();
+    let call = state.calls.get(call_id);
+    let Some(owners) = call.and_then(|call| state.owners.get(call)) else {
+        return false;
+    };
+    let Some(here) = number_of(node.ip()) else {
+        return false;
+    };
+    owners.iter().any(|owner| {
+        let pair = if owner.0 < here {
+            (owner.0, here)
+        } else {
+            (here, owner.0)
+        };
+        let cuts = state.cuts.iter().filter(|cut| cut.pair == pair);
+        // Overlapping cuts are one.
+        let (mut longest, mut start, mut end) = (Duration::ZERO, from, from);
+        for cut in cuts {
+            if cut.from > end {
+                start = cut.from;
+            }
+            end = end.max(cut.until).min(until);
+            longest = longest.max(end.since(start));
+        }
+        longest >= WAITS
+    })
 }
 
 fn excuse(world: &World, call_id: &str) -> Option<&'static str> {

@@ -7,13 +7,18 @@
 pub mod agree;
 pub mod bounds;
 pub mod console;
+pub mod denied;
 pub mod durable;
 pub mod fence;
+pub mod forwarding;
+pub mod holders;
 pub mod kept_binding;
 pub mod kept_call;
 pub mod noticed;
 pub mod proven;
+pub mod reached;
 pub mod sequence;
+pub mod taken_over;
 
 use std::ops::ControlFlow;
 

@@ -34,7 +34,7 @@ impl Client {
                 .to_owned()
         } else {
             let drawn = self.rng.below(12);
-            self.habits.callee(drawn).to_string()
+            (1000 + drawn).to_string()
         };
         let name = format!("call-{}-{}", self.user, self.rng.next_u64());
         let (line, port) = self.new_line();
@@ -88,6 +88,7 @@ impl Client {
                 let how = format!("{} ended {name}: 404 at {since}, and no word", self.user);
                 self.complaints.push(Complaint {
                     unknown_bye: Some(name.to_owned()),
+                    life: (call.since, since),
                     ..Complaint::new("I7", how)
                 });
             }

@@ -44,6 +44,11 @@ impl Client {
         self.habits.odd = 0;
     }
 
+    /// Accepts every call from now on, makes none, and does not put anybody on hold.
+    pub fn be_ready(&mut self) {
+        self.habits.be_ready();
+    }
+
     /// Says one thing that is about no call.
     pub(super) fn chat(&mut self, now: Time, out: &mut Vec<Out>) {
         match self.rng.below(24) {

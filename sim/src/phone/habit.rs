@@ -27,8 +27,6 @@ pub struct Habits {
     pub odd: u32,
     /// Longest talk.
     pub talk: Duration,
-    /// How many nodes share the phones, and which of them this one is at.
-    pub nodes: (u32, u32),
 }
 
 impl Habits {
@@ -45,15 +43,21 @@ impl Habits {
             delays_offer: rng.below(20),
             odd: 0,
             talk: Duration::from_secs(u64::from(5 + rng.below(40))),
-            nodes: (1, 0),
         }
     }
-
-    /// Returns the number of the phone of the same node that a number below 12 stands for: calls
-    /// stay on their node.
-    #[must_use]
-    pub const fn callee(&self, drawn: u32) -> u32 {
-        let (count, own) = self.nodes;
-        1000 + drawn - drawn % count + own
+    /// Accepts every call from now on, makes none, and does not put anybody on hold.
+    pub fn be_ready(&mut self) {
+        *self = Habits {
+            calls: false,
+            idle: self.idle,
+            ignores: 0,
+            refuses: 0,
+            gives_up: 0,
+            holds: 0,
+            extensions: 0,
+            delays_offer: 0,
+            odd: 0,
+            talk: Duration::from_secs(60),
+        };
     }
 }

@@ -325,6 +325,10 @@ impl Phone {
             return out.push(Out::Sip(refusal));
         }
         call.agreed = now;
+        // RFC 3261 §12.2.2: a re-INVITE moves the remote target.
+        if let Some(target) = target_of(message) {
+            call.target = target;
+        }
         let text = String::from_utf8_lossy(message.body()).into_owned();
         let direction = if text.contains("a=sendonly") {
             "recvonly"

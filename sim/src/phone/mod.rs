@@ -36,6 +36,8 @@ const T1: Duration = Duration::from_millis(500);
 const GIVE_UP: Duration = Duration::from_secs(32);
 /// Time without a connection after which a call may have ended without word.
 const AWAY: Duration = Duration::from_secs(7);
+/// Longer than any run.
+const NEVER: Duration = Duration::from_secs(1 << 32);
 /// Time between RTP packets of a call: ten times the usual, to keep runs short.
 pub(crate) const PACKET_EVERY: Duration = Duration::from_millis(200);
 
@@ -64,6 +66,8 @@ pub struct Complaint {
     pub how: String,
     /// Call-ID of a BYE that was answered 481: no complaint if the node had it before.
     pub unknown_bye: Option<String>,
+    /// From when to when the call was believed to be there.
+    pub life: (Time, Time),
 }
 
 impl Complaint {
@@ -72,6 +76,7 @@ impl Complaint {
             promise,
             how,
             unknown_bye: None,
+            life: (Time::default(), Time::default()),
         }
     }
 }
@@ -152,6 +157,27 @@ impl Phone {
             talked: 0,
             rng,
         }
+    }
+
+    /// Makes a phone that does nothing of itself, and does not register.
+    #[must_use]
+    pub fn probe(user: &str, address: SocketAddr, mut rng: Entropy, now: Time) -> Phone {
+        let mut habits = Habits::draw(&mut rng);
+        habits.be_ready();
+        let mut phone = Phone::new(user, address, Make::Udp, rng, habits, now);
+        phone.register_at = now + NEVER;
+        phone.act_at = now + NEVER;
+        phone
+    }
+
+    /// Calls somebody.
+    pub fn ring(&mut self, user: &str, now: Time, out: &mut Vec<Out>) {
+        self.dial(user, false, now, out);
+    }
+
+    /// Accepts every call from now on, makes none, and does not put anybody on hold.
+    pub fn be_ready(&mut self) {
+        self.habits.be_ready();
     }
 
     /// Returns the calls, by Call-ID.

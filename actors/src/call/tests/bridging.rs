@@ -289,6 +289,30 @@ fn a_phone_that_does_not_come_back_in_8_s_is_480() {
     assert_eq!(world.record().cause, "SUBSCRIBER_ABSENT");
 }
 
+/// Its node may have died a moment ago, and another not have it yet.
+#[test]
+fn a_registration_that_has_no_time_is_asked_again() {
+    let mut world = World::new();
+    world.busy = 2;
+    world.call("1001", SDP_A);
+    assert_eq!(world.count(B, "INVITE"), 0);
+    world.pass(Duration::from_millis(299));
+    assert_eq!((world.count(B, "INVITE"), world.busy), (0, 0));
+    world.pass(Duration::from_millis(1));
+    assert_eq!(world.count(B, "INVITE"), 1);
+    assert_eq!(world.count(A, "503"), 0);
+}
+
+#[test]
+fn a_registration_that_never_has_time_ends_the_call() {
+    let mut world = World::new();
+    world.busy = 100;
+    world.call("1001", SDP_A);
+    world.pass(Duration::from_secs(4));
+    assert_eq!((world.count(A, "503"), world.busy), (1, 100 - 9));
+    assert_eq!(world.record().cause, "SWITCH_CONGESTION");
+}
+
 #[test]
 fn a_registration_that_never_answers_does_not_hold_the_call() {
     let mut world = World::new();

@@ -2,13 +2,14 @@
 //! by what they stored; lanes, registrations and the media plane are what the test plays.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use contract::{
     Action, ActorId, CallRecord, Ctx, Emitted, Entropy, Event, FlowRef, Health, LegConfig,
-    ListenerId, MediaCommand, MediaEvent, Now, Restored, Roster, SideKey, Store, Time, Undelivered,
-    UtcMillis,
+    ListenerId, MediaCommand, MediaEvent, NodeId, Now, Restored, Roster, SideKey, Store, Time,
+    Undelivered, UtcMillis,
 };
 use regex::Regex;
 use sip::Aor;
@@ -58,6 +59,8 @@ pub(super) struct World {
     pub registered: Vec<Aor>,
     /// Registrations set questions aside: no answer ever comes.
     pub is_deaf: bool,
+    /// How many questions registrations have no time for.
+    pub busy: usize,
     pub next_port: u16,
     /// The media plane has no port left.
     pub is_full: bool,
@@ -65,6 +68,8 @@ pub(super) struct World {
     pub events: usize,
     /// The node is killed and started again after each of these events.
     pub kills_after: Option<usize>,
+    /// What is killed is taken over by the next node, in place of a new start.
+    pub has_heirs: bool,
     queue: VecDeque<(ActorId, Event<Message, ()>)>,
     entropies: BTreeMap<ActorId, Entropy>,
     lives: u32,
@@ -178,9 +183,11 @@ impl World {
             registered: vec![aor("1001@example.org")],
             next_port: 20_000,
             is_deaf: false,
+            busy: 0,
             is_full: false,
             events: 0,
             kills_after: None,
+            has_heirs: false,
             queue: VecDeque::new(),
             entropies: BTreeMap::new(),
             lives: 0,
@@ -234,8 +241,16 @@ impl World {
                 .kills_after
                 .is_some_and(|every| self.events.is_multiple_of(every))
             {
-                self.restart();
+                self.kill();
             }
+        }
+    }
+
+    fn kill(&mut self) {
+        if self.has_heirs {
+            self.inherit(self.site.node.0 + 1);
+        } else {
+            self.restart();
         }
     }
 
@@ -342,6 +357,14 @@ impl World {
         match message {
             Message::Lane(message) => self.note(by, message, urgent, gated),
             Message::Registration(registration::Message::Locate { .. }) if self.is_deaf => {}
+            Message::Registration(message @ registration::Message::Locate { .. })
+                if self.busy > 0 =>
+            {
+                self.busy -= 1;
+                let (message, why) = (message.into(), Undelivered::Busy);
+                let back = Event::Undelivered { to, message, why };
+                self.queue.push_back((by.clone(), back));
+            }
             Message::Registration(registration::Message::Locate { reply })
                 if !self.cores.contains_key(&to) =>
             {
@@ -417,6 +440,26 @@ impl World {
     pub fn restart(&mut self) {
         self.queue.clear();
         self.revive(Restored::NodeStart);
+    }
+
+    /// Kills the node; another one, which has other addresses, takes the call over.
+    pub fn take_over(&mut self, node: u16) {
+        self.inherit(node);
+        // What forks say to it comes first.
+        self.pass(Duration::from_millis(50));
+    }
+
+    pub fn inherit(&mut self, node: u16) {
+        self.queue.clear();
+        self.site.node = NodeId(node);
+        let address = IpAddr::from([192, 0, 2, u8::try_from(node).expect("a small number")]);
+        for listener in &mut self.site.listeners {
+            listener.local.set_ip(address);
+            listener.advertise.set_ip(address);
+            listener.rtp_local = address;
+            listener.rtp_advertise = address;
+        }
+        self.revive(Restored::TakenOver);
     }
 
     /// Panics one actor: the others, and what is on its way, stay.
@@ -564,7 +607,11 @@ impl World {
     pub fn inbound_on(&self, flow: FlowRef, text: String, identity: Option<&str>) -> Inbound {
         let request = sip::Message::read(Bytes::from(text)).expect("a request");
         let key = sip::transaction::Key::of_request(&request).expect("a key");
-        let transaction = TransactionRef { lane: 2, key };
+        let transaction = TransactionRef {
+            node: Some(NodeId(1)),
+            lane: 2,
+            key,
+        };
         Inbound {
             transaction,
             flow,

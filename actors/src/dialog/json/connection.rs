@@ -35,6 +35,24 @@ impl JsonDialog {
         self.lose_connection(ctx);
     }
 
+    /// Another node had the call: its offer that was not answered is forgotten, since the call offers
+    /// anew. Where the connection was there, its session is not, and the watch comes back.
+    pub(super) fn take_over(&mut self, ctx: &mut DialogCtx<'_>) {
+        self.data.glare = None;
+        self.timers.clear(Timer::Glare);
+        if let Some(open) = self.data.outgoing.take() {
+            self.timers.clear(Timer::AwaitAnswer);
+            let numbered = &mut self.data.unacknowledged;
+            numbered.retain(|known| known.number != open.number);
+        }
+        self.out.save();
+        if self.data.is_flow_gone {
+            self.lose_connection(ctx);
+        } else {
+            self.watch(ctx);
+        }
+    }
+
     /// What may wait waits for 8 s.
     pub(super) fn lose_connection(&mut self, ctx: &mut DialogCtx<'_>) {
         self.data.is_flow_gone = true;
@@ -73,9 +91,11 @@ impl JsonDialog {
     /// The registration answers: the client may be bound over another connection.
     pub(super) fn on_located(&mut self, targets: &[Target], ctx: &mut DialogCtx<'_>) {
         let lost = self.data.flow;
+        // A connection of another node may have been out of reach for a moment only.
+        let is_gone = lost.ends_at(ctx.site().node);
         let found = targets.iter().find(|target| {
-            let is_new = !target.unreachable && target.flow != lost;
-            is_new
+            let may_be_it = !target.unreachable && (target.flow != lost || !is_gone);
+            may_be_it
                 && target.door() == contract::Door::Json
                 && target.uri.equivalent(&self.data.contact)
         });

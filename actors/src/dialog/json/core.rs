@@ -316,7 +316,8 @@ impl JsonDialog {
             Message::Located { targets } => self.on_located(&targets, ctx),
             Message::Progress { status, sdp } => self.progress(status, sdp.as_ref(), ctx),
             Message::Accept { sdp } => self.accept(sdp.as_ref(), ctx),
-            Message::Offer { sdp, retries } => self.offer(sdp.as_ref(), retries, ctx),
+            Message::Offer { sdp, retries } => self.offer(sdp.as_ref(), retries, None, ctx),
+            Message::Move { sdp } => self.tell_address(sdp, ctx),
             Message::AcceptOffer { sdp } => self.accept_offer(sdp.as_ref(), ctx),
             Message::RefuseOffer { status } => self.refuse_offer(status, ctx),
             Message::Info { body, .. } => self.on_info(&body, ctx),
@@ -381,7 +382,12 @@ impl JsonDialog {
 
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
         match why {
-            Restored::NodeStart => self.lose_connection(ctx),
+            Restored::NodeStart if self.data.flow.ends_at(ctx.site().node) => {
+                self.lose_connection(ctx);
+            }
+            // Its connection is another node's: that may live.
+            Restored::NodeStart => self.watch(ctx),
+            Restored::TakenOver | Restored::Moved => self.take_over(ctx),
             Restored::Panic | Restored::Wake => self.watch(ctx),
         }
         self.announce(ctx);

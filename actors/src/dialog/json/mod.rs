@@ -32,6 +32,8 @@
 //! | Confirmed | End | `hangup` | Ending |
 //! | Confirmed | connection gone | media goes on; its silence ends the call | Confirmed |
 //! | Ending | ack, 2 s, connection gone for 8 s | `Ended` | Ended |
+//! | Confirmed | Move | gated, `reoffer` that says `migrate` | Confirmed |
+//! | any | Restored, taken over | an open offer of ours is forgotten, the connection watched | same |
 //! | any | dtmf, iceCandidate | `Digits` or `Info`, `Trickle` | same |
 //! | any | Info, Digit | `dtmf` | same |
 //! | any | order of another account or instance | `error` 404 | same |

@@ -96,7 +96,13 @@ impl JsonDialog {
     }
 
     /// The call offers anew.
-    pub(super) fn offer(&mut self, sdp: Option<&Bytes>, retries: bool, ctx: &mut DialogCtx<'_>) {
+    pub(super) fn offer(
+        &mut self,
+        sdp: Option<&Bytes>,
+        retries: bool,
+        why: Option<Why>,
+        ctx: &mut DialogCtx<'_>,
+    ) {
         if self.data.outgoing.is_some() || self.data.glare.is_some() {
             return ctx.ignore("ordered already");
         }
@@ -104,7 +110,7 @@ impl JsonDialog {
             (State::Confirmed, Some(sdp)) if self.data.incoming.is_some() => {
                 return self.on_glare(sdp, retries, ctx);
             }
-            (State::Confirmed, Some(sdp)) => return self.send_offer(sdp, ctx),
+            (State::Confirmed, Some(sdp)) => return self.send_offer(sdp, why, ctx),
             // A client is never asked for an offer.
             (State::Confirmed, None) => 488,
             (
@@ -120,16 +126,23 @@ impl JsonDialog {
         self.refused(status);
     }
 
+    /// Tells the client our new address: it is offered `sdp`, or what it was described last.
+    pub(super) fn tell_address(&mut self, sdp: Option<Bytes>, ctx: &mut DialogCtx<'_>) {
+        let sdp = sdp.or_else(|| Wire::bytes(self.data.sdp.as_ref()));
+        self.offer(sdp.as_ref(), true, Some(Why::Migrate), ctx);
+    }
+
     fn refused(&mut self, status: u16) {
         let side = self.number();
         self.out.call(call::Message::OfferRefused { side, status });
     }
 
-    fn send_offer(&mut self, sdp: &Bytes, ctx: &mut DialogCtx<'_>) {
+    /// `why`: what it is for if it neither holds nor resumes.
+    fn send_offer(&mut self, sdp: &Bytes, why: Option<Why>, ctx: &mut DialogCtx<'_>) {
         let why = match (is_hold(sdp), self.data.is_held) {
             (true, false) => Why::Hold,
             (false, true) => Why::Resume,
-            (true, true) | (false, false) => Why::SessionRefresh,
+            (true, true) | (false, false) => why.unwrap_or(Why::SessionRefresh),
         };
         let number = self.say_numbered(ServerMessage::Reoffer {
             call_id: self.data.name.clone(),
@@ -163,7 +176,7 @@ impl JsonDialog {
 
     pub(super) fn offer_after_glare(&mut self, ctx: &mut DialogCtx<'_>) {
         if let Some(sdp) = self.data.glare.take() {
-            self.offer(Some(&sdp.0), false, ctx);
+            self.offer(Some(&sdp.0), false, None, ctx);
         }
     }
 

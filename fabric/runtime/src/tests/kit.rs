@@ -161,6 +161,14 @@ impl Roster for Counter {
         })
     }
 
+    fn merge(_: &ActorId, copies: &[Bytes], _: Now) -> Bytes {
+        copies.first().cloned().unwrap_or_default()
+    }
+
+    fn bequeath(_: &ActorId, _: &Bytes) -> Option<Say> {
+        None
+    }
+
     fn handle(&mut self, event: Event<Say, ()>, ctx: &mut Ctx<'_, Say, Site>) {
         let me = ctx.me().clone();
         let note = |what: String| ctx.site().note(format!("{} {what}", name(&me)));

@@ -10,20 +10,20 @@ use contract::{
     Peer, PeerFault, PeerSink, Peers,
 };
 
-use super::kit::{Counter, PUT, Step, act, lane, note, reg};
-use super::world::{Disk, Node, settle};
+use super::kit::{Counter, Step, act, lane, note};
+use super::world::{Disk, Node, pass};
 use crate::Fabric;
 
 /// What connects the nodes of a test; frames arrive at once.
 #[derive(Default)]
-struct Wire {
-    fabrics: Mutex<BTreeMap<NodeInst, Fabric<Counter>>>,
+pub(super) struct Wire {
+    pub(super) fabrics: Mutex<BTreeMap<NodeInst, Fabric<Counter>>>,
     is_full: Mutex<bool>,
     kept: Mutex<Vec<(NodeId, Vec<Peer>)>>,
 }
 
 /// One end of it.
-struct End(NodeInst, Arc<Wire>);
+pub(super) struct End(pub(super) NodeInst, pub(super) Arc<Wire>);
 
 impl Peers for End {
     fn attach(&self, _: Arc<dyn PeerSink>) {}
@@ -47,18 +47,18 @@ impl Peers for End {
     fn gossip(&self, _: SocketAddr, _: Bytes) {}
 }
 
-fn inst(node: u16) -> NodeInst {
+pub(super) fn inst(node: u16) -> NodeInst {
     NodeInst {
         node: NodeId(node),
         boot: Boot(5),
     }
 }
 
-fn lane_of(node: u16) -> ActorId {
+pub(super) fn lane_of(node: u16) -> ActorId {
     ActorId::Lane(NodeId(node), 0)
 }
 
-fn member(node: u16) -> Member {
+pub(super) fn member(node: u16) -> Member {
     Member {
         peer: Peer {
             inst: inst(node),
@@ -89,7 +89,7 @@ async fn two() -> (Node, Node, Arc<Wire>) {
     (first, second, wire)
 }
 
-fn tell(to: ActorId, text: &'static str) -> Step {
+pub(super) fn tell(to: ActorId, text: &'static str) -> Step {
     Step::Tell(to, Box::new(note(text)))
 }
 
@@ -114,24 +114,6 @@ async fn what_nobody_takes_there_comes_back() {
     assert!(second.log().is_empty());
 }
 
-/// Records are not looked for over nodes: a frame that is none of ours starts no second actor.
-#[tokio::test(start_paused = true)]
-async fn an_actor_with_a_record_is_not_made_by_a_frame() {
-    let (first, second, _) = two().await;
-    let frame = cluster::Frame::Tell {
-        from: lane(),
-        origin: inst(1),
-        to: reg("a"),
-        hops: 1,
-        message: <Counter as contract::Roster>::encode(&act([PUT])).into(),
-    };
-    let octets = frame.write().expect("it fits");
-    assert!(second.fabric.on_frame(inst(1), &octets));
-    settle().await;
-    assert!(second.row(&reg("a")).is_none());
-    assert_eq!(first.log(), ["lane0 Absent from a"]);
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_full_queue_and_a_lost_connection_give_it_back() {
     let (first, _second, wire) = two().await;
@@ -139,10 +121,19 @@ async fn a_full_queue_and_a_lost_connection_give_it_back() {
     first.tell(&lane(), act([tell(lane_of(2), "hello")])).await;
     assert_eq!(first.log(), ["lane0 do", "lane0 Busy from lane0"]);
     *wire.is_full.lock().unwrap() = false;
+    first.fabric.set_view(vec![member(1), member(2)]);
     first.fabric.set_connected(inst(2), false);
-    first.tell(&lane(), act([tell(lane_of(2), "hello")])).await;
-    assert_eq!(first.log(), ["lane0 do", "lane0 Absent from lane0"]);
+    // Of a node that has just started, nobody is gone before it has looked.
     first.tell(&lane(), act([tell(lane_of(9), "hello")])).await;
+    assert_eq!(first.log(), ["lane0 do", "lane0 Busy from lane0"]);
+    pass(5_000).await;
+    first.tell(&lane(), act([tell(lane_of(9), "hello")])).await;
+    assert_eq!(first.log(), ["lane0 do", "lane0 Absent from lane0"]);
+    // A member that cannot be reached may be back at once.
+    first.tell(&lane(), act([tell(lane_of(2), "hello")])).await;
+    assert_eq!(first.log(), ["lane0 do", "lane0 Busy from lane0"]);
+    first.fabric.set_view(vec![member(1)]);
+    first.tell(&lane(), act([tell(lane_of(2), "hello")])).await;
     assert_eq!(first.log(), ["lane0 do", "lane0 Absent from lane0"]);
 }
 

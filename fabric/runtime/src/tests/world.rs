@@ -296,6 +296,8 @@ impl Node {
             name: "one".to_owned(),
             version: "0".to_owned(),
             performer: Arc::new(Notary(Arc::clone(&site))),
+            holders: 3,
+            commit: cluster::CommitMode::Available,
         })
         .await
         .unwrap();

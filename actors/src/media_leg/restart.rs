@@ -1,0 +1,88 @@
+//! A leg whose node was started again, or that another node had (`cluster.md` §7).
+//!
+//! In: why it was restored. Out: the recorded port, bound again; or, on another node, a new one. It
+//! tells the peer nothing: the call has it describe itself anew.
+//!
+//! | what | node started | another node had it |
+//! |---|---|---|
+//! | port | the recorded one | a new one of this node |
+//! | SSRC, numbers | go on past the reserve | the same |
+//! | where packets go | as before, at once | the same |
+//! | keys of a handshake | stay | stay: one certificate in the cluster |
+//! | keys of the signalling | stay | those of our next description are new |
+//! | ICE | same credentials, own checks at once | the same; the next offer restarts it |
+//! | session of our descriptions | – | its origin stays, its version rises |
+
+use std::net::IpAddr;
+
+use contract::Restored;
+use serde::{Deserialize, Serialize};
+
+use super::Report;
+use super::core::{LegCtx, MediaLeg, State};
+
+/// What a leg keeps besides, once another node has had it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Moved {
+    /// Address in the origin of the first description: it is in all of them (RFC 3264 §8).
+    pub(super) origin: Option<IpAddr>,
+    /// The peer has not shown yet that it knows where we are.
+    pub(super) is_untold: bool,
+}
+
+impl MediaLeg {
+    pub(super) fn restored(&mut self, why: Restored, ctx: &mut LegCtx<'_>) {
+        match (why, &self.data.state) {
+            (_, State::Closed) => self.tell(Ok(Report::NoPort), ctx),
+            (
+                Restored::TakenOver | Restored::Moved,
+                State::Undecided | State::Opening { .. } | State::Open,
+            ) => self.take_over(ctx),
+            (_, State::Undecided) => ctx.ignore("no port yet"),
+            (Restored::NodeStart, State::Opening { .. } | State::Open) => self.reopen(ctx),
+            (Restored::Panic | Restored::Wake, State::Opening { .. }) => self.open(ctx),
+            (Restored::Panic | Restored::Wake, State::Open) => self.configure(ctx),
+        }
+    }
+
+    /// Ports are of the node that is gone: new ones are bound, and the peer does not know them.
+    fn take_over(&mut self, ctx: &mut LegCtx<'_>) {
+        let agreement = &mut self.data.agreement;
+        let former = self.moved.and_then(|moved| moved.origin);
+        self.moved = Some(Moved {
+            origin: former.or_else(|| agreement.origin()),
+            is_untold: agreement.described().is_some(),
+        });
+        if let Some(protection) = agreement.protection_mut() {
+            protection.renew(ctx.rng());
+        }
+        self.data.local = None;
+        if self.data.state == State::Undecided {
+            return ctx.store();
+        }
+        self.reopen(ctx);
+    }
+
+    /// The ports are gone: the recorded ones are bound again, if there are any, and our numbers go on
+    /// past the reserve.
+    fn reopen(&mut self, ctx: &mut LegCtx<'_>) {
+        let waiting = match &mut self.data.state {
+            State::Opening { waiting, .. } => waiting.take(),
+            State::Undecided | State::Open | State::Closed => None,
+        };
+        if let Some(protection) = self.data.agreement.protection_mut() {
+            protection.resume();
+        }
+        self.data.state = State::Opening {
+            waiting,
+            failures: 0,
+        };
+        self.data.is_carried = self.data.latched.is_some();
+        let (clock, now) = (self.clock(), ctx.now());
+        if let Some(numbers) = &mut self.data.numbers {
+            numbers.skip(clock, now);
+        }
+        ctx.store_and_gate();
+        self.open(ctx);
+    }
+}

@@ -1,0 +1,575 @@
+//! Comparing with other holders, and mending what this node lacks (`cluster.md` §8, anti-entropy).
+//!
+//! In: what becomes durable here, views, connections, messages of other nodes, answers of the own
+//! desk, the time. Out: [`RepairAction`]s. Each node mends itself only; nobody is sent what he has
+//! not asked for. It keeps a digest for each other node and shard, and of a comparison one page:
+//! nothing of a single record. The store is read by the desk (`listing.rs`).
+//!
+//! | state with a node | event | action | next |
+//! |---|---|---|---|
+//! | Idle | due (5 s; at once after a view change or connection) | `Digests` | Looking |
+//! | Looking | `Differing`: what is equal is in step; the rest has differed less than 4 times | | Pausing |
+//! | Pausing | 300 ms over | `Digests` | Looking |
+//! | Looking | `Differing`: the rest has differed 4 times | `List` | Working |
+//! | Working | a page comes | `Compare`, then `Fetch`, `Store` of what is lacking | Working |
+//! | Working | a shard is read to its end, and nothing of it failed: it is in step | `List` | Working |
+//! | Working | no shard is left | | Idle |
+//! | any | a step takes longer than 5 s | | Idle |
+//! | any | view change, connection lost | | Idle, nothing in step |
+//!
+//! A shard is settled once every other `Up` member is connected and in step. *In step with P* means:
+//! at one moment since the last view change and (re)connection, this node had everything that P
+//! held of what names both. That is all that saying `None` needs, so it does not matter what P
+//! lacks, or whether commits under way make a difference at any one moment: the listing of such a
+//! shard is worked off, and it is in step. What is committed later is its owner's affair
+//! ([`crate::Replicator`]); when that owner is lost, so is what was settled.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use contract::limits::{
+    REPAIR_BYTES_PER_S, REPAIR_EVERY_MS, REPAIR_FETCH_MAX, REPAIR_IMAGES_BYTES_MAX, REPAIR_LOOK_MS,
+    REPAIR_LOOKS, REPAIR_WAIT_MS, SHARDS,
+};
+use contract::{NodeId, Now, RecordKey, Time, UtcMillis};
+
+use crate::comparison::{Doing, Peer, RepairAction, RepairCounts, Stage, Work, jitter};
+use crate::digest::Digests;
+use crate::exchange::{Exchange, Look, Page, Wanted};
+use crate::listing::size;
+use crate::{Frame, Header, Image, ShardDigests, ShardSet};
+
+/// The comparing of one node. Bound: one page of work for each connected node.
+#[derive(Debug)]
+pub struct Repair {
+    me: NodeId,
+    digests: Digests,
+    is_loading: bool,
+    peers: BTreeMap<NodeId, Peer>,
+    settled: ShardSet,
+    /// Numbers that the own desk comes back with.
+    own: BTreeMap<u64, NodeId>,
+    last_number: u64,
+    budget: i64,
+    filled: Time,
+    counts: RepairCounts,
+    out: Vec<RepairAction>,
+}
+
+impl Repair {
+    /// Makes one for a node that knows no other yet. The first [`Repair::tick`] is due at once: it
+    /// asks for the shards, one after the other.
+    #[must_use]
+    pub const fn new(me: NodeId) -> Self {
+        Repair {
+            me,
+            digests: Digests::new(me),
+            is_loading: false,
+            peers: BTreeMap::new(),
+            settled: ShardSet::NONE,
+            own: BTreeMap::new(),
+            last_number: 0,
+            budget: BUDGET_MAX,
+            filled: Time::ZERO,
+            counts: RepairCounts {
+                rounds: 0,
+                given_up: 0,
+                pages: 0,
+                mended: 0,
+                bytes: 0,
+            },
+            out: Vec::new(),
+        }
+    }
+
+    /// Takes a new view: the other members that are `Up` (and draining ones: they hold records as
+    /// well). The runtime tells the desk too ([`crate::Desk::view_changed`]).
+    pub fn view_changed(&mut self, now: Now, others: &[NodeId]) -> Vec<RepairAction> {
+        for node in others.iter().filter(|node| **node != self.me) {
+            self.peers.entry(*node).or_default();
+        }
+        for (node, peer) in &mut self.peers {
+            peer.is_up = others.contains(node);
+            peer.restart(now);
+        }
+        self.peers.retain(|_, peer| peer.is_up || peer.is_connected);
+        let is_alone = self.peers.values().all(|peer| !peer.is_up);
+        self.settled = match is_alone {
+            true => ShardSet::ALL,
+            false => ShardSet::NONE,
+        };
+        self.take()
+    }
+
+    /// Takes word that a node can be reached, for the first time or again.
+    pub fn connected(&mut self, now: Now, node: NodeId) -> Vec<RepairAction> {
+        self.unsettle(node);
+        let peer = self.peers.entry(node).or_default();
+        peer.is_connected = true;
+        peer.restart(now);
+        self.take()
+    }
+
+    /// Takes word that a node cannot be reached any more: what it holds from now on is not known,
+    /// so nothing stays settled if it is a member.
+    pub fn lost(&mut self, now: Now, node: NodeId) -> Vec<RepairAction> {
+        self.unsettle(node);
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.is_connected = false;
+            peer.restart(now);
+        }
+        self.peers.retain(|_, peer| peer.is_up || peer.is_connected);
+        self.take()
+    }
+
+    /// Takes the digests of a shard, as the desk reads them at this moment.
+    pub fn loaded(&mut self, now: Now, shard: u8, digests: &ShardDigests) -> Vec<RepairAction> {
+        self.digests.load(shard, digests);
+        match self.digests.unloaded() {
+            Some(next) => self.out.push(RepairAction::LoadShard(next)),
+            None => {
+                for peer in self.peers.values_mut() {
+                    peer.restart(now);
+                }
+            }
+        }
+        self.take()
+    }
+
+    /// Takes a change of what is durable here ([`crate::DeskAction::Changed`]), each one once and in
+    /// its order.
+    pub fn changed(&mut self, key: RecordKey, before: Option<&Header>, after: Option<&Header>) {
+        self.digests.change(key, before, after);
+    }
+
+    /// Takes a message of another node.
+    pub fn frame(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        number: u64,
+        exchange: Exchange,
+    ) -> Vec<RepairAction> {
+        match exchange {
+            Exchange::Digests(look) => self.on_digests(now, from, number, &look),
+            Exchange::Differing(shards) => self.on_differing(now, from, number, shards),
+            Exchange::List(range) => self.out.push(RepairAction::List {
+                to: from,
+                number,
+                range,
+            }),
+            Exchange::Listed(page) => self.on_listed(now, from, number, page),
+            Exchange::Fetch(wanted) => self.out.push(RepairAction::Read {
+                to: from,
+                number,
+                wanted,
+            }),
+            Exchange::Images { images, passed } => {
+                self.on_images(now, from, number, images, passed);
+            }
+        }
+        self.take()
+    }
+
+    /// Takes what is to be fetched after a page; `None` if the own store could not be read.
+    pub fn compared(
+        &mut self,
+        now: Now,
+        number: u64,
+        wanted: Option<Vec<Wanted>>,
+    ) -> Vec<RepairAction> {
+        let Some(node) = self.own.remove(&number) else {
+            return Vec::new();
+        };
+        let Some(work) = self.work(node) else {
+            return Vec::new();
+        };
+        if work.doing != (Doing::Compare { number }) {
+            return Vec::new();
+        }
+        match wanted {
+            Some(wanted) => work.wanted = wanted.into(),
+            None => work.fail(),
+        }
+        self.go_on(now, node);
+        self.take()
+    }
+
+    /// Takes word of the own desk about a copy.
+    pub fn stored(&mut self, now: Now, number: u64, is_durable: bool) -> Vec<RepairAction> {
+        let Some(node) = self.own.remove(&number) else {
+            return Vec::new();
+        };
+        self.counts.mended += u64::from(is_durable);
+        let Some(work) = self.work(node) else {
+            return Vec::new();
+        };
+        let Doing::Store { left } = &mut work.doing else {
+            return Vec::new();
+        };
+        if !left.remove(&number) {
+            return Vec::new();
+        }
+        let is_done = left.is_empty();
+        if !is_durable {
+            work.fail();
+        }
+        if is_done {
+            self.go_on(now, node);
+        }
+        self.take()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Now) -> Vec<RepairAction> {
+        if !self.is_loading {
+            self.is_loading = true;
+            let first = self.digests.unloaded().map(RepairAction::LoadShard);
+            self.out.extend(first);
+        }
+        let is_due = |peer: &Peer| self.deadline_of(peer).is_some_and(|at| at <= now.mono);
+        let due = self.peers.iter().filter(|(_, peer)| is_due(peer));
+        // Who mends calls comes before who mends registrations.
+        let mut due: Vec<(usize, NodeId)> =
+            due.map(|(node, peer)| (peer.urgency(), *node)).collect();
+        due.sort_unstable();
+        for (_, node) in due {
+            self.tick_peer(now, node);
+        }
+        self.take()
+    }
+
+    /// Returns when [`Repair::tick`] is to be called.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Time> {
+        if !self.is_loading {
+            return Some(Time::ZERO);
+        }
+        let peers = self.peers.values();
+        peers.filter_map(|peer| self.deadline_of(peer)).min()
+    }
+
+    /// Tells whether all shards were loaded: before that it neither asks nor answers.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.digests.is_loaded()
+    }
+
+    /// Returns until when every tombstone of a shard that had expired by then is known to all other
+    /// members: it may be forgotten ([`crate::Desk::forget`]). `None`: that is not known of any.
+    #[must_use]
+    pub fn known_until(&self, now: Now, shard: u8) -> Option<UtcMillis> {
+        let mut until = now.utc;
+        for peer in self.peers.values().filter(|peer| peer.is_up) {
+            until = until.min(peer.has_all_of(shard)?);
+        }
+        Some(until)
+    }
+
+    /// Tells which shards are settled.
+    #[must_use]
+    pub const fn settled(&self) -> ShardSet {
+        self.settled
+    }
+
+    /// Returns what was done so far.
+    #[must_use]
+    pub const fn counts(&self) -> RepairCounts {
+        self.counts
+    }
+
+    /// Returns the digests for another node; `None` if they are not kept (`REPAIR_TABLES_MAX`).
+    #[must_use]
+    pub fn digests_for(&self, node: NodeId) -> Option<[u64; SHARDS]> {
+        self.digests.of(node)
+    }
+
+    fn on_digests(&mut self, now: Now, from: NodeId, number: u64, look: &Look) {
+        // Not answered before all is loaded: the asker tries again, at once when we ask.
+        if !self.digests.is_loaded() {
+            return;
+        }
+        let differing = self.digests.differing(from, &look.digests);
+        self.send(from, number, Exchange::Differing(differing));
+        if let Some(peer) = self.peers.get_mut(&from) {
+            peer.says(now, look);
+            if matches!(peer.stage, Stage::Idle) && peer.in_step.is_empty() {
+                peer.due = now.mono;
+            }
+        }
+    }
+
+    fn on_differing(&mut self, now: Now, from: NodeId, number: u64, shards: ShardSet) {
+        let Some(peer) = self.peers.get_mut(&from) else {
+            return;
+        };
+        let Stage::Looking {
+            number: asked,
+            looks,
+            suspects,
+            ..
+        } = peer.stage
+        else {
+            return;
+        };
+        if asked != number {
+            return;
+        }
+        peer.is_in_step(shards.not());
+        let suspects = suspects.and(shards);
+        if suspects.is_empty() {
+            self.end_round(now, from);
+        } else if looks < REPAIR_LOOKS {
+            let until = now.mono + Duration::from_millis(REPAIR_LOOK_MS);
+            peer.stage = Stage::Pausing {
+                looks,
+                suspects,
+                until,
+            };
+        } else {
+            peer.stage = Stage::Working(Box::new(Work::new(suspects)));
+            self.go_on(now, from);
+        }
+        self.settle();
+    }
+
+    fn on_listed(&mut self, now: Now, from: NodeId, number: u64, page: Page) {
+        let own = self.last_number + 1;
+        let Some(work) = self.work(from) else {
+            return;
+        };
+        if work.doing != (Doing::List { number }) {
+            return;
+        }
+        let range = work.range();
+        let is_forward = |until: u128| range.after.is_none_or(|after| until > after);
+        if !page.until.is_none_or(is_forward) {
+            work.fail();
+            work.next = None;
+        } else {
+            work.next = page.until;
+        }
+        work.doing = Doing::Compare { number: own };
+        work.deadline = deadline(now);
+        self.last_number = own;
+        self.own.insert(own, from);
+        self.counts.pages += 1;
+        self.budget -= i64::try_from(page.entries.len()).unwrap_or(0) * ENTRY_BYTES;
+        self.out.push(RepairAction::Compare {
+            number: own,
+            peer: from,
+            range,
+            page,
+        });
+    }
+
+    fn on_images(&mut self, now: Now, from: NodeId, number: u64, images: Vec<Image>, passed: u32) {
+        let bytes: usize = images.iter().map(size).sum();
+        let Some(work) = self.work(from) else {
+            return;
+        };
+        if work.doing != (Doing::Fetch { number }) {
+            return;
+        }
+        if passed == 0 {
+            self.give_up(now, from);
+            return;
+        }
+        let mut fresh = Vec::new();
+        let mut images = images.into_iter().peekable();
+        let count = work.wanted.len().min(passed as usize);
+        for wanted in work.wanted.drain(..count).collect::<Vec<_>>() {
+            let image = images.next_if(|image| image.header.id == wanted.id);
+            match image.filter(|image| image.header.version > wanted.than) {
+                Some(image) => fresh.push(Box::new(image)),
+                None if wanted.is_check => {}
+                None => work.fail(),
+            }
+        }
+        let first = self.last_number + 1;
+        self.last_number += fresh.len() as u64;
+        if let Some(work) = self.work(from) {
+            let left = (first..first + fresh.len() as u64).collect();
+            work.doing = Doing::Store { left };
+            work.deadline = deadline(now);
+        }
+        let taken = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.budget = self.budget.saturating_add(RESERVE).saturating_sub(taken);
+        self.counts.bytes += bytes as u64;
+        if fresh.is_empty() {
+            self.go_on(now, from);
+            return;
+        }
+        for (number, image) in (first..).zip(fresh) {
+            self.own.insert(number, from);
+            self.out.push(RepairAction::Store { number, image });
+        }
+    }
+
+    /// Does the next step of a comparison: fetches what is left of the page, or asks for the next.
+    fn go_on(&mut self, now: Now, node: NodeId) {
+        self.fill(now);
+        let (budget, number) = (self.budget, self.last_number + 1);
+        let Some(work) = self.work(node) else {
+            return;
+        };
+        work.deadline = deadline(now);
+        if budget <= 0 {
+            let missing = budget.unsigned_abs() + 1;
+            let micros = (missing * 1_000_000).div_ceil(REPAIR_BYTES_PER_S);
+            work.doing = Doing::Wait;
+            work.deadline = now.mono + Duration::from_micros(micros);
+            return;
+        }
+        let exchange = if work.wanted.is_empty() {
+            let in_step = work.advance();
+            let is_over = work.is_over();
+            if let Some(peer) = self.peers.get_mut(&node) {
+                peer.is_in_step(in_step);
+            }
+            self.settle();
+            if is_over {
+                self.end_round(now, node);
+                return;
+            }
+            let Some(work) = self.work(node) else {
+                return;
+            };
+            work.doing = Doing::List { number };
+            Exchange::List(work.range())
+        } else {
+            work.doing = Doing::Fetch { number };
+            let wanted = work.wanted.iter().take(REPAIR_FETCH_MAX).cloned();
+            let wanted = wanted.collect();
+            self.budget -= RESERVE;
+            Exchange::Fetch(wanted)
+        };
+        self.last_number = number;
+        self.send(node, number, exchange);
+    }
+
+    fn tick_peer(&mut self, now: Now, node: NodeId) {
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        match &peer.stage {
+            Stage::Idle => self.look(now, node, 1, ShardSet::ALL),
+            Stage::Pausing {
+                looks, suspects, ..
+            } => {
+                let (looks, suspects) = (looks + 1, *suspects);
+                self.look(now, node, looks, suspects);
+            }
+            Stage::Working(work) if work.doing == Doing::Wait => self.go_on(now, node),
+            Stage::Looking { .. } | Stage::Working(_) => self.give_up(now, node),
+        }
+    }
+
+    /// Sends the digests.
+    fn look(&mut self, now: Now, node: NodeId, looks: u8, suspects: ShardSet) {
+        // Without digests everything is to be listed; the other node finds that nothing is equal.
+        let digests = self.digests.of(node).unwrap_or([u64::MAX; SHARDS]);
+        self.last_number += 1;
+        let number = self.last_number;
+        let Some(peer) = self.peers.get_mut(&node) else {
+            return;
+        };
+        peer.stage = Stage::Looking {
+            number,
+            looks,
+            suspects,
+            deadline: deadline(now),
+        };
+        let look = Look {
+            round: peer.round,
+            in_step: peer.last_round,
+            digests,
+        };
+        self.send(node, number, Exchange::Digests(Box::new(look)));
+    }
+
+    fn give_up(&mut self, now: Now, node: NodeId) {
+        self.counts.given_up += 1;
+        self.idle(now, node);
+    }
+
+    fn end_round(&mut self, now: Now, node: NodeId) {
+        self.counts.rounds += 1;
+        self.idle(now, node);
+    }
+
+    fn idle(&mut self, now: Now, node: NodeId) {
+        let every = REPAIR_EVERY_MS * 1_000;
+        let me = self.me;
+        if let Some(peer) = self.peers.get_mut(&node) {
+            let early = every * 4 / 5;
+            let micros = early + jitter(me, node, peer.round) % ((every - early) * 2);
+            peer.rest(now.mono + Duration::from_micros(micros));
+        }
+    }
+
+    fn unsettle(&mut self, node: NodeId) {
+        let peer = self.peers.get(&node);
+        let was_with_us = peer.is_some_and(|peer| peer.is_up && peer.is_connected);
+        if was_with_us && !self.settled.is_empty() {
+            self.settled = ShardSet::NONE;
+            self.out.push(RepairAction::Unsettled);
+        }
+    }
+
+    /// Says which shards are settled by now.
+    fn settle(&mut self) {
+        let members = self.peers.values().filter(|peer| peer.is_up);
+        let in_step = members.map(|peer| match peer.is_connected {
+            true => peer.in_step,
+            false => ShardSet::NONE,
+        });
+        let all = in_step.fold(ShardSet::ALL, ShardSet::and);
+        let news = all.and(self.settled.not());
+        self.settled = self.settled.or(news);
+        self.out.extend(news.iter().map(RepairAction::Settled));
+    }
+
+    fn deadline_of(&self, peer: &Peer) -> Option<Time> {
+        let takes_part = peer.is_up && peer.is_connected && self.digests.is_loaded();
+        takes_part.then(|| peer.deadline())
+    }
+
+    fn work(&mut self, node: NodeId) -> Option<&mut Work> {
+        match &mut self.peers.get_mut(&node)?.stage {
+            Stage::Working(work) => Some(work),
+            Stage::Idle | Stage::Looking { .. } | Stage::Pausing { .. } => None,
+        }
+    }
+
+    fn fill(&mut self, now: Now) {
+        let micros = now.mono.since(self.filled).as_micros();
+        let more = micros * u128::from(REPAIR_BYTES_PER_S) / 1_000_000;
+        // What is less than an octet stays for the next time.
+        if more > 0 {
+            let more = i64::try_from(more).unwrap_or(i64::MAX);
+            self.budget = self.budget.saturating_add(more).min(BUDGET_MAX);
+            self.filled = now.mono;
+        }
+    }
+
+    fn send(&mut self, to: NodeId, number: u64, exchange: Exchange) {
+        let frame = Frame::Repair { number, exchange };
+        self.out.push(RepairAction::Send { to, frame });
+    }
+
+    fn take(&mut self) -> Vec<RepairAction> {
+        std::mem::take(&mut self.out)
+    }
+}
+
+/// Octets that may be taken at once after a pause.
+const BUDGET_MAX: i64 = REPAIR_BYTES_PER_S as i64;
+/// What an entry of a page counts.
+const ENTRY_BYTES: i64 = 64;
+/// Set aside for an answer until it comes.
+const RESERVE: i64 = REPAIR_IMAGES_BYTES_MAX as i64;
+
+fn deadline(now: Now) -> Time {
+    now.mono + Duration::from_millis(REPAIR_WAIT_MS)
+}

@@ -1,0 +1,244 @@
+//! How a shell owns its record beside other nodes: it begins, is fenced, and mends (`cluster.md` §4).
+//!
+//! In: what came of its claim, a higher epoch, the wish to be held elsewhere. Out: a core, or none
+//! and no word to anybody; commits that change the holders.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use cluster::{Commit, Conf, Epoch, HolderSet, Image, Loaded, Owned};
+use contract::core::{Event, Restored, Roster, Undelivered};
+use contract::{ActorId, Kind, MediaCommand, NodeInst};
+
+use crate::entry::Side;
+use crate::replicas::{Claimed, Input};
+use crate::shell::{Claiming, State};
+
+impl<R: Roster> State<R> {
+    /// The other holders have answered.
+    pub(crate) fn on_claimed(&mut self, outcome: Claimed) {
+        if !matches!(self.claiming, Some(Claiming::Asked)) {
+            return;
+        }
+        self.claiming = None;
+        let id = self.entry.id.clone();
+        match outcome {
+            Claimed::Own(image) => self.wake(*image),
+            Claimed::Won {
+                epoch,
+                newest,
+                copies,
+                degraded,
+                placed,
+                giver,
+            } => match newest {
+                // A tombstone of one side of a partition, and bindings of the other.
+                Some(newest) if !newest.header.is_ended() || merges(&id, &copies) => {
+                    let claim = Claim {
+                        epoch,
+                        degraded,
+                        giver,
+                    };
+                    self.take_over(*newest, &copies, claim);
+                }
+                Some(_) => self.begin_new(epoch, placed, true),
+                None => self.begin_new(epoch, placed, false),
+            },
+            Claimed::Elsewhere => {
+                self.is_elsewhere = true;
+                self.fabric.release_sides(&self.entry.id, self.fate());
+            }
+            Claimed::Failed => {
+                self.leave = Undelivered::Busy;
+                self.fabric.release_sides(&self.entry.id, self.fate());
+            }
+        }
+        self.note_record();
+        self.mend_if_asked();
+    }
+
+    /// Mends, if that was wanted before there was a record to mend.
+    pub(crate) fn mend_if_asked(&mut self) {
+        if self.core.is_some() && std::mem::take(&mut self.is_to_mend) {
+            self.mend();
+        }
+    }
+
+    /// The record is this life's own.
+    fn wake(&mut self, image: Image) {
+        let parts = image.parts.clone();
+        let loaded = Loaded {
+            fence: image.header.version.epoch,
+            header: image.header,
+            parts: image.parts,
+            missing: Vec::new(),
+        };
+        let records = &self.fabric.inner.records;
+        let (owned, _) = Owned::adopt(loaded, self.fabric.me(), records.ids());
+        records.insert(&self.entry.id, owned);
+        self.forget_passive_deadline();
+        if !self.adopt(&parts, Restored::Wake) {
+            self.core = None;
+        }
+    }
+
+    /// Goes on with what another life had: written under the new epoch before anything is done.
+    fn take_over(&mut self, newest: Image, copies: &[Bytes], claim: Claim) {
+        let (id, now, me) = (self.entry.id.clone(), self.fabric.now(), self.fabric.me());
+        let former = newest.header.owner;
+        let why = if former == me && id.kind() != Kind::Call {
+            // It was lost and is won again: connections are as they were.
+            Restored::Wake
+        } else if former.node == me.node {
+            // Of this very life, too: a call that was lost has no ports any more.
+            Restored::NodeStart
+        } else if claim.giver == Some(former) {
+            Restored::Moved
+        } else {
+            Restored::TakenOver
+        };
+        let Claim {
+            epoch, degraded, ..
+        } = claim;
+        let records = &self.fabric.inner.records;
+        let (mut owned, _) = Owned::take_over(newest, epoch, degraded, me, records.ids());
+        owned.revive();
+        if copies.len() > 1 || owned.last(&id).is_none() {
+            let merged = R::merge(&id, copies, now);
+            if owned.last(&id) != Some(&merged) {
+                let core = R::restore(&id, &merged, now).ok();
+                let deadline = core.as_ref().and_then(R::next_deadline);
+                let deadline = deadline.map(|at| now.utc.after(at.since(now.mono)));
+                if let Err(error) = owned.put(&id, merged.to_vec(), deadline) {
+                    tracing::error!(%error, "what was merged cannot be recorded");
+                }
+            }
+        }
+        let delta = Box::new(owned.image());
+        let parts = delta.parts.clone();
+        records.insert(&id, owned);
+        self.forget_passive_deadline();
+        self.claiming = Some(Claiming::Found(parts, why));
+        let entry = Arc::clone(&self.entry);
+        let done = move |result| {
+            entry.push_side(Side::Adopted(result));
+        };
+        let done = Box::new(done);
+        self.fabric.give(Input::Commit { delta, done });
+    }
+
+    /// Begins under a claim that found nothing to go on with.
+    fn begin_new(&mut self, epoch: Epoch, placed: HolderSet, has_ended: bool) {
+        let id = self.entry.id.clone();
+        // A call is made by one INVITE: what comes after its end starts no second one.
+        let may_begin = !(has_ended && id.kind() == Kind::Call);
+        if may_begin && self.create() {
+            let records = &self.fabric.inner.records;
+            let owned = Owned::begin_at(&id, epoch, self.fabric.me(), records.ids());
+            records.insert(&id, owned.held_by(placed));
+            self.entry.has_children.store(true, Ordering::SeqCst);
+        }
+        self.fabric.release_sides(&id, self.fate());
+    }
+
+    /// Another node has won the record: nothing more is said or done, above all no BYE; what was
+    /// not read yet, or not told anybody, goes there.
+    pub(crate) fn lose(&mut self, epoch: Epoch) {
+        if self.is_elsewhere {
+            return;
+        }
+        tracing::info!(winner = %epoch, "another node has won the record");
+        self.is_elsewhere = true;
+        self.core = None;
+        self.suspended = None;
+        self.frozen = None;
+        self.claiming = None;
+        self.unwritten = None;
+        self.gate.drop_held();
+        for (_, cause) in std::mem::take(&mut self.causes) {
+            if let Event::Message { from, message } = cause {
+                let id = self.entry.id.clone();
+                self.fabric.send_after(from, id, message);
+            }
+        }
+        if let ActorId::MediaLeg(leg) = &self.entry.id {
+            let close = MediaCommand::Close { leg: *leg };
+            self.fabric.env().media().command(close);
+        }
+        let children = self.entry.status().children.clone();
+        for child in children.iter().filter_map(|child| self.fabric.find(child)) {
+            child.push_side(Side::Fenced(epoch));
+        }
+        self.end();
+    }
+
+    /// Changes the record's holders towards what placement wants, or says that it is whole again.
+    pub(crate) fn mend(&mut self) {
+        if self.claiming.is_some() {
+            self.is_to_mend = true;
+            return;
+        }
+        let wanted = self.fabric.placed(&self.entry.id);
+        self.commit_mend(move |owned| match &owned.header().conf {
+            Conf::Settled(set) => {
+                let mut nodes = wanted.nodes().iter();
+                if nodes.any(|node| !set.nodes().contains(node)) {
+                    owned.propose_holders(wanted)
+                } else {
+                    owned.header().degraded.then(|| without_mark(owned))
+                }
+            }
+            // A change that did not become safe.
+            Conf::Joint { .. } => Some(without_mark(owned)),
+        });
+    }
+
+    /// A commit that mends is safe: with all holders that were wanted, the change is at its end.
+    pub(crate) fn mended(&mut self) {
+        self.commit_mend(|owned| match owned.header().degraded {
+            true => None,
+            false => owned.settle_holders(),
+        });
+    }
+
+    fn commit_mend(&self, change: impl FnOnce(&mut Owned) -> Option<Commit>) {
+        if self.core.is_none() || self.has_ended_record {
+            return;
+        }
+        let (fabric, entry) = (&self.fabric, Arc::clone(&self.entry));
+        let records = &fabric.inner.records;
+        records.commit_change(&self.entry.id, change, |owned, commit| {
+            entry.under_way.fetch_add(1, Ordering::SeqCst);
+            let is_joint = matches!(owned.header().conf, Conf::Joint { .. });
+            let done = move |result: Result<(), contract::StoreFault>| {
+                if is_joint && result.is_ok() {
+                    entry.push_side(Side::Mended);
+                }
+                // If it failed, the next look at the headers finds it.
+                entry.written(None, Ok(()));
+            };
+            fabric.write(owned, commit, Box::new(done));
+        });
+        fabric.work();
+    }
+}
+
+/// What was won.
+struct Claim {
+    epoch: Epoch,
+    degraded: bool,
+    /// Who has handed it over, and lives.
+    giver: Option<NodeInst>,
+}
+
+/// Commits that nothing is lacking; if something is, the verdict marks it again.
+fn without_mark(owned: &mut Owned) -> Commit {
+    owned.set_degraded(false);
+    owned.touch()
+}
+
+/// Tells whether copies are one truth together, also beside a tombstone (`cluster.md` §8).
+fn merges(id: &ActorId, copies: &[Bytes]) -> bool {
+    id.kind() == Kind::Registration && !copies.is_empty()
+}

@@ -1,0 +1,324 @@
+//! What no message asks for: records of nodes that are gone are gone on with, records are given the
+//! holders that placement wants, tombstones go (`cluster.md` §4, §5, §7).
+//!
+//! In: changes of the view, nodes that are gone, records that healed, the time. Out: shells that
+//! begin, and shells that mend. It goes over the headers that this node holds whenever there may be
+//! something to do, and works off what it found a few at a time.
+//!
+//! | record | then |
+//! |---|---|
+//! | owner gone, this node is its heir | its shell begins here |
+//! | a call whose owner is merely silent | the same, after 2 s and with a majority only |
+//! | owned here, held by others than placement wants, or degraded | its shell mends it |
+//! | tombstone past its time | forgotten |
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use cluster::{Conf, Header, REPAIR_ORDER};
+use contract::core::Roster;
+use contract::limits::{CLAIMS_MAX, SHARDS, SWEEP_HEADERS_PER_TURN, SWEEP_JOBS_PER_TURN};
+use contract::{ActorId, Kind, NodeId, NodeInst, Time};
+
+use super::{Standing, Turn, Work};
+use crate::entry::Side;
+use crate::mesh::FIRST_VIEW;
+
+/// Between two turns of work.
+const TURN_EVERY: Duration = Duration::from_millis(20);
+/// Between two looks at some shards.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+/// After which time the next one by rank goes on with what nobody went on with.
+const NEXT_RANK_AFTER: Duration = Duration::from_secs(3);
+/// Silence after which a call of a node that is not proven dead may be gone on with (§5).
+const SILENT_CALL_AFTER: Duration = Duration::from_secs(2);
+/// When nothing else asks for it: tombstones of other nodes' records.
+const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// After a change of the view, so that several changes are one.
+const AFTER_VIEW: Duration = Duration::from_millis(100);
+
+#[derive(Default)]
+pub(super) struct Sweep {
+    /// When the headers are looked at next.
+    at: Option<Time>,
+    /// How far they have been: kinds one after the other, each shard by shard.
+    next: usize,
+    /// A record of a node that is gone was seen on the way.
+    is_left: bool,
+    gone: BTreeMap<NodeInst, Gone>,
+    calls: VecDeque<ActorId>,
+    others: VecDeque<ActorId>,
+    mends: BTreeSet<ActorId>,
+    work_at: Option<Time>,
+}
+
+/// A life that is gone.
+#[derive(Clone, Copy, Debug)]
+struct Gone {
+    since: Time,
+    is_proven: bool,
+    /// Members there were, itself included.
+    of: usize,
+}
+
+impl Sweep {
+    pub(super) fn next_deadline(&self) -> Option<Time> {
+        [self.at, self.work_at].into_iter().flatten().min()
+    }
+
+    fn look_at(&mut self, at: Time) {
+        self.at = Some(self.at.map_or(at, |known| known.min(at)));
+    }
+}
+
+impl<R: Roster> Turn<'_, R> {
+    /// The view has changed.
+    pub(super) fn sweep_view(&mut self) {
+        let lives = &self.state.lives;
+        let is_back = |life: &NodeInst| lives.iter().any(|other| other.node == life.node);
+        self.state.sweep.gone.retain(|life, _| !is_back(life));
+        self.state.sweep.next = 0;
+        self.state.sweep.look_at(self.now.mono + AFTER_VIEW);
+    }
+
+    /// A node is gone. Asked before the view without it comes.
+    pub(super) fn sweep_down(&mut self, life: NodeInst, is_proven: bool) {
+        let gone = Gone {
+            since: self.now.mono,
+            is_proven,
+            of: self.state.lives.len(),
+        };
+        self.state.sweep.gone.insert(life, gone);
+        self.state.sweep.next = 0;
+        self.state.sweep.look_at(self.now.mono);
+    }
+
+    /// A record has what it lacked: its header is to say so.
+    pub(super) fn sweep_mend(&mut self, id: ActorId) {
+        self.state.sweep.mends.insert(id);
+        self.state.sweep.work_at.get_or_insert(self.now.mono);
+    }
+
+    /// Tells whether a node is proven dead, and has not come back.
+    pub(super) fn is_proven_gone(&self, node: NodeId) -> bool {
+        let mut gone = self.state.sweep.gone.iter();
+        self.life_of(node).is_none() && gone.any(|(life, gone)| life.node == node && gone.is_proven)
+    }
+
+    /// Tells whether more nodes have fallen silent than are left.
+    pub(super) fn is_cut_off(&self) -> bool {
+        let gone = self.state.sweep.gone.values();
+        let silent = gone.filter(|gone| !gone.is_proven).count();
+        self.state.lives.len() < silent
+    }
+
+    /// Tells whether it was noticed that a life is gone.
+    pub(super) fn is_known_gone(&self, life: NodeInst) -> bool {
+        let gone = self.state.sweep.gone.get(&life);
+        gone.is_some_and(|gone| gone.since <= self.now.mono)
+    }
+
+    /// Tells whether a call of that life may be gone on with here (§5).
+    pub(super) fn may_take_call(&self, owner: NodeInst) -> bool {
+        if self.life_of(owner.node).is_some_and(|life| life != owner) {
+            // That node has started again: it has said itself that the life is over.
+            return true;
+        }
+        let Some(gone) = self.state.sweep.gone.get(&owner) else {
+            return false;
+        };
+        let up = self.state.lives.len();
+        let is_silent_enough = self.now.mono >= gone.since + SILENT_CALL_AFTER;
+        gone.is_proven || (is_silent_enough && gone.of > 2 && 2 * up > gone.of)
+    }
+
+    pub(super) fn sweep_due(&mut self) {
+        if self.state.sweep.at.is_some_and(|at| at <= self.now.mono) {
+            self.state.sweep.at = None;
+            self.look();
+        }
+        if self
+            .state
+            .sweep
+            .work_at
+            .is_some_and(|at| at <= self.now.mono)
+        {
+            self.work_off();
+        }
+    }
+
+    /// Goes over the headers that are held here.
+    fn look(&mut self) {
+        let mut seen = 0;
+        while seen < SWEEP_HEADERS_PER_TURN && self.state.sweep.next < REPAIR_ORDER.len() * SHARDS {
+            let headers = self.headers(self.state.sweep.next);
+            self.state.sweep.next += 1;
+            seen += headers.len();
+            for header in headers {
+                let is_left = self.judge(&header);
+                self.state.sweep.is_left |= is_left;
+            }
+        }
+        let sweep = &mut self.state.sweep;
+        if sweep.next < REPAIR_ORDER.len() * SHARDS {
+            sweep.look_at(self.now.mono + LOOK_EVERY);
+        } else {
+            sweep.next = 0;
+            let is_left = std::mem::take(&mut sweep.is_left);
+            sweep.look_at(
+                self.now.mono
+                    + if is_left {
+                        NEXT_RANK_AFTER
+                    } else {
+                        SWEEP_EVERY
+                    },
+            );
+        }
+        if !(sweep.calls.is_empty() && sweep.others.is_empty() && sweep.mends.is_empty()) {
+            sweep.work_at.get_or_insert(self.now.mono);
+        }
+    }
+
+    fn headers(&self, step: usize) -> Vec<Header> {
+        let kind = REPAIR_ORDER[step / SHARDS];
+        let shard = u8::try_from(step % SHARDS).unwrap_or(u8::MAX);
+        let store = self.fabric.env().store();
+        let mut headers = Vec::new();
+        let mut take = |_, header: &Header| {
+            headers.push(header.clone());
+            ControlFlow::Continue(())
+        };
+        let scanned = cluster::scan_shard(store.as_ref(), kind, shard, &|_| true, &mut take);
+        if let Err(error) = scanned {
+            tracing::error!(%error, shard, "the records of this node cannot be read");
+        }
+        headers
+    }
+
+    /// Notes what is to be done with a record; true if its owner is gone.
+    fn judge(&mut self, header: &Header) -> bool {
+        let id = &header.id;
+        if header.is_ended() {
+            if header.expires <= self.now.utc && self.fabric.find(id).is_none() {
+                self.forget(id);
+            }
+            return false;
+        }
+        if header.owner.node == self.me().node {
+            // Of a former life, too: it is claimed by its shell then.
+            if self.wants_mending(header) {
+                self.state.sweep.mends.insert(id.clone());
+            }
+            return false;
+        }
+        if self.standing(header.owner) != Standing::Gone {
+            return false;
+        }
+        let of = self.state.lives.len() + 1;
+        // One that was never seen may not have found this node yet.
+        let since = self
+            .now
+            .mono
+            .max(self.fabric.inner.started.mono + FIRST_VIEW);
+        let gone = *self.state.sweep.gone.entry(header.owner).or_insert(Gone {
+            since,
+            is_proven: false,
+            of,
+        });
+        if gone.since > self.now.mono {
+            self.state.sweep.look_at(gone.since);
+            return true;
+        }
+        let waited = self.now.mono.since(gone.since).as_millis() / NEXT_RANK_AFTER.as_millis();
+        let round = usize::try_from(waited).unwrap_or(usize::MAX);
+        let holders = header.conf.nodes();
+        if self.heir_after(id, header.owner, &holders, round) == self.me() {
+            if id.kind() != Kind::Call {
+                self.state.sweep.others.push_back(id.clone());
+            } else if self.may_take_call(header.owner) {
+                self.state.sweep.calls.push_back(id.clone());
+            } else {
+                let again = gone.since + SILENT_CALL_AFTER;
+                if again > self.now.mono {
+                    self.state.sweep.look_at(again);
+                }
+            }
+        }
+        true
+    }
+
+    fn wants_mending(&self, header: &Header) -> bool {
+        header.degraded
+            || match &header.conf {
+                Conf::Joint { .. } => true,
+                Conf::Settled(set) => {
+                    let wanted = self.fabric.placed(&header.id);
+                    let mut wanted = wanted.nodes().iter();
+                    wanted.any(|node| !set.nodes().contains(node))
+                }
+            }
+    }
+
+    /// Forgets a tombstone, if the others have it: else the next look at it tries again.
+    fn forget(&mut self, id: &ActorId) {
+        let shard = cluster::shard(self.fabric.inner.records.ids().record_key(id));
+        let Some(until) = self.state.repair.known_until(self.now, shard) else {
+            return;
+        };
+        let store = self.fabric.env().store();
+        let actions = self.state.desk.forget(store.as_ref(), until, id);
+        self.state.work.extend(actions.into_iter().map(Work::Desk));
+    }
+
+    /// Begins and mends a few.
+    fn work_off(&mut self) {
+        for _ in 0..SWEEP_JOBS_PER_TURN {
+            if self.state.claims.len() >= CLAIMS_MAX {
+                break;
+            }
+            let sweep = &mut self.state.sweep;
+            if let Some(id) = sweep.calls.pop_front().or_else(|| sweep.others.pop_front()) {
+                self.fabric.awaken(&id, &mut None);
+            } else if let Some(id) = self.state.sweep.mends.pop_first() {
+                let entry = self.fabric.find(&id);
+                if entry.is_none() && self.has_ended(&id) {
+                    continue;
+                }
+                let entry = entry.or_else(|| self.fabric.awaken(&id, &mut None));
+                if let Some(entry) = entry {
+                    entry.push_side(Side::Mend);
+                }
+            }
+        }
+        let sweep = &mut self.state.sweep;
+        let is_done = sweep.calls.is_empty() && sweep.others.is_empty() && sweep.mends.is_empty();
+        sweep.work_at = (!is_done).then_some(self.now.mono + TURN_EVERY);
+    }
+
+    fn has_ended(&self, id: &ActorId) -> bool {
+        let store = self.fabric.env().store();
+        let held = self.state.desk.held(store.as_ref(), id).ok();
+        let image = held.and_then(|held| held.image);
+        image.is_none_or(|image| image.header.is_ended())
+    }
+
+    /// A passive record's deadline has passed, or a tombstone's time.
+    pub(super) fn wake(&mut self, id: &ActorId) {
+        let store = self.fabric.env().store();
+        let Ok(held) = self.state.desk.held(store.as_ref(), id) else {
+            return;
+        };
+        let Some(image) = held.image else { return };
+        let header = &image.header;
+        if !header.is_ended() {
+            if header.owner.node == self.me().node {
+                self.fabric.awaken(id, &mut None);
+            }
+        } else if header.expires <= self.now.utc {
+            self.forget(id);
+        } else {
+            self.fabric.inner.index.set_passive(id, header.expires);
+        }
+    }
+}

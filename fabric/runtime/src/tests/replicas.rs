@@ -1,0 +1,371 @@
+//! Several nodes that hold each other's records: where actors run, what is safe, who goes on.
+
+use std::sync::Arc;
+
+use cluster::{Epoch, Frame, HolderRequest};
+use contract::{ActorId, Boot, Event, NodeId, NodeInst, Peers};
+
+use super::kit::{PUT, Say, Step, act, call, lane, note, reg};
+use super::mesh::{End, Wire, inst, lane_of, member, tell};
+use super::world::{Disk, Mode, Node, pass, settle};
+
+/// Nodes that are connected with each other and see each other.
+pub(super) struct Cluster {
+    pub(super) nodes: Vec<Node>,
+    wire: Arc<Wire>,
+}
+
+impl Cluster {
+    pub(super) async fn of(count: u16) -> Cluster {
+        let wire = Arc::new(Wire::default());
+        let mut cluster = Cluster {
+            nodes: Vec::new(),
+            wire,
+        };
+        for node in 1..=count {
+            cluster.add(inst(node), Disk::new()).await;
+        }
+        // Until each has compared its shards with all others.
+        pass(10_000).await;
+        for node in &cluster.nodes {
+            node.log();
+        }
+        cluster
+    }
+
+    async fn add(&mut self, life: NodeInst, disk: Arc<Disk>) {
+        let end: Arc<dyn Peers> = Arc::new(End(life, Arc::clone(&self.wire)));
+        let node = Node::start_as(life, disk, Some(end)).await;
+        let fabric = node.fabric.clone();
+        self.wire.fabrics.lock().unwrap().insert(life, fabric);
+        self.nodes.push(node);
+        self.show();
+    }
+
+    /// Tells every node of every other one.
+    fn show(&self) {
+        let lives: Vec<NodeInst> = self.nodes.iter().map(|node| node.fabric.me()).collect();
+        for node in &self.nodes {
+            for life in lives.iter().filter(|life| **life != node.fabric.me()) {
+                node.fabric.set_connected(*life, true);
+            }
+            let view = lives.iter().map(|life| {
+                let mut member = member(life.node.0);
+                member.peer.inst = *life;
+                member
+            });
+            node.fabric.set_view(view.collect());
+        }
+    }
+
+    /// Ends a node as `kill -9` does, and lets the others know.
+    pub(super) fn kill(&mut self, at: usize) -> Arc<Disk> {
+        let node = self.nodes.remove(at);
+        let life = node.fabric.me();
+        node.fabric.kill();
+        self.wire.fabrics.lock().unwrap().remove(&life);
+        for other in &self.nodes {
+            other.fabric.set_connected(life, false);
+            other.fabric.set_down(life, true);
+        }
+        self.show();
+        node.disk
+    }
+
+    /// Tells an actor something from a node's lane.
+    pub(super) async fn say(&self, at: usize, to: &ActorId, what: Say) {
+        let from = lane_of(self.nodes[at].fabric.me().node.0);
+        self.nodes[at].fabric.tell(&from, to.clone(), what);
+        settle().await;
+        settle().await;
+    }
+
+    /// Returns the nodes at which an actor runs.
+    pub(super) fn hosts(&self, id: &ActorId) -> Vec<usize> {
+        let runs = |at: &usize| self.nodes[*at].row(id).is_some_and(|row| row.live);
+        (0..self.nodes.len()).filter(runs).collect()
+    }
+
+    pub(super) fn logs(&self) -> Vec<String> {
+        self.nodes.iter().flat_map(Node::log).collect()
+    }
+}
+
+/// As [`super::world::Node::log`], of one core.
+pub(super) fn of(log: Vec<String>, who: &str) -> Vec<String> {
+    let is_of = |line: &String| line.starts_with(who);
+    log.into_iter().filter(is_of).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_from_every_node_reach_the_one_actor() {
+    let cluster = Cluster::of(3).await;
+    for at in 0..3 {
+        cluster.say(at, &reg("a"), act([Step::Add(1), PUT])).await;
+    }
+    let hosts = cluster.hosts(&reg("a"));
+    assert_eq!(hosts.len(), 1, "it runs once");
+    let row = cluster.nodes[hosts[0]].row(&reg("a")).unwrap();
+    assert_eq!(row.state, "3");
+    assert_eq!(of(cluster.logs(), "a"), ["a do", "a do", "a do"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_has_comes_back_from_wherever_it_was_asked() {
+    let cluster = Cluster::of(3).await;
+    for at in 0..3 {
+        cluster.say(at, &reg("nobody"), note("hello")).await;
+        let log = cluster.nodes[at].log();
+        assert_eq!(log, ["lane0 Absent from nobody"]);
+        assert!(cluster.hosts(&reg("nobody")).is_empty());
+    }
+}
+
+/// I4: an effect leaves when two have the commit, not before.
+#[tokio::test(start_paused = true)]
+async fn i4_an_effect_waits_for_a_second_copy() {
+    let cluster = Cluster::of(3).await;
+    cluster.say(0, &reg("a"), act([PUT])).await;
+    let host = cluster.hosts(&reg("a"))[0];
+    let others: Vec<usize> = (0..3).filter(|at| *at != host).collect();
+    for at in &others {
+        cluster.nodes[*at].disk.set(Mode::Held);
+    }
+    cluster
+        .say(host, &reg("a"), act([Step::Add(1), PUT, Step::Out(7)]))
+        .await;
+    assert!(cluster.nodes[host].outs().is_empty(), "one copy only");
+    cluster.nodes[others[0]].answer(true).await;
+    assert_eq!(cluster.nodes[host].outs(), ["a out 7"]);
+}
+
+/// `available`: a node that finds nobody goes on alone, after 150 ms, and says so in the record.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_only_one_has_is_marked_and_mended() {
+    let cluster = Cluster::of(2).await;
+    cluster.say(0, &reg("a"), act([PUT])).await;
+    let host = cluster.hosts(&reg("a"))[0];
+    let other = &cluster.nodes[1 - host];
+    other.disk.set(Mode::Held);
+    cluster
+        .say(host, &reg("a"), act([Step::Add(1), PUT, Step::Out(7)]))
+        .await;
+    assert!(cluster.nodes[host].outs().is_empty());
+    pass(200).await;
+    assert_eq!(cluster.nodes[host].outs(), ["a out 7"]);
+    assert!(
+        header(&cluster.nodes[host], "a").degraded || {
+            // The mark is written with the next commit.
+            cluster.say(host, &reg("a"), act([PUT])).await;
+            header(&cluster.nodes[host], "a").degraded
+        }
+    );
+    other.disk.set(Mode::AtOnce);
+    while other.disk.held() > 0 {
+        other.answer(true).await;
+    }
+    pass(3_000).await;
+    assert!(!header(&cluster.nodes[host], "a").degraded);
+    assert_eq!(
+        header(other, "a").version,
+        header(&cluster.nodes[host], "a").version
+    );
+}
+
+pub(super) fn header(node: &Node, name: &str) -> cluster::Header {
+    let ids = contract::IdHasher::new([3; 16]);
+    let loaded = cluster::load(node.disk.as_ref(), &ids, &reg(name)).unwrap();
+    loaded.expect("a record").header
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_node_goes_on_with_what_a_dead_one_had() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.say(0, &reg("a"), act([Step::Add(5), PUT])).await;
+    let host = cluster.hosts(&reg("a"))[0];
+    cluster.kill(host);
+    cluster.logs();
+    cluster
+        .say(1, &reg("a"), act([Step::Add(1), PUT, Step::Out(1)]))
+        .await;
+    pass(200).await;
+    let log = of(cluster.logs(), "a");
+    assert_eq!(log, ["a restored TakenOver 5", "a do", "a out 1"]);
+    let host = cluster.hosts(&reg("a"));
+    assert_eq!(host.len(), 1);
+    assert_eq!(cluster.nodes[host[0]].row(&reg("a")).unwrap().epoch, 2);
+}
+
+/// Nobody has to ask for it: the records of a dead node are taken over by their heirs.
+#[tokio::test(start_paused = true)]
+async fn a_dead_nodes_records_are_taken_over_unasked() {
+    let mut cluster = Cluster::of(3).await;
+    for number in 0..30 {
+        let id = reg(&format!("a{number}"));
+        cluster.say(0, &id, act([Step::Add(number), PUT])).await;
+    }
+    // Long enough that all of them are passive.
+    pass(5_000).await;
+    cluster.kill(0);
+    pass(3_000).await;
+    let lives = [cluster.nodes[0].fabric.me(), cluster.nodes[1].fabric.me()];
+    for number in 0..30 {
+        let name = format!("a{number}");
+        let owners = cluster.nodes.iter().map(|node| header(node, &name).owner);
+        let owners: Vec<NodeInst> = owners.collect();
+        assert_eq!(owners[0], owners[1], "{name}");
+        assert!(lives.contains(&owners[0]), "{name}: {}", owners[0]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_comes_back_has_its_own_again() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.say(0, &reg("a"), act([Step::Add(5), PUT])).await;
+    let host = cluster.hosts(&reg("a"))[0];
+    let life = cluster.nodes[host].fabric.me();
+    let again = NodeInst {
+        boot: Boot(life.boot.0 + 1),
+        ..life
+    };
+    let node = cluster.nodes.remove(host);
+    node.fabric.kill();
+    cluster.wire.fabrics.lock().unwrap().remove(&life);
+    cluster.add(again, node.disk).await;
+    cluster.logs();
+    cluster.say(0, &reg("a"), act([PUT, Step::Out(1)])).await;
+    pass(2_000).await;
+    let log = of(cluster.logs(), "a");
+    assert_eq!(log, ["a restored NodeStart 5", "a do", "a out 1"]);
+}
+
+/// A node that starts again takes nothing back that another one goes on with, whatever its number.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_comes_back_late_leaves_its_calls_where_they_are() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.say(2, &call(), act([Step::Add(5), PUT])).await;
+    assert_eq!(cluster.hosts(&call()), [2], "it begins where it came");
+    let disk = cluster.kill(2);
+    pass(1_000).await;
+    let heir = cluster.hosts(&call());
+    assert_eq!(heir.len(), 1);
+    cluster.logs();
+    let again = NodeInst {
+        boot: Boot(inst(3).boot.0 + 1),
+        ..inst(3)
+    };
+    cluster.add(again, disk).await;
+    pass(3_000).await;
+    assert_eq!(cluster.hosts(&call()), heir);
+    assert_eq!(cluster.nodes[heir[0]].row(&call()).unwrap().epoch, 2);
+    assert!(
+        of(cluster.logs(), "call").is_empty(),
+        "nobody starts it again"
+    );
+    // What comes to the node that is back reaches it.
+    cluster.say(2, &call(), act([Step::Add(1), PUT])).await;
+    assert_eq!(cluster.nodes[heir[0]].row(&call()).unwrap().state, "6");
+}
+
+/// I3, I9: whoever has lost a record does and says nothing more; what it had not read goes after.
+#[tokio::test(start_paused = true)]
+async fn i3_a_loser_is_silent_and_sends_its_inbox_after_the_winner() {
+    let cluster = Cluster::of(3).await;
+    cluster.say(0, &reg("a"), act([Step::Add(5), PUT])).await;
+    let host = cluster.hosts(&reg("a"))[0];
+    let thief = (host + 1) % 3;
+    let fabric = &cluster.nodes[host].fabric;
+    // Its next commit cannot become safe; then a higher epoch is seen.
+    for node in &cluster.nodes {
+        node.disk.set(Mode::Held);
+    }
+    cluster
+        .say(host, &reg("a"), act([Step::Add(1), PUT, Step::Out(9)]))
+        .await;
+    cluster.logs();
+    let winner = cluster.nodes[thief].fabric.me();
+    let claim = Frame::Ask {
+        number: 99_999,
+        request: HolderRequest::Claim {
+            id: reg("a"),
+            epoch: Epoch {
+                n: 50,
+                by: winner.node,
+            },
+        },
+    };
+    assert!(fabric.on_frame(winner, &claim.write().unwrap()));
+    settle().await;
+    let outs = cluster.nodes[host].outs();
+    assert!(outs.is_empty(), "{outs:?}");
+    while cluster.nodes.iter().any(|node| node.disk.held() > 0) {
+        for node in cluster.nodes.iter().filter(|node| node.disk.held() > 0) {
+            node.answer(true).await;
+        }
+    }
+    // The steps that were not safe were sent to where the record is claimed now, and done once.
+    let log: Vec<String> = of(cluster.logs(), "a");
+    let done: Vec<&String> = log.iter().filter(|line| line.ends_with("out 9")).collect();
+    assert_eq!(done.len(), 1, "{log:?}");
+}
+
+/// A node that joins becomes a holder of what was there before it.
+#[tokio::test(start_paused = true)]
+async fn records_that_were_begun_alone_are_given_more_holders() {
+    let mut cluster = Cluster::of(1).await;
+    cluster.say(0, &reg("a"), act([Step::Add(5), PUT])).await;
+    assert_eq!(header(&cluster.nodes[0], "a").conf.nodes(), [NodeId(1)]);
+    cluster.add(inst(2), Disk::new()).await;
+    cluster.add(inst(3), Disk::new()).await;
+    pass(2_000).await;
+    for node in &cluster.nodes {
+        let header = header(node, "a");
+        assert_eq!(header.conf.nodes(), [NodeId(1), NodeId(2), NodeId(3)]);
+        assert!(matches!(header.conf, cluster::Conf::Settled(_)));
+    }
+    cluster.kill(0);
+    cluster.logs();
+    cluster.say(0, &reg("a"), act([])).await;
+    assert_eq!(of(cluster.logs(), "a")[0], "a restored TakenOver 5");
+}
+
+/// I12: a node whose shards were not compared does not say that there is none.
+#[tokio::test(start_paused = true)]
+async fn i12_who_has_not_compared_does_not_say_that_there_is_none() {
+    let wire = Arc::new(Wire::default());
+    let mut cluster = Cluster {
+        nodes: Vec::new(),
+        wire,
+    };
+    for node in 1..=3 {
+        cluster.add(inst(node), Disk::new()).await;
+    }
+    cluster.logs();
+    cluster.say(0, &reg("nobody"), note("hello")).await;
+    assert_eq!(cluster.nodes[0].log(), ["lane0 Busy from nobody"]);
+    pass(10_000).await;
+    cluster.logs();
+    cluster.say(0, &reg("nobody"), note("hello")).await;
+    assert_eq!(cluster.nodes[0].log(), ["lane0 Absent from nobody"]);
+}
+
+/// What an actor of one node tells one that runs on another is answered, and that one hears it.
+#[tokio::test(start_paused = true)]
+async fn an_actor_answers_one_of_another_node() {
+    let cluster = Cluster::of(3).await;
+    cluster.say(0, &reg("a"), act([PUT])).await;
+    let host = cluster.hosts(&reg("a"))[0];
+    let asker = (host + 1) % 3;
+    let node = cluster.nodes[asker].fabric.me().node.0;
+    let answer = act([tell(lane_of(node), "answer")]);
+    cluster.say(asker, &reg("a"), answer).await;
+    assert_eq!(cluster.nodes[asker].log(), ["lane0 answer"]);
+    let event = Event::Message {
+        from: lane(),
+        message: note("octets of nobody"),
+    };
+    assert_eq!(
+        cluster.nodes[asker].fabric.deliver(&lane_of(node), event),
+        crate::Delivery::Accepted
+    );
+}

@@ -1,0 +1,169 @@
+//! What faults do to the world, and how it comes right again.
+//!
+//! In: a fault of the plan. Out: crashes, cuts, stalls, sick disks, bad weather, with their ends.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use contract::{NodeId, Time};
+
+use super::{AFTERMATH, Change, Run, at_place};
+use crate::checkers::noticed::{PATIENCE, PROMPT};
+use crate::checkers::taken_over::{self, Crash};
+use crate::mesh::Mesh;
+use crate::node::cluster_address;
+use crate::plan::Fault;
+use crate::sabotage;
+use crate::world::Cut;
+
+impl Run {
+    pub(super) fn begin(&mut self, fault: Fault, now: Time) {
+        self.world.trace("fault", fault.to_string().as_bytes());
+        let was_troubled = self.world.is_troubled();
+        self.faults += 1;
+        self.world.trouble(now + fault.lasts() + AFTERMATH);
+        match fault {
+            Fault::Crash { node, away } => {
+                if !was_troubled {
+                    self.note_orphans(at_place(node), away, now);
+                }
+                self.crash(at_place(node), away, now);
+            }
+            Fault::Panic { kind, after, times } => {
+                self.world.count("panics ordered");
+                sabotage::order(kind, after, times);
+            }
+            Fault::Weather { weather, lasts } => {
+                self.world.count("spells of bad weather");
+                self.world.state().weather = weather;
+                self.plan_change(now + lasts, Change::ClearSky);
+            }
+            Fault::Disk { node, mood, lasts } => {
+                self.world.count(if mood.full {
+                    "full disks"
+                } else {
+                    "slow disks"
+                });
+                let at = at_place(node);
+                self.places[at].disk.set_mood(mood);
+                self.plan_change(now + lasts, Change::HealDisk(at));
+            }
+            Fault::Cut { node, lasts, .. } => {
+                self.world.count("cuts between nodes");
+                self.each_way(fault, |mesh, from, to| mesh.cut(from, to));
+                self.watch.cut(NodeId(node), now + lasts);
+                self.note_cut(node, now, now + lasts);
+                self.plan_change(now + lasts, Change::Heal(fault));
+            }
+            Fault::SlowLink {
+                extra_us, lasts, ..
+            } => {
+                self.world.count("slow links");
+                self.each_way(fault, |mesh, from, to| mesh.slow_down(from, to, extra_us));
+                self.watch.trouble(now + lasts);
+                self.plan_change(now + lasts, Change::Heal(fault));
+            }
+            Fault::Stall { node, lasts } => {
+                let place = &self.places[at_place(node)];
+                if let Some(node) = &place.node {
+                    self.world.count("stalls");
+                    node.stall(now + lasts);
+                    place.disk.stall(now + lasts);
+                    self.watch.trouble(now + lasts);
+                }
+            }
+        }
+    }
+
+    fn note_cut(&self, node: u16, from: Time, until: Time) {
+        let others = self.places.iter().map(|place| place.number);
+        let cuts = others.filter(|other| *other != node).map(|other| Cut {
+            pair: (node.min(other), node.max(other)),
+            from,
+            until,
+        });
+        self.world.state().cuts.extend(cuts);
+    }
+
+    /// Notes which calls others must take over; where two others are left, who are a majority.
+    fn note_orphans(&mut self, at: usize, away: Duration, now: Time) {
+        let running = self.running().len();
+        let Some(node) = &self.places[at].node else {
+            return;
+        };
+        if self.places.len() < 3 || running < self.places.len() {
+            return;
+        }
+        let (life, rows) = (node.life(), node.rows());
+        let crash = Crash {
+            life,
+            away,
+            at: now,
+            faults: self.faults,
+        };
+        self.orphans.died(&self.world, &self.crowd, crash, &rows);
+        self.plan_change(now + taken_over::PATIENCE, Change::Orphans);
+    }
+
+    fn crash(&mut self, at: usize, away: Duration, now: Time) {
+        let Some(node) = self.places[at].node.take() else {
+            return;
+        };
+        self.world.count("crashes");
+        if self.is_cluster() {
+            let others = self.places.iter().filter_map(|place| place.node.as_ref());
+            let others: Vec<_> = others.collect();
+            self.watch.died(node.life(), away, &others, now);
+            self.plan_change(now + PROMPT, Change::Deaths);
+            self.plan_change(now + PATIENCE, Change::Deaths);
+        }
+        node.crash();
+        self.places[at].disk.crash();
+        self.plan_change(now + away, Change::Restart(at));
+    }
+
+    /// Does something to each way between hosts that a cut or a slow link is about.
+    fn each_way(&self, fault: Fault, change: impl Fn(&Mesh, IpAddr, IpAddr)) {
+        let host = |number| cluster_address(number).ip();
+        let mesh = self.world.mesh();
+        match fault {
+            Fault::Cut {
+                node,
+                outward,
+                inward,
+                ..
+            } => {
+                let others = self.places.iter().map(|place| place.number);
+                for other in others.filter(|other| *other != node) {
+                    if outward {
+                        change(mesh, host(node), host(other));
+                    }
+                    if inward {
+                        change(mesh, host(other), host(node));
+                    }
+                }
+            }
+            Fault::SlowLink { node, other, .. } => {
+                change(mesh, host(node), host(other));
+                change(mesh, host(other), host(node));
+            }
+            Fault::Crash { .. }
+            | Fault::Panic { .. }
+            | Fault::Weather { .. }
+            | Fault::Disk { .. }
+            | Fault::Stall { .. } => {}
+        }
+    }
+
+    pub(super) fn heal(&self, fault: Fault) {
+        self.each_way(fault, |mesh, from, to| match fault {
+            Fault::SlowLink { extra_us, .. } => mesh.speed_up(from, to, extra_us),
+            Fault::Cut { .. }
+            | Fault::Crash { .. }
+            | Fault::Panic { .. }
+            | Fault::Weather { .. }
+            | Fault::Disk { .. }
+            | Fault::Stall { .. } => mesh.heal(from, to),
+        });
+    }
+}

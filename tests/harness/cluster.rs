@@ -1,0 +1,288 @@
+//! Three nodes of one cluster, each with a loopback address of its own for SIP and RTP.
+//!
+//! In: nothing, or what each node is told besides. Out: nodes that know each other; what all of them
+//! say together.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::node::{Node, Setup};
+use crate::ports::free_port;
+use crate::wait::{self, PATIENCE};
+
+/// Names of the nodes.
+pub const NAMES: [&str; 3] = ["weft-1", "weft-2", "weft-3"];
+
+/// Three nodes, all with the first one as their seed.
+#[derive(Debug)]
+pub struct Three {
+    /// `weft-1` on 127.0.0.1 to `weft-3` on 127.0.0.3.
+    pub nodes: Vec<Node>,
+    /// Folder of the secret.
+    pub folder: PathBuf,
+    /// Address of the first one for the others.
+    pub seed: SocketAddr,
+}
+
+/// Writes a secret that only its owner can read.
+///
+/// # Panics
+/// If it cannot.
+#[must_use]
+pub fn secret(folder: &Path, name: &str, octet: u8) -> PathBuf {
+    let file = folder.join(name);
+    fs::write(&file, [octet; 32]).expect("written");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).expect("mode");
+    file
+}
+
+/// Returns an address for nodes to reach each other at.
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
+}
+
+/// Starts a node of a cluster, its SIP and RTP on 127.0.0.`host`.
+#[must_use]
+pub fn start(name: &str, host: u8, listen: SocketAddr, seed: SocketAddr, secret: &Path) -> Node {
+    start_with(name, host, (listen, seed), secret, "")
+}
+
+fn start_with(
+    name: &str,
+    host: u8,
+    (listen, seed): (SocketAddr, SocketAddr),
+    secret: &Path,
+    more: &str,
+) -> Node {
+    let secret = secret.display();
+    let extra = format!(
+        "{more}[cluster]\nlisten = \"{listen}\"\nseeds = [\"{seed}\"]\nzone = \"east\"\n\
+         secret_file = \"{secret}\"\n"
+    );
+    Node::set_up(&Setup {
+        name,
+        ip: Ipv4Addr::new(127, 0, 0, host),
+        extra: &extra,
+        ..Setup::default()
+    })
+}
+
+impl Default for Three {
+    fn default() -> Self {
+        Three::start()
+    }
+}
+
+impl Three {
+    /// Starts them and waits until they know each other.
+    ///
+    /// # Panics
+    /// If they do not.
+    #[must_use]
+    pub fn start() -> Three {
+        Three::start_with("")
+    }
+
+    /// The same with more tables of the configuration.
+    ///
+    /// # Panics
+    /// If they do not.
+    #[must_use]
+    pub fn start_with(more: &str) -> Three {
+        let folder = std::env::temp_dir().join(format!("weft-cluster-{}", free_port()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let file = secret(&folder, "cluster.key", 7);
+        let seed = free_address();
+        let mut nodes = Vec::new();
+        for (host, name) in (1..).zip(NAMES) {
+            let listen = if host == 1 { seed } else { free_address() };
+            nodes.push(start_with(name, host, (listen, seed), &file, more));
+        }
+        let three = Three {
+            nodes,
+            folder,
+            seed,
+        };
+        three.all_see_all();
+        three
+    }
+
+    /// Waits until each node says that all three are up.
+    ///
+    /// # Panics
+    /// If one does not.
+    pub fn all_see_all(&self) {
+        for node in &self.nodes {
+            sees(node, &NAMES);
+        }
+    }
+
+    /// Returns the number of the node of a name.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn at(&self, name: &str) -> usize {
+        let found = NAMES.iter().position(|one| *one == name);
+        found.unwrap_or_else(|| panic!("no node {name:?}"))
+    }
+
+    /// Kills a node and returns how long it took until both others say so.
+    pub fn kill(&mut self, at: usize) -> Duration {
+        let killed = Instant::now();
+        self.nodes[at].kill();
+        self.others_see_it_gone(at);
+        killed.elapsed()
+    }
+
+    /// Waits until the others say that a node is gone.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub fn others_see_it_gone(&self, at: usize) {
+        let left: Vec<_> = NAMES
+            .into_iter()
+            .filter(|name| *name != NAMES[at])
+            .collect();
+        for other in self.others(at) {
+            sees(other, &left);
+        }
+    }
+
+    /// Starts a killed node again and waits until it knows the others and they know it.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub fn start_again(&mut self, at: usize) {
+        self.nodes[at].start_again();
+        self.nodes[at].wait_ready();
+        self.all_see_all();
+    }
+
+    /// Returns the nodes but one.
+    pub fn others(&self, at: usize) -> impl Iterator<Item = &Node> + Clone {
+        let nodes = self.nodes.iter().enumerate();
+        nodes
+            .filter(move |(number, _)| *number != at)
+            .map(|(_, node)| node)
+    }
+
+    /// Waits until `nodes` all say the same of actors of a kind, and `accepts` it; returns the rows.
+    ///
+    /// # Panics
+    /// If it does not come to that.
+    pub fn agree<'a>(
+        &self,
+        nodes: impl Iterator<Item = &'a Node> + Clone,
+        kind: &str,
+        accepts: impl Fn(&[Value]) -> bool,
+    ) -> Vec<Value> {
+        wait::until_or(
+            &format!("nodes that say the same of each {kind}"),
+            PATIENCE,
+            || {
+                let said: Vec<_> = nodes.clone().map(|node| node.actors(kind)).collect();
+                let is_same = said.iter().all(|one| brief(one) == brief(&said[0]));
+                if is_same && accepts(&said[0]) {
+                    Ok(said[0].clone())
+                } else {
+                    Err(said)
+                }
+            },
+            |said| format!("{said:#?}\nlogs: {:?}", self.logs()),
+        )
+    }
+
+    /// Waits until no node knows a call any more.
+    ///
+    /// # Panics
+    /// If one is left.
+    pub fn no_calls_left(&self) {
+        for kind in ["call", "dialog", "media_leg"] {
+            self.agree(self.nodes.iter(), kind, <[Value]>::is_empty);
+        }
+    }
+
+    /// Returns the records of ended calls that all nodes have written.
+    #[must_use]
+    pub fn call_records(&self) -> Vec<Value> {
+        self.nodes.iter().flat_map(Node::call_records).collect()
+    }
+
+    /// No node has logged an error.
+    ///
+    /// # Panics
+    /// If one has.
+    pub fn no_errors(&self) {
+        for node in &self.nodes {
+            let log = node.log();
+            let errors: Vec<_> = log
+                .lines()
+                .filter(|line| line.contains("\"ERROR\""))
+                .collect();
+            assert!(errors.is_empty(), "{errors:#?}");
+        }
+    }
+
+    /// Returns where the nodes log to.
+    #[must_use]
+    pub fn logs(&self) -> Vec<PathBuf> {
+        self.nodes
+            .iter()
+            .map(|node| node.folder.join("log"))
+            .collect()
+    }
+}
+
+impl Drop for Three {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// What nodes must agree on: who is there, and where.
+fn brief(rows: &[Value]) -> BTreeSet<(String, String)> {
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    rows.iter()
+        .map(|row| (text(row, "id"), text(row, "node")))
+        .collect()
+}
+
+/// Returns names and states of the nodes as one of them answers.
+fn nodes_of(node: &Node) -> Vec<(String, String)> {
+    let answer = node.get("/api/v1/nodes");
+    let items = answer["items"].as_array().cloned().unwrap_or_default();
+    let text = |item: &Value, key: &str| item[key].as_str().unwrap_or_default().to_owned();
+    items
+        .iter()
+        .map(|item| (text(item, "name"), text(item, "state")))
+        .collect()
+}
+
+/// Waits until a node says that these are there and up, and no others.
+///
+/// # Panics
+/// If it does not.
+pub fn sees(node: &Node, names: &[&str]) {
+    wait::until_or(
+        "the nodes of the cluster",
+        PATIENCE,
+        || {
+            let seen = nodes_of(node);
+            let is_it = seen.len() == names.len()
+                && seen
+                    .iter()
+                    .zip(names)
+                    .all(|((name, state), wanted)| name == wanted && state == "up");
+            if is_it { Ok(()) } else { Err(seen) }
+        },
+        |seen| format!("{seen:?}\n{}", node.log()),
+    );
+}
