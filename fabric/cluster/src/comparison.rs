@@ -21,7 +21,7 @@ pub enum RepairAction {
         /// What.
         frame: Frame,
     },
-    /// Read the digests of this shard ([`crate::Desk::digests`]); then [`Repair::loaded`].
+    /// Read the digests of this shard ([`crate::Desk::digests`]); then [`crate::Repair::loaded`].
     LoadShard(u8),
     /// Read a page ([`crate::Desk::page`]) and send it as `Exchange::Listed`.
     List {
@@ -41,7 +41,7 @@ pub enum RepairAction {
         /// Which.
         wanted: Vec<Wanted>,
     },
-    /// Compare with what is held ([`crate::Desk::compare`]); then [`Repair::compared`].
+    /// Compare with what is held ([`crate::Desk::compare`]); then [`crate::Repair::compared`].
     Compare {
         /// Comes back.
         number: u64,
@@ -53,7 +53,7 @@ pub enum RepairAction {
         page: Page,
     },
     /// Store a copy ([`crate::Desk::copy`]). What comes of it, [`crate::DeskAction::Copied`], goes
-    /// to [`Repair::stored`].
+    /// to [`crate::Repair::stored`].
     Store {
         /// Comes back.
         number: u64,
