@@ -33,17 +33,19 @@ impl Trace {
 
     /// Adds one happening: a time, a constant word, and octets.
     pub fn add(&mut self, at: Time, what: &str, octets: &[u8]) {
+        let text = || String::from_utf8_lossy(octets).escape_debug().to_string();
+        self.add_as(at, what, octets, text);
+    }
+
+    /// The same, where `text` is what the file shows of the octets.
+    pub fn add_as(&mut self, at: Time, what: &str, octets: &[u8], text: impl FnOnce() -> String) {
         self.lines += 1;
         self.hash.update(&at.as_micros().to_le_bytes());
         self.hash.update(what.as_bytes());
         self.hash.update(octets);
         if let Some(file) = &mut self.file {
             // A trace that cannot be written is missed by the person who asked for it, at once.
-            let _ = writeln!(
-                file,
-                "{at} {what} {}",
-                String::from_utf8_lossy(octets).escape_debug()
-            );
+            let _ = writeln!(file, "{at} {what} {}", text());
         }
     }
 

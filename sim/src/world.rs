@@ -262,6 +262,13 @@ impl World {
         state.trace.add(at, what, octets);
     }
 
+    /// Adds to the trace what its file shows as another text.
+    pub fn trace_as(&self, what: &str, octets: &[u8], text: impl FnOnce() -> String) {
+        let mut state = self.state();
+        let at = state.now;
+        state.trace.add_as(at, what, octets, text);
+    }
+
     /// Adds a line to the trace's file, not to its hash.
     pub fn note(&self, text: &str) {
         let mut state = self.state();

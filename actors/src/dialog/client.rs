@@ -121,12 +121,29 @@ impl Dialog {
         }
         let is_kept = response.bytes().len() <= CALL_MESSAGE_BYTES_MAX;
         if status > 100 {
+            self.keep_early(response);
             let sdp = sdp_of(response).filter(|_| is_kept);
             self.out.call(call::Message::Progressed {
                 side: self.number(),
                 status,
                 sdp,
             });
+        }
+    }
+
+    /// Remembers the early dialog: whoever takes it over can end it (RFC 3261 §12.1, §15).
+    fn keep_early(&mut self, response: &sip::Message) {
+        let Some(invite) = &self.data.invite else {
+            return;
+        };
+        let Ok(early) = DialogState::of_client(&invite.0, response) else {
+            return;
+        };
+        let known = self.data.dialog.as_ref();
+        let is_known = known.is_some_and(|known| known.remote.tag() == early.remote.tag());
+        if early.remote.tag().is_some() && !is_known {
+            self.data.dialog = Some(early);
+            self.out.save();
         }
     }
 
@@ -143,6 +160,12 @@ impl Dialog {
         self.enter(State::Cancelling, ctx);
         self.timers
             .set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
+        // The peer may have answered, and the other node had the 2xx or nobody: no CANCEL ends that,
+        // and its responses do not come here.
+        if self.is_invite_of_former(ctx) && self.data.dialog.is_some() {
+            let cause = self.data.end.take();
+            self.send_bye(cause.as_deref().unwrap_or("NORMAL_CLEARING"), ctx);
+        }
     }
 
     /// Takes a 2xx: the first makes the dialog, the same again gets the same ACK, one of another

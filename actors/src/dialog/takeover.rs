@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | Incoming, Early | nothing: the INVITE is answered here as it is recorded | RFC 3261 §18.2.2 |
 //! | Accepted | the 2xx at once, with our Contact; without an ACK for 2 s it counts as come | §13.3.1.4 |
-//! | Calling, Proceeding, Cancelling | CANCEL as soon as the end is ordered, with the recorded Via | §9.1, §9.2 |
+//! | Calling, Proceeding, Cancelling | CANCEL as soon as the end is ordered, with the recorded Via; BYE too if the early dialog is known | §9.1, §9.2, §15 |
 //! | Confirmed | the last ACK again; an ACK for each offer of ours without a response; a 2xx without ACK again, with our Contact | §13.2.2.4 |
 //! | Ending | BYE with a new number | §15.1.1 |
 //! | Ended | a final refusal again | §17.1.1.2 |

@@ -16,7 +16,7 @@ use contract::env::Store;
 use contract::limits::{DESK_BYTES_MAX, DESK_PER_RECORD_MAX, DESK_WAITING_MAX, SHARDS};
 use contract::{ActorId, Batch, IdHasher, Kind, NodeId, NodeInst, RecordKey, UtcMillis};
 
-use crate::digest::is_same;
+use crate::digest::{is_same, names};
 use crate::holder::{decide_copy, left_by};
 use crate::{
     Epoch, Header, Held, HolderReply, HolderRequest, Image, RecordError, Whereabouts, decide,
@@ -218,9 +218,23 @@ impl Desk {
     /// ([`crate::RepairAction::Store`]). It must be whole, and counts for no quorum: so it is taken
     /// below the fence too, which stays where it is.
     ///
+    /// In: `keep_until`: a copy that does not name this node is here only to tell others that the
+    /// holders have changed, and is forgotten after that time ([`Desk::forget`]).
+    ///
     /// Out: `Copied` comes once, now or when it is durable; bounds as of [`Desk::request`].
-    pub fn copy(&mut self, store: &dyn Store, number: u64, image: Image) -> Vec<DeskAction> {
+    pub fn copy(
+        &mut self,
+        store: &dyn Store,
+        number: u64,
+        mut image: Image,
+        keep_until: UtcMillis,
+    ) -> Vec<DeskAction> {
         let id = image.header.id.clone();
+        if !image.header.is_ended() {
+            // Whom it comes from may have it as such a copy.
+            let is_stray = is_stray(&image.header, self.me);
+            image.header.expires = if is_stray { keep_until } else { UtcMillis(0) };
+        }
         let refused = |number| {
             let is_durable = false;
             vec![DeskAction::Copied { number, is_durable }]
@@ -241,8 +255,9 @@ impl Desk {
         self.take(&id, held, left, Done::Copied { number, is_durable })
     }
 
-    /// Forgets a tombstone whose time had passed at `known_until` ([`crate::Repair::known_until`]:
-    /// others have it then, and will not give an older version back), with its fence. Does nothing
+    /// Forgets a tombstone, or a copy that does not name this node, whose time had passed at
+    /// `known_until` ([`crate::Repair::known_until`]: others have it then, and will not give an
+    /// older version back), with its fence. Does nothing
     /// if that is not so, or something of the ID is not durable yet; the runtime asks again later.
     pub fn forget(
         &mut self,
@@ -258,7 +273,10 @@ impl Desk {
             return Vec::new();
         };
         let header = held.image.as_ref().map(|image| &image.header);
-        let header = header.filter(|header| header.is_ended() && header.expires <= known_until);
+        let is_over = |header: &&Header| {
+            (header.is_ended() || is_stray(header, self.me)) && header.expires <= known_until
+        };
+        let header = header.filter(is_over);
         let batch = header.map(|header| crate::forget(header, &self.ids));
         let left = batch.map(|batch| (Held::default(), batch));
         self.take(&id, held, left, Done::Nothing)
@@ -490,6 +508,12 @@ impl Line {
             after: header,
         })
     }
+}
+
+/// Tells whether a copy at a node says that others hold the record.
+#[must_use]
+pub fn is_stray(header: &Header, me: NodeId) -> bool {
+    !header.is_ended() && header.owner.node != me && !names(header, me)
 }
 
 fn header_of(held: &Held) -> Option<Box<Header>> {

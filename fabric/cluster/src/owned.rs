@@ -135,6 +135,8 @@ impl Owned {
         owned.header.degraded = degraded;
         if !owned.header.is_ended() {
             owned.header.state = RecordState::Active;
+            // That of a copy that was kept for a while only.
+            owned.header.expires = UtcMillis(0);
         }
         let commit = owned.whole_commit();
         (owned, commit)

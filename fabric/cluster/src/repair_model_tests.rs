@@ -369,7 +369,12 @@ impl World {
     fn check_mended(&mut self, object: usize) -> Check {
         let Object { id, key, .. } = &self.objects[object];
         let nodes = self.nodes.iter();
-        let headers: Vec<Option<Header>> = nodes.map(|node| node.headers[object].clone()).collect();
+        let mut headers: Vec<Option<Header>> =
+            nodes.map(|node| node.headers[object].clone()).collect();
+        // Until when a former holder keeps its copy is its own affair.
+        for header in headers.iter_mut().flatten().filter(|one| !one.is_ended()) {
+            header.expires = UtcMillis(0);
+        }
         let newest = headers.iter().flatten();
         let newest = newest.max_by_key(|header| header.version).cloned();
         for node in &self.nodes {
@@ -730,7 +735,7 @@ impl World {
             self.mend(node, actions)?;
             asked
         } else {
-            here.desk.copy(store, number, image)
+            here.desk.copy(store, number, image, UtcMillis(u64::MAX))
         };
         self.serve(node, actions)
     }

@@ -14,9 +14,9 @@ use contract::{
 
 use crate::test_store::TestStore;
 use crate::{
-    Desk, DeskAction, Entry, Epoch, Exchange, Frame, HolderRequest, HolderSet, Image, Look, Mark,
-    Owned, Page, Range, Repair, RepairAction, ShardDigests, ShardSet, Version, Wanted, Whereabouts,
-    hold, shard,
+    Conf, Desk, DeskAction, Entry, Epoch, Exchange, Frame, HolderRequest, HolderSet, Image, Look,
+    Mark, Owned, Page, Range, Repair, RepairAction, ShardDigests, ShardSet, Version, Wanted,
+    Whereabouts, hold, shard,
 };
 
 const ME: NodeInst = NodeInst {
@@ -25,6 +25,8 @@ const ME: NodeInst = NodeInst {
 };
 const PEER: NodeId = NodeId(2);
 const OTHER: NodeId = NodeId(3);
+/// Until when a copy that names others is kept.
+const KEPT: UtcMillis = UtcMillis(5_000);
 
 fn ids() -> IdHasher {
     FabricKeys::new([1; 32]).ids()
@@ -496,7 +498,7 @@ fn a_tombstone_is_known_once_all_members_had_it_in_a_later_comparison() {
 fn desk_with(images: &[Image]) -> (Desk, TestStore) {
     let (mut desk, store) = (Desk::new(ME.node, ids()), TestStore::default());
     for image in images {
-        let actions = desk.copy(&store, 1, image.clone());
+        let actions = desk.copy(&store, 1, image.clone(), KEPT);
         write(&mut desk, &store, &actions);
     }
     (desk, store)
@@ -703,7 +705,7 @@ fn a_copy_is_taken_below_the_fence_which_stays() {
     let commit = HolderRequest::Commit(image.clone());
     let actions = desk.request(&store, ME, 2, commit);
     assert!(matches!(actions[..], [DeskAction::Answer { .. }]), "fenced");
-    let actions = desk.copy(&store, 3, image.clone());
+    let actions = desk.copy(&store, 3, image.clone(), KEPT);
     assert!(matches!(actions[..], [DeskAction::Store { .. }]));
     let more = write(&mut desk, &store, &actions);
     let key = ids().record_key(&call(1));
@@ -717,26 +719,53 @@ fn a_copy_is_taken_below_the_fence_which_stays() {
     let held = hold(&store, &ids(), &call(1)).unwrap();
     assert_eq!((held.fence, held.image), (epoch, Some(image.clone())));
     assert_eq!(
-        desk.copy(&store, 4, image.clone()),
+        desk.copy(&store, 4, image.clone(), KEPT),
         [copied(4, true)],
         "it is here"
     );
     let mut bare = image;
     bare.header.version.sequence += 1;
     bare.parts.clear();
-    assert_eq!(desk.copy(&store, 5, bare), [copied(5, false)], "not whole");
+    assert_eq!(
+        desk.copy(&store, 5, bare, KEPT),
+        [copied(5, false)],
+        "not whole"
+    );
+}
+
+#[test]
+fn a_copy_that_names_others_is_forgotten_in_time() {
+    let (mut desk, store) = desk_with(&[]);
+    let mut image = record(&call(1), 10).image();
+    image.header.owner.node = PEER;
+    let holders = HolderSet::new(vec![PEER, OTHER]).unwrap();
+    image.header.conf = Conf::Settled(holders);
+    let actions = desk.copy(&store, 3, image.clone(), KEPT);
+    write(&mut desk, &store, &actions);
+    let held = |store: &TestStore| hold(store, &ids(), &call(1)).unwrap().image;
+    assert_eq!(held(&store).map(|held| held.header.expires), Some(KEPT));
+    let early = UtcMillis(KEPT.0 - 1);
+    assert_eq!(desk.forget(&store, early, &call(1)), []);
+    let actions = desk.forget(&store, KEPT, &call(1));
+    write(&mut desk, &store, &actions);
+    assert_eq!(held(&store), None);
+    // One that names this node stays.
+    let image = record(&call(2), 10).image();
+    let actions = desk.copy(&store, 4, image, KEPT);
+    write(&mut desk, &store, &actions);
+    assert_eq!(desk.forget(&store, UtcMillis(u64::MAX), &call(2)), []);
 }
 
 #[test]
 fn a_copy_whose_write_fails_is_not_held() {
     let (mut desk, store) = desk_with(&[]);
     let image = record(&call(1), 10).image();
-    let actions = desk.copy(&store, 3, image.clone());
+    let actions = desk.copy(&store, 3, image.clone(), KEPT);
     let [DeskAction::Store { number, .. }] = actions[..] else {
         panic!("{actions:?}");
     };
     // The next one rests on it.
-    assert_eq!(desk.copy(&store, 4, image), []);
+    assert_eq!(desk.copy(&store, 4, image, KEPT), []);
     let copied = |number| DeskAction::Copied {
         number,
         is_durable: false,
@@ -752,7 +781,7 @@ fn digests_are_of_what_is_durable_and_told() {
     let before = desk.digests(&store, 7).unwrap();
     let mut owned = record(&call(1), 10);
     owned.put(&call(1), vec![2], None).unwrap();
-    let actions = desk.copy(&store, 1, owned.image());
+    let actions = desk.copy(&store, 1, owned.image(), KEPT);
     let [DeskAction::Store { number, batch }] = &actions[..] else {
         panic!("{actions:?}");
     };

@@ -331,6 +331,9 @@ pub const SHARDS: usize = 256;
 pub const REPAIR_TABLES_MAX: usize = 2 * NODES_MAX;
 /// Milliseconds between two comparisons with one node (`cluster.md` §8), a fifth more or less.
 pub const REPAIR_EVERY_MS: u64 = 5_000;
+/// Milliseconds that a node keeps what others hold, to tell a claimant that still thinks it a holder:
+/// as long as tombstones at least (`cluster.md` §8).
+pub const STRAY_KEPT_MS: u64 = 3_600_000;
 /// Times a shard must differ in a row before it is listed: commits that are under way make
 /// differences that pass.
 pub const REPAIR_LOOKS: u8 = 4;

@@ -4,7 +4,8 @@
 //! that is stored and moved, requests within the dialog, refusals. It holds no timer and sends
 //! nothing; which transaction or actor it belongs to, it does not know.
 //!
-//! Local CSeqs are reserved in blocks (`cluster.md` §7): `cseq_reserved` is stored before any
+//! Local CSeqs are reserved in blocks (`cluster.md` §7), the first one with the dialog itself, so that
+//! who takes it over goes on behind what its owner may use meanwhile: `cseq_reserved` is stored before any
 //! number up to it is used, so a node that takes over goes on behind it with `skip_reserve` and no
 //! number is ever used twice.
 
@@ -141,7 +142,7 @@ impl DialogState {
             remote_target: contact_of(request)?,
             route_set: routes_of(request)?,
             local_cseq: 0,
-            cseq_reserved: 0,
+            cseq_reserved: CSEQ_BLOCK,
             remote_cseq: Some(request.cseq().map_err(DialogError::Header)?.number),
             secure: is_secure(request),
         })
@@ -162,7 +163,7 @@ impl DialogState {
             remote_target: contact_of(response)?,
             route_set,
             local_cseq: number,
-            cseq_reserved: number,
+            cseq_reserved: number + CSEQ_BLOCK,
             remote_cseq: None,
             secure: is_secure(request),
         })

@@ -162,6 +162,18 @@ impl Durable {
         }
     }
 
+    fn is_said_again(&self, message: &Message) -> bool {
+        let hint = |text: &str, kind| self.tokens.read(kind, text).map(|token| token.hint);
+        let (Ok(to), Ok(Contacts::List(contacts))) = (message.to(), message.contacts()) else {
+            return false;
+        };
+        let began = to.tag().and_then(|tag| hint(tag, TokenUse::Tag));
+        let user = contacts.first().and_then(|one| one.name_addr.uri.user());
+        let said = user.and_then(|user| hint(&user, TokenUse::Contact));
+        let body = message.body();
+        began.is_some() && began != said && !body.is_empty() && self.have_been_durable(body)
+    }
+
     fn check_response(&mut self, status: u16, message: &Message) {
         let Ok(to) = message.to() else { return };
         let Some(tag) = to.tag().map(str::to_owned) else {
@@ -172,8 +184,9 @@ impl Durable {
             let id = ActorId::Dialog(token.side);
             self.note(&id, message);
             self.require_once(&id, tag.as_bytes(), &told);
-            // The tag is known since the first 18x.
-            if status >= 200 {
+            // The tag is known since the first 18x. Who takes the call over says a 2xx again with
+            // its own Contact: of that one, what it describes.
+            if status >= 200 && !self.is_said_again(message) {
                 self.require_once(&id, message.bytes(), &told);
             }
         }

@@ -84,6 +84,10 @@ fn headers(disks: &[Arc<SimStore>]) -> BTreeMap<ActorId, BTreeMap<NodeId, Header
         let handle = Handle::open(disk);
         // A disk that cannot be read is another checker's affair.
         let _ = cluster::scan(handle.as_ref(), &mut |header| {
+            // A former holder keeps a while what says who the holders are.
+            if cluster::desk::is_stray(header, NodeId(number)) {
+                return ControlFlow::Continue(());
+            }
             let copies = held.entry(header.id.clone()).or_default();
             copies.insert(NodeId(number), header.clone());
             ControlFlow::Continue(())

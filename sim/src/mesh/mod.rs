@@ -3,6 +3,7 @@
 //! In: processes with their addresses, faults. Out: trips from one address to another, later, or
 //! never. What nodes tell each other over it is `peers.rs`; phones are not on it.
 
+mod describe;
 mod link;
 mod peers;
 mod stall;

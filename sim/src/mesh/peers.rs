@@ -22,6 +22,7 @@ use bytes::Bytes;
 use contract::limits::{FRAME_BYTES_MAX, GOSSIP_BYTES_MAX};
 use contract::{Boot, FrameClass, Loss, NodeId, NodeInst, Peer, PeerFault, PeerSink, Peers, Time};
 
+use super::describe::describe;
 use super::link::Link;
 use super::{Stall, carry};
 use crate::planted;
@@ -439,7 +440,8 @@ impl SimPeers {
             if !there.hear(own.inst.node, number) {
                 return me.to_me(peer.address, move |me| me.on_reset(node, number));
             }
-            world.trace("frame", &frame);
+            let (from, to) = (own.inst.node, there.me.inst.node);
+            world.trace_as("frame", &frame, || describe(from, to, &frame));
             world.count("frames between nodes");
             if let Some(sink) = there.sink.get() {
                 sink.frame(own.inst, class, frame);

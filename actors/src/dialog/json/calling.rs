@@ -7,8 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use doors::json::ServerMessage;
 
-use super::core::DialogCtx;
-use super::core::{GIVE_UP_AFTER, JsonDialog, Outcome, Role, State, Timer};
+use super::core::{DialogCtx, GIVE_UP_AFTER, JsonDialog, Outcome, PARK, Role, State, Timer};
 use crate::call::{self, outcome};
 use crate::dialog::Invite;
 use crate::dialog::wire::Wire;
@@ -254,9 +253,17 @@ impl JsonDialog {
         if self.data.is_flow_gone {
             self.await_connection(ctx);
         } else {
-            self.timers
-                .set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
+            self.await_end_ack(ctx);
         }
+    }
+
+    /// The client of another node may be out of reach for a moment: what is told it is repeated.
+    pub(super) fn await_end_ack(&mut self, ctx: &DialogCtx<'_>) {
+        let wait = match self.data.flow.ends_at(ctx.site().node) {
+            true => GIVE_UP_AFTER,
+            false => PARK,
+        };
+        self.timers.set(Timer::GiveUp, ctx.now().mono, wait);
     }
 
     /// The client has a message of ours.

@@ -6,12 +6,25 @@
 
 use std::time::Duration;
 
-use contract::{ActorId, FlowRef};
+use contract::{ActorId, FlowRef, Time};
 use doors::json::ServerMessage;
 
-use super::core::{DialogCtx, GIVE_UP_AFTER, JsonDialog, Outcome, PARK, Role, State, Timer};
+use super::core::{DialogCtx, JsonDialog, Outcome, PARK, Role, State, Timer};
 use crate::door_session::About;
 use crate::{Target, call, message, registration};
+
+/// After which time a client of another node is told again what it has not acknowledged, and how often.
+const REPEAT_AFTER: Duration = Duration::from_secs(2);
+const REPEATS_MAX: u8 = 3;
+
+/// When that is; not stored, since who takes the dialog over says it all again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Repeat {
+    /// Number of the newest message that waits.
+    newest: u64,
+    pub(super) at: Option<Time>,
+    count: u8,
+}
 
 /// Time between look-ups for a client whose connection is gone.
 const LOCATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -118,7 +131,7 @@ impl JsonDialog {
         self.watch(ctx);
         let now = ctx.now().mono;
         if self.data.state == State::Ending {
-            self.timers.set(Timer::GiveUp, now, GIVE_UP_AFTER);
+            self.await_end_ack(ctx);
         }
         if self.data.outgoing.is_some() {
             self.timers
@@ -143,6 +156,36 @@ impl JsonDialog {
         if is_caller && (is_early || is_unheard) {
             self.say_state_again();
         }
+    }
+
+    /// Over another node's connection a message can get lost with the link between the nodes: what
+    /// is not acknowledged is said again.
+    pub(super) fn plan_repeat(&mut self, ctx: &DialogCtx<'_>) {
+        let is_away = !self.data.is_flow_gone && !self.data.flow.ends_at(ctx.site().node);
+        let newest = self.data.unacknowledged.back().map(|known| known.number);
+        let Some(newest) = newest.filter(|_| is_away) else {
+            self.repeat = Repeat::default();
+            return;
+        };
+        if newest != self.repeat.newest {
+            let at = Some(ctx.now().mono + REPEAT_AFTER);
+            self.repeat = Repeat {
+                newest,
+                at,
+                count: 0,
+            };
+        }
+    }
+
+    pub(super) fn repeat_if_due(&mut self, ctx: &DialogCtx<'_>) {
+        let now = ctx.now().mono;
+        if self.repeat.at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.repeat.count += 1;
+        let is_last = self.repeat.count >= REPEATS_MAX;
+        self.repeat.at = (!is_last).then_some(now + REPEAT_AFTER);
+        self.say_again();
     }
 
     /// The connection did not come back.

@@ -15,6 +15,7 @@ use doors::json::{ServerMessage, Why};
 use serde::{Deserialize, Serialize};
 use sip::{Aor, Uri};
 
+use super::connection::Repeat;
 use super::{OfferKind, Snapshot};
 use crate::dialog::Message;
 use crate::dialog::outbox::Outbox;
@@ -164,6 +165,7 @@ pub struct JsonDialog {
     pub(super) out: Outbox,
     /// What met a full inbox. Bound: `RETELLS_MAX`.
     pub(super) retells: VecDeque<(ActorId, crate::Message)>,
+    pub(super) repeat: Repeat,
 }
 
 impl JsonDialog {
@@ -198,6 +200,7 @@ impl JsonDialog {
             timers: Deadlines::default(),
             out: Outbox::default(),
             retells: VecDeque::new(),
+            repeat: Repeat::default(),
         }
     }
 
@@ -343,6 +346,7 @@ impl JsonDialog {
             Timer::LocateAgain => self.locate(ctx),
             Timer::GiveUp => self.enter(State::Ended, ctx),
             Timer::Retell => {
+                self.repeat_if_due(ctx);
                 for (to, message) in std::mem::take(&mut self.retells) {
                     self.out.other(to, message);
                 }
@@ -442,11 +446,13 @@ impl Core for JsonDialog {
             | Event::Answer { .. }
             | Event::ChildLost { .. } => ctx.ignore("not for a dialog"),
         }
+        self.plan_repeat(ctx);
         self.out.flush(&ActorId::Call(self.data.side.call()), ctx);
     }
 
     fn next_deadline(&self) -> Option<(Time, Timer)> {
-        self.timers.next()
+        let repeat = self.repeat.at.map(|at| (at, Timer::Retell));
+        self.timers.next().into_iter().chain(repeat).min()
     }
 
     fn snapshot(&self, now: Now) -> Snapshot {

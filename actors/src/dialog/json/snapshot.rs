@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use contract::{Deadlines, Now, StoredDeadline};
 use serde::{Deserialize, Serialize};
 
+use super::connection::Repeat;
 use super::core::{Data, JsonDialog, Timer};
 use crate::dialog::outbox::Outbox;
 
@@ -29,6 +30,7 @@ impl JsonDialog {
             timers: Deadlines::from_stored(&snapshot.timers, now),
             out: Outbox::default(),
             retells: VecDeque::new(),
+            repeat: Repeat::default(),
         }
     }
 }

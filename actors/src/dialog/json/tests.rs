@@ -243,6 +243,41 @@ fn an_end_waits_two_seconds_for_its_ack_or_eight_for_the_client() {
 }
 
 #[test]
+fn a_client_of_another_node_is_told_again_what_it_has_not_acknowledged() {
+    let end = || dialog::Message::End {
+        status: 480,
+        cause: "NORMAL_CLEARING".to_owned(),
+    };
+    let away = |stage: &mut Stage<JsonDialog>| {
+        stage.core.data.flow = FlowRef::Stream {
+            node: NodeId(3),
+            number: 7,
+            listener: STREAM,
+            remote: "192.0.2.7:40000".parse().expect("an address"),
+            door: Door::Json,
+        };
+    };
+    let mut stage = confirmed();
+    away(&mut stage);
+    assert_eq!(words(&stage.tell(end())), ["hangup"]);
+    // A link between nodes that breaks takes with it what was on its way.
+    let again = stage.pass(Duration::from_millis(7_900));
+    assert_eq!(words(&again), ["hangup"; 3]);
+    assert_eq!(stage.core.state(), "ending");
+    stage.pass(Duration::from_millis(200));
+    assert_eq!(stage.core.state(), "ended");
+
+    let mut stage = confirmed();
+    away(&mut stage);
+    stage.tell(end());
+    let number = stage.core.data.number;
+    let flow = stage.core.data.flow;
+    order_of(&mut stage, flow, "tab-1", ClientCommand::Ack { number });
+    assert_eq!(stage.core.state(), "ended");
+    assert!(words(&stage.pass(Duration::from_secs(60))).is_empty());
+}
+
+#[test]
 fn a_message_that_cannot_be_delivered_means_that_the_connection_is_gone() {
     let mut stage = called();
     let delivery = Delivery {

@@ -356,6 +356,10 @@ impl<R: Roster> Turn<'_, R> {
         if degraded {
             tracing::warn!(actor = %id, %epoch, "claimed with fewer holders than wanted");
         }
+        // Where it was: once it has ended here, nothing is to be sent there any more.
+        if let Some((owner, _)) = self.state.directory.known(id) {
+            self.state.directory.forget(id, owner);
+        }
         let giver = self.state.moves.giver(id).map(|(giver, _)| giver);
         let giver = giver.filter(|giver| self.standing(*giver) == Standing::Connected);
         let mut images: Vec<&Image> = claim.activation.images().collect();

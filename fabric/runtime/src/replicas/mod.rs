@@ -288,6 +288,7 @@ impl<'a, R: Roster> Turn<'a, R> {
             }
             Input::Posted { via, parcel } => {
                 if let Some(parcel) = self.wait_for_move(Some(via), parcel) {
+                    self.unlearn(via, &parcel.to);
                     self.post(parcel);
                 }
             }
@@ -299,7 +300,10 @@ impl<'a, R: Roster> Turn<'a, R> {
             } => self.move_out(id, to, epoch, done),
             Input::AtRest { number, epoch } => self.at_rest(number, epoch),
             Input::Unmoved { number, why } => self.move_refused(number, why),
-            Input::TakenIn { id } => self.taken_in(&id),
+            Input::TakenIn { id } => {
+                self.taken_in(&id);
+                self.sweep_taken(id);
+            }
             Input::ShellLeft { id } => self.shell_left(&id),
             Input::Frame { from, frame } => self.frame(from, frame),
             Input::View => self.view(),

@@ -73,6 +73,19 @@ impl<R: Roster> Turn<'_, R> {
         }
     }
 
+    /// Who passes a message on does not have the actor: two nodes that think it is at the other one
+    /// would pass it to and fro.
+    pub(super) fn unlearn(&mut self, via: NodeInst, to: &ActorId) {
+        if self
+            .state
+            .directory
+            .known(to)
+            .is_some_and(|(at, _)| at == via)
+        {
+            self.state.directory.forget(to, via);
+        }
+    }
+
     fn search(&mut self, owner: ActorId, nodes: Vec<NodeId>, quorum: usize, parcel: Parcel<R>) {
         self.keep(owner.clone(), parcel);
         let directory = &mut self.state.directory;

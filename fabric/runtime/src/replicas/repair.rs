@@ -5,7 +5,8 @@
 
 use cluster::{Exchange, Frame, RepairAction};
 use contract::core::Roster;
-use contract::{FrameClass, NodeId};
+use contract::limits::STRAY_KEPT_MS;
+use contract::{FrameClass, NodeId, UtcMillis};
 
 use super::{Turn, Work};
 
@@ -68,7 +69,9 @@ impl<R: Roster> Turn<'_, R> {
             }
             RepairAction::Store { number, image } => {
                 self.bequeath(&image);
-                let actions = self.state.desk.copy(store.as_ref(), number, *image);
+                let keep_until = UtcMillis(now.utc.0 + STRAY_KEPT_MS);
+                let desk = &mut self.state.desk;
+                let actions = desk.copy(store.as_ref(), number, *image, keep_until);
                 self.state.work.extend(actions.into_iter().map(Work::Desk));
                 return;
             }

@@ -10,13 +10,13 @@
 //! | owner gone, this node is its heir | its shell begins here |
 //! | a call whose owner is merely silent | the same, after 2 s and with a majority only |
 //! | owned here, held by others than placement wants, or degraded | its shell mends it |
-//! | tombstone past its time | forgotten |
+//! | tombstone, or copy of what others hold, past its time | forgotten |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use cluster::{Conf, Header, REPAIR_ORDER};
+use cluster::{Conf, Header, REPAIR_ORDER, desk};
 use contract::core::Roster;
 use contract::limits::{CLAIMS_MAX, SHARDS, SWEEP_HEADERS_PER_TURN, SWEEP_JOBS_PER_TURN};
 use contract::{ActorId, Kind, NodeId, NodeInst, Time};
@@ -98,6 +98,15 @@ impl<R: Roster> Turn<'_, R> {
     pub(super) fn sweep_mend(&mut self, id: ActorId) {
         self.state.sweep.mends.insert(id);
         self.state.sweep.work_at.get_or_insert(self.now.mono);
+    }
+
+    /// A record was taken over: its former owner may have been in the midst of a change of holders.
+    pub(super) fn sweep_taken(&mut self, id: ActorId) {
+        let records = &self.fabric.inner.records;
+        let header = records.change(&id, |owned| owned.header().clone());
+        if header.is_some_and(|header| !header.is_ended() && self.wants_mending(&header)) {
+            self.sweep_mend(id);
+        }
     }
 
     /// Tells whether a node is proven dead, and has not come back.
@@ -200,6 +209,12 @@ impl<R: Roster> Turn<'_, R> {
     fn judge(&mut self, header: &Header) -> bool {
         let id = &header.id;
         if header.is_ended() {
+            if header.expires <= self.now.utc && self.fabric.find(id).is_none() {
+                self.forget(id);
+            }
+            return false;
+        }
+        if desk::is_stray(header, self.me().node) {
             if header.expires <= self.now.utc && self.fabric.find(id).is_none() {
                 self.forget(id);
             }
