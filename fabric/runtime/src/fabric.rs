@@ -519,11 +519,12 @@ impl<R: Roster> Fabric<R> {
     pub(crate) async fn drive(self) {
         while !self.is_revoked() {
             let now = self.now();
-            let replicas = self.inner.replicas.as_ref().and_then(Replicas::due);
-            if replicas.is_some_and(|due| due <= now.mono) {
+            let replicas = self.inner.replicas.as_ref();
+            if replicas.is_some_and(|replicas| replicas.is_due(now.mono)) {
                 self.give(Input::Tick);
                 continue;
             }
+            let replicas = replicas.and_then(Replicas::due);
             let next = self.inner.index.next(now);
             if next.is_some_and(|next| next <= now.mono) {
                 self.wake_due(now);

@@ -168,6 +168,20 @@ impl<R: Roster> Replicas<R> {
     pub(crate) fn due(&self) -> Option<Time> {
         *self.due.lock().expect("no holder of the time panics")
     }
+
+    /// Tells whether something is due, once: until whoever works now says what is due next. A thread
+    /// that works for a while would otherwise find a tick behind each that it has taken.
+    pub(crate) fn is_due(&self, now: Time) -> bool {
+        let mut due = self.due.lock().expect("no holder of the time panics");
+        due.take_if(|due| *due <= now).is_some()
+    }
+
+    /// Lets the queue grow, as while another thread works; returns how long it is.
+    #[cfg(test)]
+    pub(crate) fn leave_waiting(&self) -> usize {
+        self.is_working.store(true, Ordering::SeqCst);
+        self.inputs().len()
+    }
 }
 
 impl<R: Roster> Fabric<R> {

@@ -369,3 +369,15 @@ async fn an_actor_answers_one_of_another_node() {
         crate::Delivery::Accepted
     );
 }
+
+/// While one thread works for long, the one of the clock leaves it one tick: with more than it can
+/// take it would never end.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_works_for_long_is_told_the_time_once() {
+    let cluster = Cluster::of(2).await;
+    let replicas = cluster.nodes[0].fabric.inner.replicas.as_ref().unwrap();
+    replicas.leave_waiting();
+    pass(20_000).await;
+    let count = replicas.leave_waiting();
+    assert!((1..64).contains(&count), "{count} wait");
+}
