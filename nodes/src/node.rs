@@ -13,7 +13,9 @@ use actors::console::Request;
 use actors::site::CommitMode;
 use actors::{Message, Site, console, member};
 use contract::env::{BindError, Env, NetSink, Work};
-use contract::{ActorId, Event, FaultClass, Kind, ListenerId, NodeInst, Roster, Space, StreamKind};
+use contract::{
+    ActorId, Event, FaultClass, Kind, ListenerId, NodeInst, Roster, Space, StreamKind, Time,
+};
 use runtime::{Delivery, Fabric, Parts, StartError};
 use tokio::sync::Notify;
 
@@ -252,9 +254,22 @@ where
             let now = self.env.now().mono;
             tracing::info!(left, "what could move has moved");
             if left == 0 || self.fabric.live(Kind::Call) == 0 || now >= until {
-                return;
+                return self.fall_silent(until).await;
             }
             self.env.sleep_until(now + WITHDRAW_PERIOD).await;
+        }
+    }
+
+    /// Waits until no call that has moved sends its sound here any more: 4 s at least, `LINGER_S_MAX` at
+    /// most.
+    async fn fall_silent(&self, until: Time) {
+        let media = self.env.media();
+        // The last commands may not have been carried out yet.
+        self.env.sleep_until(self.env.now().mono + LEAVE).await;
+        while media.lingering() > 0 && self.env.now().mono < until {
+            self.env
+                .sleep_until(self.env.now().mono + DRAIN_PERIOD)
+                .await;
         }
     }
 

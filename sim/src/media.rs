@@ -110,6 +110,7 @@ impl SimMedia {
         let local = SocketAddr::new(address, SHARED_PORT);
         let mut inside = self.inside();
         if inside.legs.contains_key(&leg) {
+            inside.table.resume(leg);
             return MediaEvent::Opened { rtp: local };
         }
         if let Err(error) = inside.table.open(leg) {
@@ -187,7 +188,9 @@ impl SimMedia {
             self.world.send(from, to, octets);
         }
         for (leg, event) in tells {
-            self.tell(leg, event);
+            if !self.inside().table.is_lingering(leg) {
+                self.tell(leg, event);
+            }
         }
     }
 
@@ -230,8 +233,8 @@ impl SimMedia {
     }
 
     fn open(&self, leg: SideKey, address: IpAddr, port: Option<u16>) -> MediaEvent {
-        if let Some(local) = self.inside().legs.get(&leg) {
-            return MediaEvent::Opened { rtp: *local };
+        if let Some(local) = self.known(leg) {
+            return MediaEvent::Opened { rtp: local };
         }
         let Some(local) = self.choose(address, port) else {
             return MediaEvent::Failed {
@@ -265,6 +268,14 @@ impl SimMedia {
         MediaEvent::Opened { rtp: local }
     }
 
+    /// Returns where a leg is that is open; it is this node's again.
+    fn known(&self, leg: SideKey) -> Option<SocketAddr> {
+        let mut inside = self.inside();
+        let local = inside.legs.get(&leg).copied()?;
+        inside.table.resume(leg);
+        Some(local)
+    }
+
     fn choose(&self, address: IpAddr, port: Option<u16>) -> Option<SocketAddr> {
         if let Some(port) = port {
             let local = SocketAddr::new(address, port);
@@ -292,7 +303,9 @@ impl SimMedia {
             let local = inside.legs.remove(&leg);
             let is_web = inside.web.remove(&leg).is_some();
             let is_last = !inside.legs.values().any(|other| Some(*other) == local);
-            (local, is_web, is_last, inside.table.close(leg))
+            let is_ours = !inside.table.is_lingering(leg);
+            let counters = inside.table.close(leg).filter(|_| is_ours);
+            (local, is_web, is_last, counters)
         };
         if let Some(local) = local.filter(|_| is_last) {
             self.world.detach(local);
@@ -374,6 +387,10 @@ impl SimMedia {
         }
         for (from, to, packet) in out {
             self.world.send(from, to, packet);
+        }
+        let over = self.inside().table.over(now);
+        for leg in over {
+            self.close(leg);
         }
         self.after();
     }
@@ -498,8 +515,20 @@ impl MediaPlane for SimMedia {
                 let now = self.world.now().mono;
                 self.inside().table.digits(leg, &digits, duration, now);
             }
+            MediaCommand::Linger { leg } => {
+                let now = self.world.now().mono;
+                if self.inside().table.linger(leg, now) {
+                    self.world.count("media legs that were passed on");
+                } else {
+                    self.close(leg);
+                }
+            }
             MediaCommand::Close { leg } => self.close(leg),
         }
         self.after();
+    }
+
+    fn lingering(&self) -> usize {
+        self.inside().table.lingering()
     }
 }

@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 client of our own: one request a connection.
 
+use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -32,17 +33,31 @@ impl Answer {
 /// Sends a request; `None` if nobody listens or the connection breaks.
 #[must_use]
 pub fn ask(server: SocketAddr, method: &str, path: &str, headers: &[&str]) -> Option<Answer> {
+    ask_with(server, method, path, headers, "")
+}
+
+/// The same with a body.
+#[must_use]
+pub fn ask_with(
+    server: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    body: &str,
+) -> Option<Answer> {
     let mut stream = TcpStream::connect_timeout(&server, Duration::from_secs(2)).ok()?;
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
         .ok()?;
     let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {server}\r\n");
-    request.push_str("Connection: close\r\nContent-Length: 0\r\n");
+    request.push_str("Connection: close\r\n");
+    let _ = write!(request, "Content-Length: {}\r\n", body.len());
     for header in headers {
         request.push_str(header);
         request.push_str("\r\n");
     }
     request.push_str("\r\n");
+    request.push_str(body);
     stream.write_all(request.as_bytes()).ok()?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text).ok()?;

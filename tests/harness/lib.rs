@@ -13,6 +13,7 @@ pub mod baresip;
 pub mod browser;
 pub mod capture;
 pub mod cluster;
+pub mod crowd;
 pub mod http;
 pub mod media;
 pub mod node;

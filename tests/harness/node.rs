@@ -173,6 +173,44 @@ impl Node {
         }
     }
 
+    /// Returns the exit code once the process has ended by itself.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let ended = self.child.try_wait().ok().flatten();
+        ended.and_then(|status| status.code())
+    }
+
+    /// Wants an actor moved to a node; returns the status of the answer and what it says.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    #[must_use]
+    pub fn move_actor(&self, id: &str, to: &str) -> (u16, String) {
+        self.post(
+            &format!("/api/v1/actors/{id}/move"),
+            &format!("{{\"to\":\"{to}\"}}"),
+        )
+    }
+
+    /// Wants a node drained.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn drain(&self, name: &str, max_s: u32) {
+        let (status, said) = self.post(
+            &format!("/api/v1/nodes/{name}/drain"),
+            &format!("{{\"max_s\":{max_s}}}"),
+        );
+        assert_eq!(status, 202, "{said}");
+    }
+
+    fn post(&self, path: &str, body: &str) -> (u16, String) {
+        let token = format!("Authorization: Bearer {}", self.token());
+        let headers = ["Content-Type: application/json", token.as_str()];
+        let answer = http::ask_with(self.http, "POST", path, &headers, body);
+        let answer = answer.unwrap_or_else(|| panic!("no answer to {path}"));
+        (answer.status, answer.body)
+    }
+
     /// Returns the process number.
     #[must_use]
     pub fn pid(&self) -> u32 {

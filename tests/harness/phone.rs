@@ -488,38 +488,8 @@ impl Phone {
         text
     }
 
-    /// Answers a challenge with MD5 (RFC 2617).
     fn credentials(&self, challenge: &Message, method: &str, uri: &str) -> String {
-        let is_proxy = challenge.status() == 407;
-        let name = if is_proxy {
-            "Proxy-Authenticate"
-        } else {
-            "WWW-Authenticate"
-        };
-        let offered = challenge
-            .headers
-            .iter()
-            .filter(|(found, _)| found.eq_ignore_ascii_case(name))
-            .find(|(_, value)| value.contains("algorithm=MD5") || !value.contains("algorithm"));
-        let value = &offered.expect("a challenge for MD5").1;
-        let part = |key: &str| {
-            let rest = value.split(&format!("{key}=\"")).nth(1).unwrap_or_default();
-            rest.split('"').next().unwrap_or_default().to_owned()
-        };
-        let (realm, nonce) = (part("realm"), part("nonce"));
-        let one = md5_hex(&format!("{}:{realm}:{}", self.user, self.password));
-        let two = md5_hex(&format!("{method}:{uri}"));
-        let response = md5_hex(&format!("{one}:{nonce}:00000001:0a4f113b:auth:{two}"));
-        let header = if is_proxy {
-            "Proxy-Authorization"
-        } else {
-            "Authorization"
-        };
-        format!(
-            "{header}: Digest username=\"{}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", \
-             response=\"{response}\", algorithm=MD5, cnonce=\"0a4f113b\", qop=auth, nc=00000001\r\n",
-            self.user
-        )
+        credentials((&self.user, &self.password), challenge, method, uri)
     }
 
     /// Calls a number, answers the challenge, and returns while it is being set up.
@@ -812,6 +782,44 @@ impl Phone {
         self.respond(&request, "200 OK", rtp_port);
         Some(request)
     }
+}
+
+/// Answers a challenge with MD5 (RFC 2617).
+pub(crate) fn credentials(
+    (user, password): (&str, &str),
+    challenge: &Message,
+    method: &str,
+    uri: &str,
+) -> String {
+    let is_proxy = challenge.status() == 407;
+    let name = if is_proxy {
+        "Proxy-Authenticate"
+    } else {
+        "WWW-Authenticate"
+    };
+    let offered = challenge
+        .headers
+        .iter()
+        .filter(|(found, _)| found.eq_ignore_ascii_case(name))
+        .find(|(_, value)| value.contains("algorithm=MD5") || !value.contains("algorithm"));
+    let value = &offered.expect("a challenge for MD5").1;
+    let part = |key: &str| {
+        let rest = value.split(&format!("{key}=\"")).nth(1).unwrap_or_default();
+        rest.split('"').next().unwrap_or_default().to_owned()
+    };
+    let (realm, nonce) = (part("realm"), part("nonce"));
+    let one = md5_hex(&format!("{user}:{realm}:{password}"));
+    let two = md5_hex(&format!("{method}:{uri}"));
+    let response = md5_hex(&format!("{one}:{nonce}:00000001:0a4f113b:auth:{two}"));
+    let header = if is_proxy {
+        "Proxy-Authorization"
+    } else {
+        "Authorization"
+    };
+    format!(
+        "{header}: Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", \
+         response=\"{response}\", algorithm=MD5, cnonce=\"0a4f113b\", qop=auth, nc=00000001\r\n"
+    )
 }
 
 /// Returns the ACK for a final response that is no 2xx (RFC 3261 §17.1.1.3).

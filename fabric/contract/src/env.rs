@@ -186,6 +186,9 @@ pub trait MediaPlane: Send + Sync + 'static {
     fn attach(&self, sink: Arc<dyn MediaSink>);
     /// Carries out a command; commands of one leg in order.
     fn command(&self, command: MediaCommand);
+    /// Returns how many legs still pass packets on though another node has them (`Linger`); commands
+    /// that were given are counted a moment later.
+    fn lingering(&self) -> usize;
 }
 
 /// Where the media plane tells its events. Must not block.

@@ -393,6 +393,13 @@ pub const FREEZE_MS: u64 = 500;
 pub const MOVE_WAIT_MS: u64 = 2_000;
 /// Milliseconds for which messages of others wait behind those that the former owner had not read.
 pub const BUFFER_END_MS: u64 = 250;
+/// Seconds for which a node passes packets of a call on that has moved: as long as an end may take to
+/// answer the re-INVITE that tells it so (RFC 3261 §17.1.1.2, timer B). Then its ports are freed.
+pub const LINGER_S_MAX: u64 = 32;
+/// Seconds for which it does so in any case: three repetitions of that re-INVITE.
+pub const LINGER_S_MIN: u64 = 4;
+/// Milliseconds without a packet after which it is over before: both ends send to the other node.
+pub const LINGER_QUIET_MS: u64 = 2_000;
 /// Longest drain that may be asked for, in seconds: half an hour of calls; then the node ends.
 pub const DRAIN_MAX_S: u32 = 1_800;
 /// Records gone on with or mended in one turn of 20 ms: 3,200 a second.

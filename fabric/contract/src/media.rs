@@ -51,6 +51,13 @@ pub enum MediaCommand {
         /// Length of each.
         duration: Duration,
     },
+    /// Another node has the leg now: what its peer still sends here is passed on as before, and nothing
+    /// is told of it. Its ports are freed once the call is silent here, at the latest after
+    /// `LINGER_S_MAX`, or when its recorded numbers are used up. `Open` takes it back.
+    Linger {
+        /// The leg.
+        leg: SideKey,
+    },
     /// Frees the leg's ports.
     Close {
         /// The leg.
@@ -67,6 +74,7 @@ impl MediaCommand {
             | MediaCommand::Configure { leg, .. }
             | MediaCommand::Reserved { leg, .. }
             | MediaCommand::Digits { leg, .. }
+            | MediaCommand::Linger { leg }
             | MediaCommand::Close { leg } => *leg,
         }
     }

@@ -152,7 +152,7 @@ impl<R: Roster> State<R> {
         self.is_elsewhere = true;
         self.core = None;
         self.suspended = None;
-        self.frozen = None;
+        let is_handed_over = self.frozen.take().is_some_and(|frozen| frozen.is_at_rest());
         self.claiming = None;
         self.unwritten = None;
         self.gate.drop_held();
@@ -163,8 +163,14 @@ impl<R: Roster> State<R> {
             }
         }
         if let ActorId::MediaLeg(leg) = &self.entry.id {
-            let close = MediaCommand::Close { leg: *leg };
-            self.fabric.env().media().command(close);
+            let leg = *leg;
+            // A handed over call is heard here until its ends send their sound there.
+            let command = if is_handed_over {
+                MediaCommand::Linger { leg }
+            } else {
+                MediaCommand::Close { leg }
+            };
+            self.fabric.env().media().command(command);
         }
         let children = self.entry.status().children.clone();
         for child in children.iter().filter_map(|child| self.fabric.find(child)) {

@@ -27,6 +27,7 @@ mod web_tests;
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -113,6 +114,8 @@ impl Orders {
 pub struct MediaWorkers {
     workers: Vec<Handle>,
     sink: Arc<OnceLock<Arc<dyn MediaSink>>>,
+    /// Legs that other nodes have.
+    lingering: Arc<AtomicUsize>,
 }
 
 struct Handle {
@@ -133,14 +136,16 @@ impl MediaWorkers {
     /// If the system gives no thread or no poll.
     pub fn start(settings: &MediaSettings) -> Result<Arc<Self>, MediaPlaneError> {
         let sink = Arc::new(OnceLock::new());
+        let lingering = Arc::new(AtomicUsize::new(0));
         let ports = Arc::new(Mutex::new(Ports::new(settings.ports.clone())));
         let count = settings.workers.max(1);
         let mut workers = Vec::with_capacity(count);
         for number in 0..count {
             let failed = |source| MediaPlaneError { number, source };
+            let (ports, sink) = (Arc::clone(&ports), Arc::clone(&sink));
+            let lingering = Arc::clone(&lingering);
             let (worker, orders) =
-                Worker::new(number, settings, Arc::clone(&ports), Arc::clone(&sink))
-                    .map_err(failed)?;
+                Worker::new(number, settings, ports, sink, lingering).map_err(failed)?;
             let thread = std::thread::Builder::new()
                 .name(format!("media-{number}"))
                 .spawn(move || worker.run())
@@ -150,7 +155,11 @@ impl MediaWorkers {
                 thread: Some(thread),
             });
         }
-        Ok(Arc::new(MediaWorkers { workers, sink }))
+        Ok(Arc::new(MediaWorkers {
+            workers,
+            sink,
+            lingering,
+        }))
     }
 
     /// Returns the worker of a leg: all legs of a call share one, after a restart too, when their
@@ -173,6 +182,10 @@ impl MediaPlane for MediaWorkers {
     fn command(&self, command: MediaCommand) {
         let worker = self.worker(command.leg());
         worker.orders.give(WorkerOrder::Command(command));
+    }
+
+    fn lingering(&self) -> usize {
+        self.lingering.load(Ordering::Relaxed)
     }
 }
 

@@ -235,3 +235,70 @@ fn legs_of_one_call_share_a_worker_in_whatever_order_they_open() {
     }
     assert_eq!(used.len(), 2, "both workers have calls");
 }
+
+/// What a peer sends to the node that had its call still comes through; then its ports are free.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "real sockets need a real clock")]
+fn a_call_that_has_moved_is_passed_on_until_it_is_silent() {
+    let (plane, told) = plane(21_100, 21_103);
+    let (alice, bob) = (phone(), phone());
+    let mut at = Vec::new();
+    for (number, other, socket) in [(1, 2, &alice), (2, 1, &bob)] {
+        plane.command(open(side(number), None));
+        at.push(opened(&told, side(number)).expect("a port"));
+        let to = socket.local_addr().expect("bound");
+        plane.command(MediaCommand::Configure {
+            leg: side(number),
+            config: config(to, MediaRoute::Relay(side(other))),
+        });
+    }
+    for number in 1..=2 {
+        plane.command(MediaCommand::Linger { leg: side(number) });
+    }
+    let began = std::time::Instant::now();
+    let mut octets = [0; 2048];
+    for sequence in 1..=5 {
+        alice.send_to(&packet(sequence), at[0]).expect("sent");
+        let (count, from) = bob.recv_from(&mut octets).expect("a packet");
+        assert_eq!((count, from), (172, at[1]));
+    }
+    assert_eq!(plane.lingering(), 2);
+    assert!(UdpSocket::bind(at[0]).is_err(), "its port is taken");
+    while plane.lingering() > 0 {
+        assert!(
+            began.elapsed() < Duration::from_secs(10),
+            "it stays for ever"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let least = Duration::from_secs(contract::limits::LINGER_S_MIN);
+    assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+    for address in at {
+        assert!(UdpSocket::bind(address).is_ok(), "{address} is free");
+    }
+    let nothing = told.recv_timeout(Duration::from_millis(50));
+    assert!(nothing.is_err(), "nobody is told: {nothing:?}");
+}
+
+/// The other node gives the call back: same port, and its leg is told again.
+#[test]
+fn a_leg_that_comes_back_has_its_port() {
+    let (plane, told) = plane(21_104, 21_107);
+    let alice = phone();
+    plane.command(open(side(1), None));
+    let local = opened(&told, side(1)).expect("a port");
+    let to = alice.local_addr().expect("bound");
+    plane.command(MediaCommand::Configure {
+        leg: side(1),
+        config: config(to, MediaRoute::Echo),
+    });
+    plane.command(MediaCommand::Linger { leg: side(1) });
+    plane.command(open(side(1), None));
+    assert_eq!(opened(&told, side(1)), Ok(local));
+    let mut octets = [0; 2048];
+    alice.send_to(&packet(1), local).expect("sent");
+    alice.recv_from(&mut octets).expect("an echo");
+    let (of, event) = told.recv_timeout(Duration::from_secs(5)).expect("an event");
+    assert_eq!(of, side(1));
+    assert!(matches!(event, MediaEvent::FirstPacket { .. }), "{event:?}");
+}

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::{Error, ErrorKind, IoSliceMut};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -72,6 +73,9 @@ pub struct Worker {
     /// A packet on its way, with room for its protection.
     packet: Vec<u8>,
     unfinished: Vec<Token>,
+    /// Legs of all workers that other nodes have, and how many of them were this one's.
+    lingering: Arc<AtomicUsize>,
+    lingering_told: usize,
 }
 
 /// The sockets of one leg. Tokens are twice the slot, plus one for RTCP.
@@ -97,6 +101,7 @@ impl Worker {
         settings: &MediaSettings,
         ports: Arc<Mutex<Ports>>,
         sink: Arc<OnceLock<Arc<dyn MediaSink>>>,
+        lingering: Arc<AtomicUsize>,
     ) -> Result<(Self, Orders), Error> {
         let poll = Poll::new()?;
         let waker = Arc::new(Waker::new(poll.registry(), WAKE)?);
@@ -121,6 +126,8 @@ impl Worker {
             buffers: vec![0; PACKET_BYTES * BATCH_SIZE],
             packet: vec![0; PACKET_BYTES + PROTECTION_ROOM],
             unfinished: Vec::new(),
+            lingering,
+            lingering_told: 0,
         };
         Ok((worker, way))
     }
@@ -241,6 +248,12 @@ impl Worker {
                 let now = (self.clock)();
                 self.table.digits(leg, &digits, duration, now);
             }
+            MediaCommand::Linger { leg } => {
+                let now = (self.clock)();
+                if !self.table.linger(leg, now) {
+                    self.close(leg);
+                }
+            }
             MediaCommand::Close { leg } => self.close(leg),
         }
     }
@@ -256,6 +269,7 @@ impl Worker {
             .get(&leg)
             .and_then(|slot| self.sockets[*slot].as_ref())
         {
+            self.table.resume(leg);
             return Ok(known.local);
         }
         let pair = {
@@ -298,6 +312,7 @@ impl Worker {
         port: Option<u16>,
     ) -> Result<SocketAddr, Error> {
         if let Some(local) = self.web.local(leg) {
+            self.table.resume(leg);
             return Ok(local);
         }
         let wanted = port.unwrap_or(self.webrtc_port);
@@ -342,6 +357,7 @@ impl Worker {
     }
 
     fn close(&mut self, leg: SideKey) {
+        let is_ours = !self.table.is_lingering(leg);
         let mut counters = self.table.close(leg);
         let web = self.web.close(leg);
         let is_web = web.is_some();
@@ -360,7 +376,9 @@ impl Worker {
         // Told last: whoever hears it may take the port.
         if let Some(counters) = counters {
             count(&counters, is_web);
-            self.send_event(leg, MediaEvent::Counted(counters));
+            if is_ours {
+                self.send_event(leg, MediaEvent::Counted(counters));
+            }
         }
     }
 
@@ -489,6 +507,15 @@ impl Worker {
             self.web.on_time(now);
             self.settle();
         }
+        for leg in self.table.over(now) {
+            self.close(leg);
+        }
+        let lingering = self.table.lingering();
+        if lingering != self.lingering_told {
+            let (told, total) = (self.lingering_told, &self.lingering);
+            total.fetch_add(lingering.wrapping_sub(told), Ordering::Relaxed);
+            self.lingering_told = lingering;
+        }
     }
 
     /// Carries out what paths and handshakes found.
@@ -496,6 +523,7 @@ impl Worker {
         for (leg, output) in self.web.take() {
             match output {
                 WebOutput::Target(target) => self.table.set_target(leg, target),
+                WebOutput::Event(_) if self.table.is_lingering(leg) => {}
                 WebOutput::Event(event) => self.send_event(leg, event),
             }
         }

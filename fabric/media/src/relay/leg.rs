@@ -362,6 +362,11 @@ impl Leg {
         self.sends && self.dtmf_send_payload.is_some()
     }
 
+    /// Returns when the peer was heard last, or the leg was configured.
+    pub(super) const fn heard(&self) -> Time {
+        self.heard
+    }
+
     /// Returns when the leg next has something to do.
     pub(super) fn next_due(&self) -> Option<Time> {
         let timeout = self.timeout.filter(|_| !self.is_timeout_told);

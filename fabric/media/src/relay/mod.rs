@@ -14,12 +14,13 @@
 //!
 //! The rules stand alone: whose packets are taken in `latch.rs`, loss, jitter and doubles in
 //! `source.rs`, our own numbers in `sender.rs`, keys and spent indices in `shield.rs`, what we play
-//! ourselves in `digits.rs` and `played.rs`; `leg.rs` joins them for one leg, `table.rs` for all. What ciphers is
+//! ourselves in `digits.rs` and `played.rs`, legs that have moved in `linger.rs`; `leg.rs` joins them for one leg, `table.rs` for all. What ciphers is
 //! behind `Srtp`.
 
 mod digits;
 mod latch;
 mod leg;
+mod linger;
 mod played;
 mod sender;
 mod shield;
@@ -29,6 +30,8 @@ mod table;
 
 #[cfg(test)]
 mod digits_tests;
+#[cfg(test)]
+mod linger_tests;
 #[cfg(test)]
 mod protected_tests;
 #[cfg(test)]

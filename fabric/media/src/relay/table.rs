@@ -13,6 +13,7 @@ use contract::limits::MEDIA_LEGS_MAX;
 use contract::{LegConfig, LegCounters, MediaEvent, MediaRoute, ReserveBlock, SideKey, Time};
 
 use super::leg::{Accepted, Events, Leg, Unconfigurable};
+use super::linger::Lingering;
 use super::srtp::SrtpMaker;
 use super::{DropReason, TableError, Verdict};
 use crate::rtcp::{self, RtcpMap};
@@ -30,6 +31,8 @@ pub struct RelayTable {
     free: Vec<usize>,
     /// At most one entry a slot; it may be earlier than what is due, never later.
     deadlines: BTreeSet<(Time, usize)>,
+    /// Legs that another node has now.
+    lingering: Lingering,
     events: Events,
     drops: [u64; DropReason::ALL.len()],
 }
@@ -50,6 +53,7 @@ impl RelayTable {
             slots: Vec::new(),
             free: Vec::new(),
             deadlines: BTreeSet::new(),
+            lingering: Lingering::default(),
             events: Events::with_capacity(EVENTS_AT_START),
             drops: [0; DropReason::ALL.len()],
         }
@@ -127,8 +131,50 @@ impl RelayTable {
         self.schedule(slot);
     }
 
+    /// Another node has the leg now: what comes here is passed on for a while, and nothing is told of
+    /// it; [`RelayTable::over`] says when it is to be closed. False if it passes nothing on, so that
+    /// it is to be closed at once: a tone goes on from the other node.
+    pub fn linger(&mut self, leg: SideKey, now: Time) -> bool {
+        let route = self.leg_mut(leg).map(|leg| leg.route);
+        let passes_on = match route {
+            Some(MediaRoute::Relay(_) | MediaRoute::Echo) => true,
+            Some(MediaRoute::Tone { .. } | MediaRoute::Drop) | None => false,
+        };
+        if passes_on {
+            self.lingering.add(leg, now);
+        }
+        passes_on
+    }
+
+    /// The leg is this node's again.
+    pub fn resume(&mut self, leg: SideKey) {
+        self.lingering.forget(leg);
+    }
+
+    /// Tells whether another node has the leg.
+    #[must_use]
+    pub fn is_lingering(&self, leg: SideKey) -> bool {
+        self.lingering.has(leg)
+    }
+
+    /// Returns how many legs another node has.
+    #[must_use]
+    pub fn lingering(&self) -> usize {
+        self.lingering.len()
+    }
+
+    /// Returns the legs that another node has and nobody needs here any more: they are to be closed.
+    pub fn over(&mut self, now: Time) -> Vec<SideKey> {
+        let (index, slots) = (&self.index, &self.slots);
+        self.lingering.over(now, |leg| {
+            let slot = *index.get(&leg)?;
+            slots[slot].leg.as_ref().map(Leg::heard)
+        })
+    }
+
     /// Closes a leg and returns its last counters; `None` if it is not open.
     pub fn close(&mut self, leg: SideKey) -> Option<LegCounters> {
+        self.lingering.forget(leg);
         let slot = self.index.remove(&leg)?;
         let closed = std::mem::take(&mut self.slots[slot]);
         if let Some(due) = closed.scheduled {
@@ -229,12 +275,17 @@ impl RelayTable {
     /// Returns when `on_tick` is to be called next; it may be earlier than anything is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.first().map(|(due, _)| *due)
+        let due = self.deadlines.first().map(|(due, _)| *due);
+        [due, self.lingering.next_look()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// Takes the oldest event.
+    /// Takes the oldest event of a leg that this node has.
     pub fn poll_event(&mut self) -> Option<(SideKey, MediaEvent)> {
-        self.events.pop_front()
+        let lingering = &self.lingering;
+        std::iter::from_fn(|| self.events.pop_front()).find(|(leg, _)| !lingering.has(*leg))
     }
 
     fn leg_mut(&mut self, leg: SideKey) -> Option<&mut Leg> {

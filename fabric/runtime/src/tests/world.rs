@@ -155,6 +155,9 @@ struct NoMedia;
 impl MediaPlane for NoMedia {
     fn attach(&self, _: Arc<dyn MediaSink>) {}
     fn command(&self, _: MediaCommand) {}
+    fn lingering(&self) -> usize {
+        0
+    }
 }
 
 struct World {
