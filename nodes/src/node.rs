@@ -16,7 +16,7 @@ use contract::env::{BindError, Env, NetSink, Work};
 use contract::{
     ActorId, Event, FaultClass, Kind, ListenerId, NodeInst, Roster, Space, StreamKind, Time,
 };
-use runtime::{Delivery, Fabric, Parts, StartError};
+use runtime::{Balance, Delivery, Fabric, Parts, StartError};
 use tokio::sync::Notify;
 
 use crate::config::Network;
@@ -48,6 +48,8 @@ pub struct NodeParts {
     pub version: String,
     /// Requests of the HTTP door that wait for the console.
     pub tickets: Arc<Tickets>,
+    /// When registrations are moved to where placement wants them; `None`: never.
+    pub balance: Option<Balance>,
 }
 
 impl std::fmt::Debug for NodeParts {
@@ -150,6 +152,7 @@ where
             me,
             version,
             tickets,
+            balance,
         } = parts;
         let sockets = Arc::new(Sockets::<R>::new(me, acl));
         let listeners = bind(env.as_ref(), &mut site, &sockets)?;
@@ -193,6 +196,11 @@ where
             state: Arc::new(State::new()),
         });
         node.look_after();
+        if let Some(rule) = balance {
+            let fabric = fabric.clone();
+            let work: Work = Box::pin(async move { fabric.balance(rule).await });
+            node.env.spawn("balance", work);
+        }
         sockets.open(fabric, Arc::clone(&node.env));
         if let Some(peers) = node.env.peers() {
             peers.attach(sockets);

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use actors::AnyCore;
 use contract::env::{MediaPlane, Store};
+use contract::limits::{BALANCE_EVERY_S, BALANCE_LEAST};
 use contract::{CloseCode, FabricKeys, ListenerId, NodeInst};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use runtime::Balance;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -394,6 +396,10 @@ fn node_parts(
         me: ground.me,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         tickets,
+        balance: (loaded.config.cluster.rebalance == "registrations").then_some(Balance {
+            every: Duration::from_secs(BALANCE_EVERY_S),
+            least: BALANCE_LEAST,
+        }),
     }
 }
 

@@ -18,7 +18,8 @@ pub const MERGED: &str = "mark: a merge of copies that differ";
 pub const BROUGHT_BACK: &str = "mark: a merge that brought something back";
 
 /// What the product's log says below `warn` where a rare branch is taken.
-pub const SAID: [&str; 3] = [
+pub const SAID: [&str; 4] = [
+    "registrations went where placement wants them",
     "another node has won the record",
     "claimed with fewer holders than wanted",
     "a message has passed enough nodes",
@@ -28,6 +29,21 @@ pub const SAID: [&str; 3] = [
 pub fn restored(world: &World, kind: Kind, state: &str, why: Restored) {
     if why == Restored::NodeStart {
         return world.count("mark: restored after a start of its node");
+    }
+    if why == Restored::Moved {
+        let what = match kind {
+            Kind::Registration => "mark: a registration that moved",
+            Kind::Call => "mark: a call that moved",
+            Kind::Dialog
+            | Kind::MediaLeg
+            | Kind::Gateway
+            | Kind::Flow
+            | Kind::DoorSession
+            | Kind::Lane
+            | Kind::Console
+            | Kind::Member => return,
+        };
+        return world.count(what);
     }
     if why != Restored::TakenOver {
         return;
@@ -54,7 +70,10 @@ pub fn restored(world: &World, kind: Kind, state: &str, why: Restored) {
 }
 
 /// Every mark.
-pub const ALL: [&str; 23] = [
+pub const ALL: [&str; 26] = [
+    "mark: a registration that moved",
+    "mark: a call that moved",
+    "mark: registrations went where placement wants them",
     "mark: take-over of a registration",
     "mark: take-over of a call: ringing",
     "mark: take-over of a call: talking",

@@ -19,6 +19,7 @@ use contract::{
     ActorRow, FabricKeys, Kind, Member, NodeId, NodeInst, Secret, SideKey, SrtpProfile, Time,
 };
 use regex::Regex;
+use runtime::Balance;
 use weft::doors::{ConsoleDoor, Tickets};
 use weft::node::{Node, NodeParts};
 
@@ -75,6 +76,8 @@ pub struct Role {
 
 /// Lanes: more than one, so that what lanes tell each other is exercised.
 const LANES: u16 = 3;
+/// Phones are few, and a run is short.
+const BALANCE_EVERY: Duration = Duration::from_secs(2);
 
 /// A running node.
 pub struct SimNode {
@@ -114,6 +117,10 @@ impl SimNode {
             me,
             version: "sim".to_owned(),
             tickets: Arc::new(Tickets::default()),
+            balance: (role.nodes > 1).then_some(Balance {
+                every: BALANCE_EVERY,
+                least: 1,
+            }),
         };
         let node = Node::start(parts).await.expect("a simulated node starts");
         SimNode { me, env, node }
@@ -197,7 +204,8 @@ impl SimNode {
             (7, Some(id)) => Request::Trace { id },
             (8, Some(id)) => Request::Move {
                 id,
-                to: "other".to_owned(),
+                // One of the first three nodes; alone, nobody.
+                to: format!("sim-{}", 1 + number / 10 % 3),
                 epoch: None,
             },
             (9, Some(id)) => Request::Stop {

@@ -51,7 +51,7 @@ pub fn free_address() -> SocketAddr {
 /// Starts a node of a cluster, its SIP and RTP on 127.0.0.`host`.
 #[must_use]
 pub fn start(name: &str, host: u8, listen: SocketAddr, seed: SocketAddr, secret: &Path) -> Node {
-    start_with(name, host, (listen, seed), secret, "")
+    start_with(name, host, (listen, seed), secret, ("", ""))
 }
 
 fn start_with(
@@ -59,12 +59,12 @@ fn start_with(
     host: u8,
     (listen, seed): (SocketAddr, SocketAddr),
     secret: &Path,
-    more: &str,
+    (more, keys): (&str, &str),
 ) -> Node {
     let secret = secret.display();
     let extra = format!(
         "{more}[cluster]\nlisten = \"{listen}\"\nseeds = [\"{seed}\"]\nzone = \"east\"\n\
-         secret_file = \"{secret}\"\n"
+         secret_file = \"{secret}\"\n{keys}"
     );
     Node::set_up(&Setup {
         name,
@@ -96,6 +96,15 @@ impl Three {
     /// If they do not.
     #[must_use]
     pub fn start_with(more: &str) -> Three {
+        Three::start_as(more, "")
+    }
+
+    /// The same with more keys of `[cluster]`.
+    ///
+    /// # Panics
+    /// If they do not.
+    #[must_use]
+    pub fn start_as(more: &str, keys: &str) -> Three {
         let folder = std::env::temp_dir().join(format!("weft-cluster-{}", free_port()));
         fs::create_dir_all(&folder).expect("a folder");
         let file = secret(&folder, "cluster.key", 7);
@@ -103,7 +112,7 @@ impl Three {
         let mut nodes = Vec::new();
         for (host, name) in (1..).zip(NAMES) {
             let listen = if host == 1 { seed } else { free_address() };
-            nodes.push(start_with(name, host, (listen, seed), &file, more));
+            nodes.push(start_with(name, host, (listen, seed), &file, (more, keys)));
         }
         let three = Three {
             nodes,

@@ -104,7 +104,8 @@ fn all_are_at(three: &Three, call: &str, node: &str) {
 #[test]
 fn registrations_move_while_they_are_refreshed_and_called() {
     let (people, moves) = (count("WEFT_MOVES_USERS", 60), count("WEFT_MOVES", 150));
-    let three = Three::start_with(&users(CROWD, people));
+    // Nobody else moves them.
+    let three = Three::start_as(&users(CROWD, people), "rebalance = \"off\"\n");
     let crowd = crowd(&three, people, 100);
     let pump = Pump::new();
     let mut bob = Phone::roaming(three.nodes[0].sip, "1001");

@@ -216,6 +216,7 @@ async fn start(folder: &std::path::Path, local: SocketAddr, first: u16) -> Arc<N
         },
         version: "test".to_owned(),
         tickets: Arc::new(Tickets::default()),
+        balance: None,
     };
     Node::start(parts).await.expect("a node")
 }

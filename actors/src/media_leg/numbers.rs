@@ -87,6 +87,25 @@ impl Numbers {
         self.reserve(block, timestamp, received, now);
     }
 
+    /// Goes on past the recorded block at another node, while the stream is heard: if a whole block was
+    /// sent since it began where it was, the next one is recorded at once, so that no packet waits for
+    /// it. Otherwise as `skip`: moves of a leg that sends nothing lead nowhere.
+    pub(super) fn follow(&mut self, clock_rate: u32, now: Now) {
+        let index = |rollover: u32, sequence: u16| u64::from(rollover) << 16 | u64::from(sequence);
+        let end = index(self.rollover_end, self.end.sequence_end);
+        let begin = index(self.rollover_start, self.sequence_start);
+        let has_sent = end.saturating_sub(begin) > u64::from(SEQUENCE_BLOCK);
+        self.skip(clock_rate, now);
+        if has_sent {
+            let block = ReserveBlock {
+                sequence_end: self.sequence_start.wrapping_add(SEQUENCE_BLOCK),
+                rtcp_index_end: self.end.rtcp_index_end,
+            };
+            let received = std::mem::take(&mut self.received);
+            self.reserve(block, self.timestamp_start, received, now);
+        }
+    }
+
     /// Starts anew under new keys: the peer's context for them counts roll-overs from zero
     /// (RFC 3711 §3.3.1). The SSRC stays: it is in our description.
     pub(super) fn rekey(&mut self, rng: &mut Entropy, now: Now) {

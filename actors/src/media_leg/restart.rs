@@ -6,7 +6,7 @@
 //! | what | node started | another node had it |
 //! |---|---|---|
 //! | port | the recorded one | a new one of this node |
-//! | SSRC, numbers | go on past the reserve | the same |
+//! | SSRC, numbers | go on past the reserve | the same; the next block at once if it has moved and is heard |
 //! | where packets go | as before, at once | the same |
 //! | keys of a handshake | stay | stay: one certificate in the cluster |
 //! | keys of the signalling | stay | those of our next description are new |
@@ -37,16 +37,16 @@ impl MediaLeg {
             (
                 Restored::TakenOver | Restored::Moved,
                 State::Undecided | State::Opening { .. } | State::Open,
-            ) => self.take_over(ctx),
+            ) => self.take_over(why, ctx),
             (_, State::Undecided) => ctx.ignore("no port yet"),
-            (Restored::NodeStart, State::Opening { .. } | State::Open) => self.reopen(ctx),
+            (Restored::NodeStart, State::Opening { .. } | State::Open) => self.reopen(why, ctx),
             (Restored::Panic | Restored::Wake, State::Opening { .. }) => self.open(ctx),
             (Restored::Panic | Restored::Wake, State::Open) => self.configure(ctx),
         }
     }
 
-    /// Ports are of the node that is gone: new ones are bound, and the peer does not know them.
-    fn take_over(&mut self, ctx: &mut LegCtx<'_>) {
+    /// Ports are of the other node: new ones are bound, and the peer does not know them.
+    fn take_over(&mut self, why: Restored, ctx: &mut LegCtx<'_>) {
         let agreement = &mut self.data.agreement;
         let former = self.moved.and_then(|moved| moved.origin);
         self.moved = Some(Moved {
@@ -60,12 +60,12 @@ impl MediaLeg {
         if self.data.state == State::Undecided {
             return ctx.store();
         }
-        self.reopen(ctx);
+        self.reopen(why, ctx);
     }
 
     /// The ports are gone: the recorded ones are bound again, if there are any, and our numbers go on
     /// past the reserve.
-    fn reopen(&mut self, ctx: &mut LegCtx<'_>) {
+    fn reopen(&mut self, why: Restored, ctx: &mut LegCtx<'_>) {
         let waiting = match &mut self.data.state {
             State::Opening { waiting, .. } => waiting.take(),
             State::Undecided | State::Open | State::Closed => None,
@@ -80,7 +80,12 @@ impl MediaLeg {
         self.data.is_carried = self.data.latched.is_some();
         let (clock, now) = (self.clock(), ctx.now());
         if let Some(numbers) = &mut self.data.numbers {
-            numbers.skip(clock, now);
+            match why {
+                Restored::Moved => numbers.follow(clock, now),
+                Restored::NodeStart | Restored::TakenOver | Restored::Panic | Restored::Wake => {
+                    numbers.skip(clock, now);
+                }
+            }
         }
         ctx.store_and_gate();
         self.open(ctx);

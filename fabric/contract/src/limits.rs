@@ -387,6 +387,15 @@ pub const CLAIM_WAIT_CALL_MS: u64 = 10_000;
 pub const MOVES_MAX: usize = 256;
 /// Actors that a drain hands over at once (`cluster.md` §6): more would queue behind one disk.
 pub const MOVES_AT_ONCE: usize = 64;
+/// Registrations that a node hands over at once because placement wants them elsewhere (`cluster.md` §3):
+/// nobody waits for it.
+pub const BALANCE_AT_ONCE: usize = 16;
+/// How much of its share a node must lack before others hand it theirs, in per cent (`cluster.md` §3).
+pub const BALANCE_PERCENT: usize = 20;
+/// Registrations that one node must lack at another before they are handed over: fewer are no load.
+pub const BALANCE_LEAST: usize = 100;
+/// Seconds between two looks at whether nodes have come; the second one begins.
+pub const BALANCE_EVERY_S: u64 = 15;
 /// Milliseconds for which an actor may be held still while it is handed over: callers notice more.
 pub const FREEZE_MS: u64 = 500;
 /// Milliseconds after which whoever wanted a move is told that nothing came of it.

@@ -89,7 +89,9 @@ impl<R: Roster> Fabric<R> {
             let count = left.len();
             let mut moved = 0;
             while !left.is_empty() && self.now().mono < until && !self.is_revoked() {
-                let next = left.drain(..left.len().min(MOVES_AT_ONCE)).collect();
+                let next = left.drain(..left.len().min(MOVES_AT_ONCE));
+                let to = |id: ActorId| self.taker(&id).map(|to| (id, to));
+                let next = next.filter_map(to).collect();
                 moved += self.move_some(next).await;
             }
             let has_takers = self.candidates_beside().next().is_some();
@@ -101,15 +103,15 @@ impl<R: Roster> Fabric<R> {
     }
 
     /// Returns the actors of a kind that this node has, live ones and records.
-    fn owned(&self, kind: Kind) -> Vec<ActorId> {
+    pub(crate) fn owned(&self, kind: Kind) -> Vec<ActorId> {
         let rows = self.rows(Some(kind)).into_iter();
         rows.map(|row| row.id).collect()
     }
 
-    async fn move_some(&self, ids: Vec<ActorId>) -> usize {
+    /// Hands actors over at once; returns how many are not here any more.
+    pub(crate) async fn move_some(&self, moves: Vec<(ActorId, NodeInst)>) -> usize {
         let mut answers = Vec::new();
-        for id in ids {
-            let Some(to) = self.taker(&id) else { continue };
+        for (id, to) in moves {
             let (tell, told) = oneshot::channel();
             self.move_to(&id, to, None, move |result| {
                 // Nobody listens any more once the drain is over.

@@ -11,6 +11,7 @@
 //! ```
 
 mod act;
+mod balance;
 mod commit;
 mod deadline_index;
 mod drain;
@@ -35,6 +36,7 @@ mod supervisor;
 #[cfg(test)]
 mod tests;
 
+pub use balance::Balance;
 pub use entry::Delivery;
 pub use fabric::{Fabric, Origin, Parts, Performer, StartError};
 pub use intensity::{Intensity, Verdict};

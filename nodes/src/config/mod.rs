@@ -112,6 +112,8 @@ pub struct Cluster {
     pub replicas: u8,
     /// `available` or `strict`.
     pub commit: String,
+    /// `registrations` or `off`.
+    pub rebalance: String,
 }
 
 /// `[[profile]]`.

@@ -117,6 +117,12 @@ pub(super) const ROOT: &[Key] = &[
                     matches!(text, "available" | "strict")
                 }),
             ),
+            key(
+                "rebalance",
+                Kind::Text("`registrations` or `off`", |text| {
+                    matches!(text, "registrations" | "off")
+                }),
+            ),
         ]),
     ),
     key("profile", Kind::Named(PROFILE)),

@@ -242,3 +242,48 @@ fn a_leg_of_the_first_form_becomes_one_of_the_second_once_it_has_moved() {
     let second = described(&offer(&mut again, Want::agreed(None)));
     assert_eq!(first, second, "the same port, the same session");
 }
+
+/// A stream that is heard has its next block at once, one that may be silent when it wants it.
+#[test]
+fn a_leg_that_moves_while_it_is_heard_waits_for_no_block() {
+    let (mut stage, config) = agreed();
+    let mut begins = config.sequence_start;
+    for is_heard in [false, true, false] {
+        let mut end = begins.wrapping_add(SEQUENCE_BLOCK);
+        if is_heard {
+            end = end.wrapping_add(SEQUENCE_BLOCK);
+            let block = ReserveBlock {
+                sequence_end: end,
+                rtcp_index_end: 0,
+            };
+            stage.event(Event::Media(MediaEvent::Reserve {
+                block,
+                timestamp: 0,
+                received: Vec::new(),
+            }));
+        }
+        let mut next = restored(&stage);
+        let actions = next.event(Event::Restored(Restored::Moved));
+        let gate = matches!(actions[0], Action::Store(Store::Put { gate: true }));
+        assert!(gate, "it is recorded before a packet is sent");
+        let config = super::config(&opened_there(&mut next));
+        let reserved = if is_heard { SEQUENCE_BLOCK } else { 0 };
+        assert_eq!(
+            (config.sequence_start, config.sequence_reserved),
+            (end, reserved)
+        );
+        // Without a block the first packet asks for one.
+        if !is_heard {
+            let block = ReserveBlock {
+                sequence_end: end.wrapping_add(SEQUENCE_BLOCK),
+                rtcp_index_end: 0,
+            };
+            next.event(Event::Media(MediaEvent::Reserve {
+                block,
+                timestamp: 0,
+                received: Vec::new(),
+            }));
+        }
+        (stage, begins) = (next, end);
+    }
+}

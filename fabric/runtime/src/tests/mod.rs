@@ -1,6 +1,7 @@
 //! Tests of the runtime: a roster of scripted cores on a world in memory whose disk answers on
 //! command, on one paused thread. Messages carry the steps that a core takes.
 
+mod balance;
 mod deadlines;
 mod gate;
 mod inbox;
