@@ -143,12 +143,20 @@ impl Directory {
             };
         }
         let id = id.record_owner();
-        let own = own.filter(|header| !header.is_ended());
+        let (own, ended) = match own {
+            Some(header) if header.is_ended() => (None, Some(header.version)),
+            own => (own, None),
+        };
         let own = own.map(|header| Place {
             owner: header.owner,
             version: header.version,
         });
-        let known = self.look_up(&id);
+        // Where it was before it ended, nobody has it. Hints may be of what has begun since.
+        let is_later = |known: &Place| {
+            let is_hint = known.version == Version::default();
+            is_hint || ended.is_none_or(|ended| known.version > ended)
+        };
+        let known = self.look_up(&id).filter(is_later);
         let newest = match (own, known) {
             (Some(own), Some(known)) if known.version > own.version => Some(known),
             (own, known) => own.or(known),

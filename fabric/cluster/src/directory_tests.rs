@@ -130,6 +130,32 @@ fn what_never_moves_has_a_home_and_a_tombstone_is_no_record() {
     assert!(matches!(routed, Route::Ask { .. }), "{routed:?}");
 }
 
+/// It moved, and ended there: whoever was told of its former place does not send there any more.
+#[test]
+fn a_tombstone_outweighs_an_earlier_place_and_no_later_one() {
+    let mut ended = Owned::begin(&call(), Epoch::ZERO, inst(2, 1), &ids());
+    ended.end(UtcMillis(5));
+    let header = ended.header();
+    let mut directory = Directory::new(inst(1, 1));
+    directory.learn(&call(), inst(4, 1), header.version);
+    let routed = route(&mut directory, &call(), Some(header));
+    assert!(matches!(routed, Route::Ask { .. }), "{routed:?}");
+    let mut later = header.version;
+    later.epoch.n += 1;
+    directory.learn(&call(), inst(5, 1), later);
+    assert_eq!(
+        route(&mut directory, &call(), Some(header)),
+        Route::At(inst(5, 1))
+    );
+    // What has begun since says so itself before its record is anywhere.
+    let mut directory = Directory::new(inst(1, 1));
+    directory.hint(&call(), inst(6, 1));
+    assert_eq!(
+        route(&mut directory, &call(), Some(header)),
+        Route::At(inst(6, 1))
+    );
+}
+
 #[test]
 fn the_first_ranks_are_asked_without_this_node() {
     let key = ids().record_key(&call());
