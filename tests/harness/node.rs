@@ -361,5 +361,9 @@ fn config(
          do = [{ bridge = \"user/$1\" }]\n",
     );
     text.push_str(extra);
+    // What a suite that fails now and then did, in full.
+    if let Ok(level) = std::env::var("WEFT_SUITE_LOG") {
+        let _ = write!(text, "[log]\nlevel = \"{level}\"\n");
+    }
     text
 }

@@ -6,14 +6,14 @@
     reason = "a harness waits for other processes"
 )]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use weft_tests::cluster::{NAMES, Three};
 use weft_tests::media::Pump;
 use weft_tests::node::Node;
 use weft_tests::phone::{Message, Phone};
-use weft_tests::roaming::{Party, Roaming, all_hear, attend};
+use weft_tests::roaming::{Party, Roaming, all_hear, attend, attend_until};
 use weft_tests::wait::{self, PATIENCE};
 
 const BOB: &str = "registration:1001@weft.test";
@@ -358,5 +358,107 @@ fn a_ringing_call_is_cancelled_through_the_node_that_was_killed() {
     repeats_its_end(&three, &mut bob, &invite);
     three.no_calls_left();
     assert_eq!(three.call_records().len(), 1);
+    three.no_errors();
+}
+
+/// Kills to be survived in a row; `WEFT_KILLS` says another number.
+fn kills() -> u32 {
+    let said = std::env::var("WEFT_KILLS").ok();
+    said.and_then(|text| text.parse().ok()).unwrap_or(6)
+}
+
+/// Chance that can be repeated (xorshift).
+fn next(seed: &mut u64) -> usize {
+    *seed ^= *seed << 13;
+    *seed ^= *seed >> 7;
+    *seed ^= *seed << 17;
+    usize::try_from(*seed >> 33).unwrap_or(0)
+}
+
+fn tell(what: &str, mut times: Vec<Duration>) {
+    times.sort();
+    let at = |hundredth: usize| times[(times.len() - 1) * hundredth / 100];
+    println!(
+        "{what}: p50 {:?}, p99 {:?}, of {}",
+        at(50),
+        at(99),
+        times.len()
+    );
+}
+
+#[test]
+fn twenty_registrations_and_ten_calls_outlive_kills_of_any_node() {
+    let mut three = Three::start();
+    let pump = Pump::new();
+    let mut calls: Vec<_> = (0..10)
+        .map(|number| {
+            let at = |more: usize| three.nodes[(number + more) % 3].sip;
+            let mut bob = Phone::roaming(at(number / 3), &(1010 + number).to_string());
+            assert_eq!(bob.register(3600).status(), 200);
+            let alice = Phone::roaming(at(0), &(1000 + number).to_string());
+            let mut call = Roaming::connect(alice, bob, &pump);
+            // Who is called later is the keeper alone.
+            assert_eq!(call.callee.phone.register(0).status(), 200);
+            call
+        })
+        .collect();
+    let mut keepers: Vec<_> = (0..20)
+        .map(|number| Phone::roaming(three.nodes[number % 3].sip, &(1000 + number).to_string()))
+        .collect();
+    for phone in &mut keepers {
+        assert_eq!(phone.register(3600).status(), 200);
+    }
+    all_hear(&mut calls, &pump, 5);
+    let mut seed = u64::from(std::process::id()) | 1;
+    println!("seed {seed}");
+    let (mut detected, mut gaps) = (Vec::new(), Vec::new());
+    for _ in 0..kills() {
+        let victim = next(&mut seed) % 3;
+        let rows = three.agree(three.nodes.iter(), "call", |rows| rows.len() == 10);
+        let on_victim = rows.iter().filter(|row| row["node"] == NAMES[victim]);
+        let on_victim = on_victim.count();
+        pump.forget_pauses();
+        detected.push(three.kill(victim));
+        all_hear(&mut calls, &pump, 10);
+        let owned = three.agree(three.others(victim), "registration", |rows| {
+            rows.len() == 20
+        });
+        assert!(owned.iter().all(|row| row["node"] != NAMES[victim]));
+        let pauses = calls.iter().flat_map(Roaming::sockets);
+        let mut pauses: Vec<_> = pauses.map(|number| pump.heard(number).pause).collect();
+        pauses.sort();
+        gaps.extend(pauses.into_iter().rev().take(2 * on_victim));
+        three.nodes[victim].start_again();
+        attend_until("its return", &mut calls, &pump, || {
+            let asked = weft_tests::http::ask(three.nodes[victim].http, "GET", "/readyz", &[]);
+            asked.is_some_and(|answer| answer.status == 200)
+        });
+        three.all_see_all();
+        all_hear(&mut calls, &pump, 5);
+    }
+    if !detected.is_empty() {
+        tell("a death is noticed by both others, by the API", detected);
+    }
+    if !gaps.is_empty() {
+        tell("no sound at the parties of calls of a killed node", gaps);
+    }
+    three.agree(three.nodes.iter(), "registration", |rows| rows.len() == 20);
+    three.agree(three.nodes.iter(), "call", |rows| rows.len() == 10);
+    for (number, call) in calls.iter_mut().enumerate() {
+        call.digits_pass(3, &pump);
+        call.end(number % 2 == 0, &pump);
+    }
+    three.no_calls_left();
+    assert_eq!(three.call_records().len(), 10);
+    // Each is called at the phone that registered last.
+    for (number, phone) in keepers.into_iter().enumerate().skip(10) {
+        let mut alice = Phone::roaming(three.nodes[number % 3].sip, "1000");
+        let mut bob = phone;
+        let calling = alice.call(&bob.user.clone(), 40_000);
+        let invite = bob.ringing(PATIENCE).expect("an INVITE");
+        bob.respond(&invite, "486 Busy Here", None);
+        let answer = alice.progress(&calling, 200, PATIENCE).expect("an answer");
+        assert!(answer.status() >= 400, "{answer:?}");
+    }
     three.no_errors();
 }

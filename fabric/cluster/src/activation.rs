@@ -84,6 +84,12 @@ impl Activation {
         self.asked.iter().filter(silent).copied().collect()
     }
 
+    /// Tells whether any answer so far holds the record.
+    #[must_use]
+    pub fn knows_a_record(&self) -> bool {
+        self.newest().is_some()
+    }
+
     /// Returns what each of them is asked.
     #[must_use]
     pub fn request(&self) -> HolderRequest {

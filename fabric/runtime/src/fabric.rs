@@ -520,7 +520,7 @@ impl<R: Roster> Fabric<R> {
         while !self.is_revoked() {
             let now = self.now();
             let replicas = self.inner.replicas.as_ref();
-            if replicas.is_some_and(|replicas| replicas.is_due(now.mono)) {
+            if replicas.is_some_and(|replicas| replicas.take_due(now.mono)) {
                 self.give(Input::Tick);
                 continue;
             }

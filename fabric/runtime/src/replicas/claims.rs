@@ -318,14 +318,42 @@ impl<R: Roster> Turn<'_, R> {
                 self.wait_again(&id);
                 continue;
             }
-            let Some(claim) = self.state.claims.claims.get_mut(&id) else {
-                continue;
+            self.win_with_what_there_is(&id);
+        }
+    }
+
+    /// Nodes have left the view: a claim that waits for nobody else waits in vain. Whether a record
+    /// that nobody has heard of exists, the members of the new view alone would be asked now; one that
+    /// exists may be alive on a node that is merely silent (§5).
+    pub(super) fn claims_without_the_gone(&mut self) {
+        let is_vain = |claim: &Claim| {
+            let silent = claim.activation.unanswered();
+            let is_known = claim.activation.knows_a_record();
+            let is_out = |node: &NodeId| {
+                self.life_of(*node).is_none() && (!is_known || self.is_proven_gone(*node))
             };
-            match claim.activation.give_up_waiting() {
-                Step::Won { newest, degraded } => self.won(&id, newest, degraded),
-                Step::Lost(epoch) => self.claim_fenced(&id, epoch),
-                Step::Wait | Step::Ask(_) => {}
+            claim.is_durable && silent.iter().all(is_out)
+        };
+        let claims = self.state.claims.claims.iter();
+        let vain = claims.filter(|(_, claim)| is_vain(claim));
+        let vain: Vec<ActorId> = vain.map(|(id, _)| id.clone()).collect();
+        for id in vain {
+            let placed = self.fabric.placed(&id);
+            if let Some(claim) = self.state.claims.claims.get_mut(&id) {
+                claim.placed = placed;
             }
+            self.win_with_what_there_is(&id);
+        }
+    }
+
+    fn win_with_what_there_is(&mut self, id: &ActorId) {
+        let Some(claim) = self.state.claims.claims.get_mut(id) else {
+            return;
+        };
+        match claim.activation.give_up_waiting() {
+            Step::Won { newest, degraded } => self.won(id, newest, degraded),
+            Step::Lost(epoch) => self.claim_fenced(id, epoch),
+            Step::Wait | Step::Ask(_) => {}
         }
     }
 

@@ -166,21 +166,17 @@ impl<R: Roster> Replicas<R> {
 
     /// Returns when something is due.
     pub(crate) fn due(&self) -> Option<Time> {
-        *self.due.lock().expect("no holder of the time panics")
+        *self.due_lock()
     }
 
-    /// Tells whether something is due, once: until whoever works now says what is due next. A thread
-    /// that works for a while would otherwise find a tick behind each that it has taken.
-    pub(crate) fn is_due(&self, now: Time) -> bool {
-        let mut due = self.due.lock().expect("no holder of the time panics");
-        due.take_if(|due| *due <= now).is_some()
+    /// Tells whether something is due, once: the next time is known when that was done. Who asks again
+    /// and again while another thread works would give it one tick after the other, for ever.
+    pub(crate) fn take_due(&self, now: Time) -> bool {
+        self.due_lock().take_if(|due| *due <= now).is_some()
     }
 
-    /// Lets the queue grow, as while another thread works; returns how long it is.
-    #[cfg(test)]
-    pub(crate) fn leave_waiting(&self) -> usize {
-        self.is_working.store(true, Ordering::SeqCst);
-        self.inputs().len()
+    fn due_lock(&self) -> MutexGuard<'_, Option<Time>> {
+        self.due.lock().expect("no holder of the time panics")
     }
 }
 
@@ -248,10 +244,7 @@ impl<R: Roster> Fabric<R> {
             state.moves.next_deadline(),
         ];
         let next = next.into_iter().flatten().min();
-        let former = {
-            let mut due = replicas.due.lock().expect("no holder of the time panics");
-            std::mem::replace(&mut *due, next)
-        };
+        let former = std::mem::replace(&mut *replicas.due_lock(), next);
         if next.is_some_and(|next| former.is_none_or(|former| next < former)) {
             self.inner.index.changed.notify_one();
         }
@@ -444,6 +437,7 @@ impl<'a, R: Roster> Turn<'a, R> {
             let has_others = members.iter().any(|member| member.peer.inst.node != me);
             self.state.desk.view_changed(has_others);
             self.repair_view();
+            self.claims_without_the_gone();
         }
         self.sweep_view();
     }

@@ -196,6 +196,23 @@ async fn another_node_goes_on_with_what_a_dead_one_had() {
     assert_eq!(cluster.nodes[host[0]].row(&reg("a")).unwrap().epoch, 2);
 }
 
+/// A call that begins between the death of a node and the news of it: it waits for the news, not for
+/// the 10 s that an answer may take.
+#[tokio::test(start_paused = true)]
+async fn what_begins_while_a_node_dies_waits_for_no_answer_of_it() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.nodes[2].disk.set(Mode::Held);
+    cluster
+        .say(0, &call(), act([Step::Add(1), PUT, Step::Out(1)]))
+        .await;
+    pass(100).await;
+    let outs = cluster.nodes[0].outs();
+    assert!(outs.is_empty(), "the third node may know of it");
+    cluster.kill(2);
+    pass(200).await;
+    assert_eq!(cluster.nodes[0].outs(), ["call out 1"]);
+}
+
 /// Nobody has to ask for it: the records of a dead node are taken over by their heirs.
 #[tokio::test(start_paused = true)]
 async fn a_dead_nodes_records_are_taken_over_unasked() {
@@ -368,16 +385,4 @@ async fn an_actor_answers_one_of_another_node() {
         cluster.nodes[asker].fabric.deliver(&lane_of(node), event),
         crate::Delivery::Accepted
     );
-}
-
-/// While one thread works for long, the one of the clock leaves it one tick: with more than it can
-/// take it would never end.
-#[tokio::test(start_paused = true)]
-async fn a_node_that_works_for_long_is_told_the_time_once() {
-    let cluster = Cluster::of(2).await;
-    let replicas = cluster.nodes[0].fabric.inner.replicas.as_ref().unwrap();
-    replicas.leave_waiting();
-    pass(20_000).await;
-    let count = replicas.leave_waiting();
-    assert!((1..64).contains(&count), "{count} wait");
 }

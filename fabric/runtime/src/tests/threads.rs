@@ -100,6 +100,22 @@ async fn sides_come_and_go_with_their_call() {
     gone(&node, Kind::Dialog).await;
 }
 
+/// Who finds something due while another thread works gives it one tick, not one after the other: the
+/// worker would never come to the end of them.
+#[tokio::test(start_paused = true)]
+async fn what_is_due_is_found_once() {
+    let cluster = super::replicas::Cluster::of(2).await;
+    let replicas = cluster.nodes[0].fabric.inner.replicas.as_ref();
+    let replicas = replicas.expect("a node of a cluster");
+    let due = replicas.due().expect("shards are compared again");
+    assert!(!replicas.take_due(contract::Time::ZERO));
+    assert!(replicas.take_due(due));
+    assert!(!replicas.take_due(due));
+    assert_eq!(replicas.due(), None);
+    cluster.nodes[0].fabric.give(crate::replicas::Input::Tick);
+    assert!(replicas.due().is_some(), "its worker tells the next one");
+}
+
 /// Waits until no actor of a kind is left.
 async fn gone(node: &Node, kind: Kind) {
     let gone = async {
