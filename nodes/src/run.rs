@@ -120,8 +120,8 @@ impl Ground {
         };
         let ports = plan.rtp_ports.first..=plan.rtp_ports.last;
         let mono: crate::media_plane::Clock = Arc::new(move || clock.now().mono);
-        let certificate = MediaCertificate::open(&plan.data)
-            .map_err(|error| refusal(loaded, "node.data", &plan.data.display(), &chain(&error)))?;
+        let certificate =
+            MediaCertificate::of(keys.media()).map_err(|error| Failure::run(chain(&error)))?;
         let media_fingerprint = certificate.fingerprint().to_owned();
         let media = MediaWorkers::start(&MediaSettings {
             workers,

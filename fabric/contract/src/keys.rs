@@ -63,6 +63,12 @@ impl FabricKeys {
         self.derive(b"gossip")
     }
 
+    /// Returns the key of the certificate of media.
+    #[must_use]
+    pub fn media(&self) -> [u8; 32] {
+        self.derive(b"media")
+    }
+
     /// Returns the key of digest nonces.
     #[must_use]
     pub fn nonces(&self) -> [u8; 32] {

@@ -1,18 +1,18 @@
-//! The certificate of media: self-signed, of the cluster, and the same for ever, so that a restart and
-//! a move need no new handshake (`browser.md`, rule 3).
+//! The certificate of media: self-signed, and the same on every node of a cluster, for ever, so that a
+//! restart, a move and a take-over need no new handshake (`browser.md`, rule 3).
 //!
-//! In: the data folder. Out: the certificate, its fingerprint. It is no TLS certificate.
+//! In: a key of the cluster's secret. Out: the certificate, its fingerprint. It is no TLS certificate.
+//! Nothing of it is stored or sent around: each node makes it anew, to the last octet, as its signature
+//! is without chance (RFC 6979).
 
-use std::fs;
-use std::io::{Error, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::io::Error;
 
+use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::{DerSignature, SigningKey};
+use p256::pkcs8::EncodePrivateKey as _;
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, RemoteKeyPair};
 use sha2::{Digest, Sha256};
-use webrtc_dtls::crypto::Certificate;
-
-/// File in the data folder.
-const FILE: &str = "media.pem";
+use webrtc_dtls::crypto::{Certificate, CryptoPrivateKey};
 
 /// The certificate with its hash.
 #[derive(Clone)]
@@ -28,44 +28,27 @@ impl std::fmt::Debug for MediaCertificate {
 }
 
 impl MediaCertificate {
-    /// Makes a certificate that is not kept.
+    /// Makes the certificate of a key.
     ///
     /// # Errors
-    /// If no key can be made.
-    pub fn make() -> Result<Self, Error> {
-        let made = Certificate::generate_self_signed(["weft".to_owned()]);
-        Ok(Self::of(made.map_err(Error::other)?))
-    }
-
-    /// Reads the certificate of a data folder; makes it, readable by the owner only, at first.
-    ///
-    /// # Errors
-    /// If the file cannot be read or written, or is none.
-    pub fn open(data: &Path) -> Result<Self, Error> {
-        let file = data.join(FILE);
-        match fs::read_to_string(&file) {
-            Ok(text) => {
-                let read = Certificate::from_pem(&text);
-                let read = read.map_err(|error| Error::new(ErrorKind::InvalidData, error));
-                read.map(Self::of)
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                let made = Self::make()?;
-                write(data, &file, &made.certificate.serialize_pem())?;
-                Ok(made)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn of(certificate: Certificate) -> Self {
-        let der = certificate.certificate.first();
-        let digest = Sha256::digest(der.map_or(&[][..], |der| der.as_ref()));
+    /// If a library refuses what is made here of it: a bug.
+    pub fn of(key: [u8; 32]) -> Result<Self, Error> {
+        let signing = signing_key(key);
+        let private = signing.to_pkcs8_der().map_err(Error::other)?;
+        let private = KeyPair::try_from(private.as_bytes()).map_err(Error::other)?;
+        let parameters = CertificateParams::new(["weft".to_owned()]).map_err(Error::other)?;
+        let signer = KeyPair::from_remote(Box::new(Signing::of(signing))).map_err(Error::other)?;
+        let made = parameters.self_signed(&signer).map_err(Error::other)?;
+        let der = made.der().clone();
+        let digest = Sha256::digest(der.as_ref());
         let pairs: Vec<String> = digest.iter().map(|octet| format!("{octet:02X}")).collect();
-        MediaCertificate {
-            certificate,
+        Ok(MediaCertificate {
+            certificate: Certificate {
+                certificate: vec![der],
+                private_key: CryptoPrivateKey::try_from(&private).map_err(Error::other)?,
+            },
             fingerprint: format!("sha-256 {}", pairs.join(":")),
-        }
+        })
     }
 
     /// Returns the hash as SDP writes it: `sha-256 AB:CD…` (RFC 8122 §5).
@@ -75,18 +58,41 @@ impl MediaCertificate {
     }
 }
 
-/// Whole or not at all: a half-written key would end every later start.
-fn write(data: &Path, file: &Path, text: &str) -> Result<(), Error> {
-    let temporary = data.join(format!("{FILE}.new"));
-    let _ = fs::remove_file(&temporary);
-    let mut options = fs::OpenOptions::new();
-    let mut out = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    out.write_all(text.as_bytes())?;
-    out.sync_all()?;
-    fs::rename(&temporary, file)?;
-    fs::File::open(data)?.sync_all()
+/// Returns the key of these octets; a few of all values are none, then their hash is taken.
+fn signing_key(mut octets: [u8; 32]) -> SigningKey {
+    loop {
+        if let Ok(key) = SigningKey::from_slice(&octets) {
+            return key;
+        }
+        octets = Sha256::digest(octets).into();
+    }
+}
+
+/// Signs the certificate: what the handshake signs with takes chance, and another certificate each time.
+struct Signing {
+    key: SigningKey,
+    public: Vec<u8>,
+}
+
+impl Signing {
+    fn of(key: SigningKey) -> Self {
+        let public = key.verifying_key().to_encoded_point(false);
+        let public = public.as_bytes().to_vec();
+        Signing { key, public }
+    }
+}
+
+impl RemoteKeyPair for Signing {
+    fn public_key(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rcgen::Error> {
+        let signature: DerSignature = self.key.sign(message);
+        Ok(signature.as_bytes().to_vec())
+    }
+
+    fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+        &PKCS_ECDSA_P256_SHA256
+    }
 }

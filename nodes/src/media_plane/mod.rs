@@ -21,6 +21,8 @@ mod web;
 mod worker;
 
 #[cfg(test)]
+mod certificate_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod web_tests;

@@ -86,7 +86,7 @@ impl Plane {
     }
 
     fn one() -> Plane {
-        let certificate = MediaCertificate::make().expect("a certificate");
+        let certificate = MediaCertificate::of([3; 32]).expect("a certificate");
         Plane::start(1, runtime(), certificate)
     }
 
@@ -589,7 +589,7 @@ fn a_candidate_does_not_take_another_legs_source() {
 #[test]
 fn a_closed_leg_leaves_no_task() {
     let own = Runtime::new().expect("a runtime");
-    let certificate = MediaCertificate::make().expect("a certificate");
+    let certificate = MediaCertificate::of([3; 32]).expect("a certificate");
     let plane = Plane::start(1, own.handle().clone(), certificate);
     let before = own.metrics().num_alive_tasks();
     let joined = join(plane, side(1), "ours1", DtlsRole::Passive);
