@@ -33,7 +33,9 @@ pub struct Party {
 }
 
 impl Party {
-    fn new(phone: Phone, side: Dialog, (socket, rtp_port): (usize, u16), pump: &Pump) -> Party {
+    /// Makes a party of a phone and its side of a call.
+    #[must_use]
+    pub fn new(phone: Phone, side: Dialog, (socket, rtp_port): (usize, u16), pump: &Pump) -> Party {
         pump.aim(socket, Some(side.media));
         Party {
             phone,
