@@ -5,6 +5,8 @@
 //! the cores, `nodes` performs their actions. To add a kind: a folder of four files, a variant in
 //! `message.rs`, an arm in `roster.rs`.
 
+#[cfg(test)]
+mod bomb_tests;
 pub mod call;
 pub mod console;
 pub mod dialog;

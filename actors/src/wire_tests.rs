@@ -115,7 +115,7 @@ fn assert_complete<'v, V: 'v>(
     assert!(missing.is_empty(), "no sample of {missing:?}");
 }
 
-fn all_samples() -> Vec<Message> {
+pub(crate) fn all_samples() -> Vec<Message> {
     fn wrapped<M: Into<Message>>(messages: Vec<M>) -> impl Iterator<Item = Message> {
         messages.into_iter().map(Into::into)
     }
@@ -503,7 +503,7 @@ proptest! {
     }
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(crate) fn unhex(text: &str) -> Vec<u8> {
     let digits: Vec<char> = text.chars().filter(char::is_ascii_hexdigit).collect();
     digits
         .chunks(2)

@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::Value;
 use weft_tests::cluster::{Three, free_address, secret, sees, start};
 use weft_tests::media::Pump;
+use weft_tests::node::Node;
 use weft_tests::pair::Pair;
 use weft_tests::wait::{self, PATIENCE};
 use weft_tests::{http, phone::Phone};
@@ -147,4 +148,38 @@ fn another_secret_is_another_cluster() {
     for node in &three.nodes {
         sees(node, &["weft-1", "weft-2", "weft-3"]);
     }
+    // Whoever runs either of them reads what is wrong.
+    refuses(
+        &three.nodes[0],
+        "its proof is of another secret than this node's",
+    );
+    refuses(
+        &stranger,
+        "it does not take this node's proof: its secret is another one",
+    );
+}
+
+/// Waits until a node's log says, at a level that is shown, that it refuses another one and why.
+fn refuses(node: &Node, why: &str) {
+    let says = |line: &Value| {
+        line["message"] == "node refused"
+            && line["level"] == "WARN"
+            && line["why"]
+                .as_str()
+                .is_some_and(|text| text.starts_with(why))
+            && line["address"].is_string()
+    };
+    wait::until_or(
+        "a line about the secret",
+        PATIENCE,
+        || {
+            let log = node.log();
+            let lines = log
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok());
+            let found: Vec<Value> = lines.filter(says).collect();
+            if found.is_empty() { Err(log) } else { Ok(()) }
+        },
+        |log| log,
+    );
 }

@@ -79,7 +79,7 @@ fn tombstone() -> Header {
     }
 }
 
-fn goldens() -> Vec<(&'static str, Vec<u8>)> {
+pub(crate) fn goldens() -> Vec<(&'static str, Vec<u8>)> {
     let (epoch, ids) = (version(3, 0).epoch, FabricKeys::new([9; 32]).ids());
     let (header, ended) = (call_header(), tombstone());
     let active = Header {

@@ -65,7 +65,7 @@ fn image() -> Image {
 }
 
 /// One of each; a new variant belongs here.
-fn every() -> Vec<Frame> {
+pub(crate) fn every() -> Vec<Frame> {
     let user = ActorId::Registration("1000@weft.test".into());
     let lane = ActorId::Lane(NodeId(1), 3);
     let reply = |reply| Frame::Reply { number: 9, reply };

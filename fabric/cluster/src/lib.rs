@@ -26,6 +26,8 @@ pub mod replication;
 mod tracked;
 
 #[cfg(test)]
+mod bomb_tests;
+#[cfg(test)]
 mod desk_tests;
 #[cfg(test)]
 mod directory_tests;

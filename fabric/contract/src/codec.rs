@@ -1,11 +1,19 @@
 //! The one codec of everything stored or shipped: bincode 2 with a size limit.
 //!
 //! In: values with serde. Out: bytes, and values back from untrusted bytes. A length that the
-//! input claims is checked against the limit before anything is allocated.
+//! input claims is checked against the octets that are left before anything is allocated
+//! (`codec/wary.rs`).
+
+mod wary;
+
+use std::cell::Cell;
 
 use bincode::config::{Configuration, Fixint, Limit, LittleEndian};
+use bincode::serde::OwnedSerdeDecoder;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use self::wary::{Octets, Wary};
 
 use crate::FaultClass;
 use crate::limits::CODEC_BYTES_MAX;
@@ -67,17 +75,22 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, CodecError> {
 /// `Decode` if the bytes are no such value, or bytes are left over.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
     let what = std::any::type_name::<T>();
-    let (value, used) =
-        bincode::serde::decode_from_slice(bytes, config()).map_err(|error| CodecError::Decode {
-            what,
-            detail: error.to_string(),
-        })?;
+    let refused = |detail| CodecError::Decode { what, detail };
+    if bytes.len() > CODEC_BYTES_MAX {
+        return Err(refused(format!("{} octets", bytes.len())));
+    }
+    let at = Cell::new(0);
+    let octets = Octets {
+        all: bytes,
+        at: &at,
+    };
+    let mut decoder = OwnedSerdeDecoder::from_reader(octets, config());
+    let inner = decoder.as_deserializer();
+    let value = T::deserialize(Wary { inner, octets }).map_err(|why| refused(why.to_string()))?;
+    let used = at.get();
     if used == bytes.len() {
         Ok(value)
     } else {
-        Err(CodecError::Decode {
-            what,
-            detail: format!("{} octets left over", bytes.len() - used),
-        })
+        Err(refused(format!("{} octets left over", bytes.len() - used)))
     }
 }

@@ -14,14 +14,14 @@ use super::*;
 const LABEL: &[u8] = b"EXPERIMENTAL weft peer 1";
 
 /// Two honest nodes that are connected, and what they had seen before the attack.
-struct Scene {
-    one: Node,
+pub(super) struct Scene {
+    pub(super) one: Node,
     two: Node,
     before: usize,
 }
 
 impl Scene {
-    async fn set() -> Scene {
+    pub(super) async fn set() -> Scene {
         let (one, two) = (Node::new(1), Node::new(2));
         mesh(&[&one, &two]).await;
         let before = one.seen.all().len();
@@ -29,7 +29,7 @@ impl Scene {
     }
 
     /// Nothing of the attack has reached the first node, and the two still talk.
-    async fn is_unmoved(&self) {
+    pub(super) async fn is_unmoved(&self) {
         let text = b"still here";
         let news = self.one.seen.all().split_off(self.before);
         assert_eq!(news, []);
@@ -44,20 +44,20 @@ impl Scene {
     }
 }
 
-async fn tls(to: SocketAddr) -> TlsStream<TcpStream> {
+pub(super) async fn tls(to: SocketAddr) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(to).await.unwrap();
     let name = ServerName::IpAddress(to.ip().into());
     let connector = Ends::make().unwrap().connector;
     connector.connect(name, stream).await.unwrap()
 }
 
-fn exported(stream: &TlsStream<TcpStream>) -> [u8; PROOF_BYTES] {
+pub(super) fn exported(stream: &TlsStream<TcpStream>) -> [u8; PROOF_BYTES] {
     let value = [0; PROOF_BYTES];
     let session = stream.get_ref().1;
     session.export_keying_material(value, LABEL, None).unwrap()
 }
 
-async fn say(stream: &mut (impl AsyncWrite + Unpin), kind: Kind, body: &[u8]) {
+pub(super) async fn say(stream: &mut (impl AsyncWrite + Unpin), kind: Kind, body: &[u8]) {
     let mut out = BytesMut::new();
     wire::put(&mut out, kind, body);
     // The other end may have closed already; that is what is looked at next.
@@ -66,7 +66,7 @@ async fn say(stream: &mut (impl AsyncWrite + Unpin), kind: Kind, body: &[u8]) {
 }
 
 /// Reads one frame; `None` at the end.
-async fn hear(
+pub(super) async fn hear(
     stream: &mut (impl AsyncRead + Unpin),
     buffer: &mut BytesMut,
 ) -> Option<(Kind, Bytes)> {
@@ -81,7 +81,7 @@ async fn hear(
 }
 
 /// Reads to the end, which must come, and says what came.
-async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+pub(super) async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     let mut all = Vec::new();
     let _ = within(PATIENCE, stream.read_to_end(&mut all))
         .await
@@ -89,7 +89,7 @@ async fn rest(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     all
 }
 
-fn hello_of(node: u16, boot: u64, track: Track, link: u64) -> Hello {
+pub(super) fn hello_of(node: u16, boot: u64, track: Track, link: u64) -> Hello {
     Hello {
         inst: inst(node, boot),
         cluster: ClusterId::of("test"),
@@ -101,7 +101,7 @@ fn hello_of(node: u16, boot: u64, track: Track, link: u64) -> Hello {
 }
 
 /// Proves the secret as a member would, and greets.
-async fn greet(to: SocketAddr, hello: &Hello) -> TlsStream<TcpStream> {
+pub(super) async fn greet(to: SocketAddr, hello: &Hello) -> TlsStream<TcpStream> {
     let mut stream = tls(to).await;
     let proof = Keys::of(&ring(1)).prove(Role::Dialler, &exported(&stream));
     say(&mut stream, Kind::Proof, &proof).await;

@@ -93,7 +93,16 @@ async fn meet(shared: &Shared, stream: TcpStream, address: SocketAddr) -> Result
     let proof = shared.keys().prove(Role::Dialler, &exported);
     say(&mut stream, &[(Kind::Proof, &proof)]).await?;
     let mut buffer = BytesMut::new();
-    let proof = hear(&mut stream, &mut buffer, Kind::Proof).await?;
+    let answer = hear(&mut stream, &mut buffer, Kind::Proof).await;
+    // Whoever does not believe us says nothing; our operator is to know all the same.
+    let untaken = |why| {
+        if why == Refusal::Gone {
+            Refusal::Untaken
+        } else {
+            why
+        }
+    };
+    let proof = answer.map_err(untaken)?;
     if !shared.keys().believes(Role::Listener, &exported, &proof) {
         return Err(Refusal::Proof);
     }

@@ -27,8 +27,11 @@ pub enum Refusal {
     #[error("not proven in time")]
     Late,
     /// It does not know the cluster's secret.
-    #[error("no proof of the cluster's secret")]
+    #[error("its proof is of another secret than this node's cluster.secret_file")]
     Proof,
+    /// It ended the connection when it was shown our proof of the secret.
+    #[error("it does not take this node's proof: its secret is another one (cluster.secret_file)")]
+    Untaken,
     /// A frame that has no place here: before the proof, of an unknown class or of another track.
     #[error("a frame that has no place here")]
     Frame,
@@ -60,11 +63,12 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason.
-    const ALL: [Refusal; 13] = [
+    const ALL: [Refusal; 14] = [
         Refusal::Gone,
         Refusal::Tls,
         Refusal::Late,
         Refusal::Proof,
+        Refusal::Untaken,
         Refusal::Frame,
         Refusal::TooLong,
         Refusal::Version,
@@ -83,6 +87,7 @@ impl Refusal {
             Refusal::Gone | Refusal::Late | Refusal::Duplicate => FaultClass::Transient,
             Refusal::Tls
             | Refusal::Proof
+            | Refusal::Untaken
             | Refusal::Frame
             | Refusal::TooLong
             | Refusal::Version
@@ -101,6 +106,7 @@ impl Refusal {
             Refusal::Tls => "tls",
             Refusal::Late => "late",
             Refusal::Proof => "proof",
+            Refusal::Untaken => "untaken",
             Refusal::Frame => "frame",
             Refusal::TooLong => "too_long",
             Refusal::Version => "version",
@@ -120,6 +126,7 @@ impl Refusal {
             Refusal::Tls
             | Refusal::Late
             | Refusal::Proof
+            | Refusal::Untaken
             | Refusal::Frame
             | Refusal::TooLong
             | Refusal::Version

@@ -14,6 +14,8 @@ use crate::env_os::pause;
 
 #[path = "attack_tests.rs"]
 mod attack;
+#[path = "flood_tests.rs"]
+mod flood;
 #[path = "loss_tests.rs"]
 mod loss;
 

@@ -30,6 +30,8 @@ mod timers;
 mod view;
 
 #[cfg(test)]
+pub(crate) mod bombs;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod world_tests;
