@@ -72,7 +72,7 @@ pub enum NodeError {
         source: BindError,
     },
     /// The fabric could not read its records.
-    #[error("starting the fabric: {0:?}")]
+    #[error("starting the fabric: {0}")]
     Fabric(StartError),
     /// A lane or the console could not be started.
     #[error("starting {id}")]
@@ -413,6 +413,10 @@ where
     if is_over && !state.is_poisoned.swap(true, Ordering::AcqRel) {
         state.is_draining.store(true, Ordering::Release);
         state.poisoned.notify_one();
+    }
+    if env.peers().is_none() && store.is_quarantined() {
+        tracing::error!("records are lost: this node is alone; it goes on with what is left");
+        store.lift_quarantine();
     }
     let is_ample = space == Space::Ample;
     if state.is_ample.swap(is_ample, Ordering::AcqRel) && !is_ample {

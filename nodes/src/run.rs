@@ -32,7 +32,7 @@ use crate::net::tls::{self, CertificateError, Certificates};
 use crate::net::{Haste, Streams, WebRules};
 use crate::node::{Node, NodeError, NodeParts};
 use crate::peers::{ClusterId, KeyRing, PeerSettings, TcpPeers};
-use crate::store_sled::{SledStore, StoreConfig};
+use crate::store_sled::{Missing, SledStore, StoreConfig};
 
 /// Longest wait for calls to end when the node is told to; with the ends of connections and tasks it
 /// stays under the 5 s of `interfaces.md` §1.
@@ -104,12 +104,30 @@ impl Ground {
         let unix_seconds = clock.now().utc.0 / 1_000;
         let (store, opened) = SledStore::open(StoreConfig::new(&plan.data), unix_seconds)
             .map_err(|error| refusal(loaded, "node.data", &plan.data.display(), &chain(&error)))?;
-        if opened.quarantined {
-            // A node alone has nobody to fetch the missing entries from: it says so and goes on.
-            tracing::error!("acknowledged records are missing and this node is alone; it goes on");
-            store
-                .lift_quarantine()
-                .map_err(|error| Failure::run(chain(&error)))?;
+        let is_alone = plan.cluster.is_none();
+        if opened.quarantined && is_alone {
+            // Nobody has what is missing: it says so and goes on. In a cluster the others have it.
+            let Missing {
+                batches,
+                rotten,
+                aside,
+                is_gone,
+            } = &opened.missing;
+            tracing::error!(
+                ?batches,
+                rotten,
+                ?aside,
+                is_gone,
+                "acknowledged records are lost: this node is alone; it goes on with what is left"
+            );
+            store.lift_quarantine();
+        }
+        if !opened.first_start && !plan.secret_file.exists() {
+            // A new one would find none of the records.
+            let why = "it is gone, and the records of this node are found by it alone: put it back \
+                       (the other nodes and backups have it), or move the data folder away";
+            let path = plan.secret_file.display();
+            return Err(refusal(loaded, "cluster.secret_file", &path, why));
         }
         let keys = cluster_key(&plan.secret_file, &random).map_err(Failure::input)?;
         let token = administrator_token(&plan.data, &random).map_err(Failure::input)?;

@@ -17,8 +17,15 @@ pub const MERGED: &str = "mark: a merge of copies that differ";
 /// Those that gave what none of the copies had.
 pub const BROUGHT_BACK: &str = "mark: a merge that brought something back";
 
-/// What the product's log says below `warn` where a rare branch is taken.
-pub const SAID: [&str; 4] = [
+/// A node begins without what its store lacks.
+pub const QUARANTINED: &str = "mark: quarantined: the others are asked for what the store has lost";
+/// It has it again.
+pub const LIFTED: &str = "mark: quarantine over: the others had these records";
+
+/// What the product's log says where a rare branch is taken.
+pub const SAID: [&str; 6] = [
+    "quarantined: the others are asked for what the store has lost",
+    "quarantine over: the others had these records",
     "registrations went where placement wants them",
     "another node has won the record",
     "claimed with fewer holders than wanted",
@@ -70,7 +77,7 @@ pub fn restored(world: &World, kind: Kind, state: &str, why: Restored) {
 }
 
 /// Every mark.
-pub const ALL: [&str; 26] = [
+pub const ALL: [&str; 33] = [
     "mark: a registration that moved",
     "mark: a call that moved",
     "mark: registrations went where placement wants them",
@@ -97,6 +104,13 @@ pub const ALL: [&str; 26] = [
     "mark: another node has won the record",
     "mark: claimed with fewer holders than wanted",
     "mark: a message has passed enough nodes",
+    "mark: rot at a running node",
+    "mark: rot while a node was away",
+    "mark: a cut tail",
+    "mark: a wiped disk",
+    "mark: a look at a quarantined node",
+    QUARANTINED,
+    LIFTED,
 ];
 
 /// Sees the marks that are in frames.

@@ -162,6 +162,12 @@ impl SimNode {
         self.node.kill();
     }
 
+    /// Tells whether it says of itself that its store lacks something.
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
+        self.node.fabric().is_quarantined()
+    }
+
     /// Returns a row for each actor.
     #[must_use]
     pub fn rows(&self) -> Vec<ActorRow> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use contract::{Entropy, Kind};
 
 use crate::planted::Bug;
-use crate::store::DiskMood;
+use crate::store::{Damage, DiskMood};
 use crate::world::Weather;
 
 /// A kind of fault.
@@ -33,6 +33,8 @@ pub enum FaultKind {
     SlowLink,
     /// A node's process does not run for a while.
     Stall,
+    /// What lies on a node's disk is damaged, mostly while it is away.
+    Damage,
 }
 
 impl FaultKind {
@@ -46,11 +48,12 @@ impl FaultKind {
     ];
 
     /// Every kind that only a cluster can have.
-    pub const CLUSTER: [FaultKind; 4] = [
+    pub const CLUSTER: [FaultKind; 5] = [
         FaultKind::Cut,
         FaultKind::OneWayCut,
         FaultKind::SlowLink,
         FaultKind::Stall,
+        FaultKind::Damage,
     ];
 
     /// Returns the kinds that so many nodes can have.
@@ -76,6 +79,7 @@ impl FaultKind {
             FaultKind::OneWayCut => "one_way_cut",
             FaultKind::SlowLink => "slow_link",
             FaultKind::Stall => "stall",
+            FaultKind::Damage => "damage",
         }
     }
 }
@@ -160,6 +164,15 @@ pub enum Fault {
         /// How long.
         lasts: Duration,
     },
+    /// `FaultKind::Damage`. The runner leaves it out where it could take the last copy.
+    Damage {
+        /// Which node, from 1 on.
+        node: u16,
+        /// What.
+        damage: Damage,
+        /// How long the node is away; zero: it runs on.
+        away: Duration,
+    },
 }
 
 impl Fault {
@@ -167,7 +180,7 @@ impl Fault {
     #[must_use]
     pub const fn lasts(&self) -> Duration {
         match self {
-            Fault::Crash { away, .. } => *away,
+            Fault::Crash { away, .. } | Fault::Damage { away, .. } => *away,
             Fault::Panic { .. } => Duration::ZERO,
             Fault::Weather { lasts, .. }
             | Fault::Disk { lasts, .. }
@@ -223,6 +236,9 @@ impl fmt::Display for Fault {
                 "nodes {node} and {other} are {extra_us} us farther apart for {lasts:?}"
             ),
             Fault::Stall { node, lasts } => write!(f, "node {node} stalls for {lasts:?}"),
+            Fault::Damage { node, damage, away } => {
+                write!(f, "{damage:?} at node {node}, away {away:?}")
+            }
         }
     }
 }
@@ -272,7 +288,7 @@ impl Plan {
         let mixed: Vec<_> = allowed
             .iter()
             .copied()
-            .filter(|kind| possible.contains(kind))
+            .filter(|kind| possible.contains(kind) && *kind != FaultKind::Damage)
             .filter(|_| rng.below(3) > 0)
             .collect();
         let mut faults = Vec::new();
@@ -285,6 +301,11 @@ impl Plan {
                 let at = Duration::from_millis(u64::from(rng.below(latest)));
                 faults.push((at, draw_fault(kind, nodes, &mut rng)));
             }
+        }
+        if allowed.contains(&FaultKind::Damage) && nodes > 1 {
+            // By chances of its own: what else a seed draws is older.
+            let mut own = Entropy::from_seed(octets).split("damage");
+            faults.extend(draw_damages(hostile, nodes, &mut own));
         }
         faults.sort_by_key(|(at, _)| *at);
         let numbered = faults.into_iter().enumerate();
@@ -308,6 +329,33 @@ impl Plan {
         self.faults
             .retain(|(number, _, _)| numbers.contains(number));
     }
+}
+
+/// Draws damages: one seed in three has some.
+fn draw_damages(hostile: Duration, nodes: u16, rng: &mut Entropy) -> Vec<(Duration, Fault)> {
+    let count = if rng.below(3) == 0 {
+        1 + rng.below(3)
+    } else {
+        0
+    };
+    let latest = u32::try_from(hostile.as_millis()).unwrap_or(u32::MAX);
+    let mut draw = || {
+        let at = Duration::from_millis(u64::from(rng.below(latest)));
+        let damage = match rng.below(4) {
+            0 => Damage::CutTail(1 + rng.below(40)),
+            1 => Damage::Wipe,
+            _ => Damage::Rot(1 + rng.below(12)),
+        };
+        let stays = matches!(damage, Damage::Rot(_)) && rng.below(2) == 0;
+        let away = if stays {
+            Duration::ZERO
+        } else {
+            draw_away(rng)
+        };
+        let node = 1 + u16::try_from(rng.below(u32::from(nodes))).unwrap_or(0);
+        (at, Fault::Damage { node, damage, away })
+    };
+    (0..count).map(|_| draw()).collect()
 }
 
 fn draw_fault(kind: FaultKind, nodes: u16, rng: &mut Entropy) -> Fault {
@@ -372,6 +420,11 @@ fn draw_fault(kind: FaultKind, nodes: u16, rng: &mut Entropy) -> Fault {
             node,
             lasts: Duration::from_millis(u64::from(50 + rng.below(1_950))),
         },
+        FaultKind::Damage => Fault::Damage {
+            node,
+            damage: Damage::Wipe,
+            away: draw_away(rng),
+        },
     }
 }
 
@@ -396,7 +449,8 @@ fn draw_node(kind: FaultKind, nodes: u16, rng: &mut Entropy) -> u16 {
         | FaultKind::Cut
         | FaultKind::OneWayCut
         | FaultKind::SlowLink
-        | FaultKind::Stall => match nodes {
+        | FaultKind::Stall
+        | FaultKind::Damage => match nodes {
             0 | 1 => 0,
             _ => 1 + u16::try_from(rng.below(u32::from(nodes))).unwrap_or(0),
         },

@@ -16,6 +16,7 @@ use crate::checkers::denied::Denied;
 use crate::checkers::durable::Durable;
 use crate::checkers::fence;
 use crate::checkers::forwarding::Forwarding;
+use crate::checkers::quarantined::Quarantined;
 use crate::checkers::sequence::Sequence;
 use crate::checkers::taken_over::Orphans;
 use crate::cluster::Watch;
@@ -102,6 +103,8 @@ struct Run {
     watch: Watch,
     crowd: Crowd,
     orphans: Orphans,
+    /// When a disk was damaged last.
+    hurt_at: Option<Time>,
     /// Faults so far.
     faults: u64,
     mixed: bool,
@@ -165,6 +168,7 @@ impl Run {
         if count > 1 {
             world.witness(Box::new(Marks::default()));
             world.witness(Box::new(Denied::new(&disks)));
+            world.witness(Box::new(Quarantined::new(&disks)));
             world.witness(Box::new(Forwarding));
         }
         Run {
@@ -175,6 +179,7 @@ impl Run {
             watch: Watch::default(),
             crowd: Crowd::default(),
             orphans: Orphans::default(),
+            hurt_at: None,
             faults: 0,
             mixed: plan.mixed,
             is_calm: false,
@@ -274,6 +279,7 @@ impl Run {
             Change::Orphans => self.orphans.check(&self.world, &self.crowd, self.faults),
             Change::Look => {
                 self.check_bounds();
+                self.check_quarantined();
                 self.ask_console(now);
                 if !self.is_calm {
                     self.crowd.pull_a_plug(&self.world);

@@ -1,9 +1,11 @@
 //! A store with a disk that can be slow, full, torn by a crash, or broken.
 //!
 //! In: batches. Out: acknowledgements, later, in order. What a crash leaves is exactly what was
-//! acknowledged, and perhaps some of what came next: whole batches, never parts of one.
+//! acknowledged, and perhaps some of what came next: whole batches, never parts of one. Damage takes
+//! of that, too: values that rot are met when they are read, a cut tail at the next start, both as
+//! the real store notices them (`cluster.md` §9).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -16,6 +18,20 @@ use crate::world::World;
 
 /// Values that checkers can still see when they are no longer on disk.
 const RECENT_MAX: usize = 256;
+
+/// Batches that a cut tail may take.
+const TAIL_MAX: usize = 64;
+
+/// What happens to what lies on a disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// So many values are not what was written.
+    Rot(u32),
+    /// The last so many batches are gone.
+    CutTail(u32),
+    /// Nothing is left.
+    Wipe,
+}
 
 /// Sees each value that becomes durable.
 pub type OnDurable = Box<dyn FnMut(&[u8], &Bytes) + Send>;
@@ -35,6 +51,10 @@ struct Disk {
     durable: BTreeMap<Vec<u8>, Bytes>,
     /// The last values that became durable, for checkers. Bound: `RECENT_MAX`.
     recent: VecDeque<Bytes>,
+    /// What the last batches replaced, the newest last. Bound: `TAIL_MAX`.
+    tail: VecDeque<Vec<(Vec<u8>, Option<Bytes>)>>,
+    rotten: BTreeSet<Vec<u8>>,
+    quarantined: bool,
     waiting: VecDeque<(Batch, Done)>,
     flushing: usize,
     mood: DiskMood,
@@ -66,6 +86,9 @@ impl SimStore {
         let disk = Disk {
             durable: BTreeMap::new(),
             recent: VecDeque::new(),
+            tail: VecDeque::new(),
+            rotten: BTreeSet::new(),
+            quarantined: false,
             waiting: VecDeque::new(),
             flushing: 0,
             mood: DiskMood {
@@ -141,9 +164,63 @@ impl SimStore {
         }
     }
 
-    /// A start of the node: counts it.
+    /// Damages what lies here; tells whether anything was hit.
+    pub fn damage(&self, damage: Damage) -> bool {
+        let mut disk = self.disk();
+        match damage {
+            Damage::Rot(count) => {
+                for _ in 0..count {
+                    let many = u32::try_from(disk.durable.len()).unwrap_or(u32::MAX);
+                    let at = self.world.state().chance.below(many.max(1)) as usize;
+                    let Some(key) = disk.durable.keys().nth(at).cloned() else {
+                        return false;
+                    };
+                    disk.durable.remove(&key);
+                    disk.rotten.insert(key);
+                }
+            }
+            Damage::CutTail(count) => {
+                for _ in 0..count {
+                    let Some(batch) = disk.tail.pop_back() else {
+                        break;
+                    };
+                    disk.quarantined = true;
+                    for (key, before) in batch.into_iter().rev() {
+                        disk.rotten.remove(&key);
+                        match before {
+                            Some(value) => disk.durable.insert(key, value),
+                            None => disk.durable.remove(&key),
+                        };
+                    }
+                }
+            }
+            Damage::Wipe => {
+                disk.quarantined = true;
+                disk.durable.clear();
+                disk.rotten.clear();
+                disk.tail.clear();
+            }
+        }
+        disk.quarantined || !disk.rotten.is_empty()
+    }
+
+    /// Tells whether it is known here that something is lacking.
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
+        self.disk().quarantined
+    }
+
+    /// Tells whether it lacks something, known or not.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        let disk = self.disk();
+        disk.quarantined || !disk.rotten.is_empty()
+    }
+
+    /// A start of the node: counts it. All there is is read.
     pub fn start(&self) {
         let mut disk = self.disk();
+        disk.quarantined |= !disk.rotten.is_empty();
         disk.boot = (disk.boot + 1).max(self.world.now().utc.0 / 1_000);
         disk.poisoned = false;
     }
@@ -218,16 +295,24 @@ impl SimStore {
 impl Disk {
     fn apply(&mut self, batch: Batch) {
         self.commits += 1;
+        let mut replaced = Vec::new();
         for (key, value) in batch.changes {
+            self.rotten.remove(&key);
             let Some(value) = value.map(Bytes::from) else {
-                self.durable.remove(&key);
+                let before = self.durable.remove(&key);
+                replaced.push((key, before));
                 continue;
             };
             self.recent.push_back(value.clone());
             if self.recent.len() > RECENT_MAX {
                 self.recent.pop_front();
             }
-            self.durable.insert(key, value);
+            let before = self.durable.insert(key.clone(), value);
+            replaced.push((key, before));
+        }
+        self.tail.push_back(replaced);
+        if self.tail.len() > TAIL_MAX {
+            self.tail.pop_front();
         }
     }
 }
@@ -262,7 +347,9 @@ impl Handle {
 
 impl Store for Handle {
     fn read(&self, key: &[u8]) -> Result<Option<Bytes>, StoreFault> {
-        Ok(self.store.durable(key))
+        let mut disk = self.store.disk();
+        disk.quarantined |= disk.rotten.contains(key);
+        Ok(disk.durable.get(key).cloned())
     }
 
     fn scan(
@@ -271,7 +358,10 @@ impl Store for Handle {
         visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Result<(), StoreFault> {
         let found: Vec<_> = {
-            let disk = self.store.disk();
+            let mut disk = self.store.disk();
+            let mut rotten = disk.rotten.range(prefix.to_vec()..);
+            let is_met = rotten.next().is_some_and(|key| key.starts_with(prefix));
+            disk.quarantined |= is_met;
             let from = disk.durable.range(prefix.to_vec()..);
             let inside = from.take_while(|(key, _)| key.starts_with(prefix));
             inside
@@ -307,7 +397,13 @@ impl Store for Handle {
     }
 
     fn is_quarantined(&self) -> bool {
-        false
+        self.store.disk().quarantined
+    }
+
+    fn lift_quarantine(&self) {
+        let mut disk = self.store.disk();
+        disk.quarantined = false;
+        disk.rotten.clear();
     }
 
     fn is_poisoned(&self) -> bool {

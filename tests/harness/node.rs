@@ -143,6 +143,15 @@ impl Node {
         let _ = self.child.wait();
     }
 
+    /// Returns the exit code of a process that has ended by itself.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child
+            .try_wait()
+            .ok()
+            .flatten()
+            .map(|status| status.code().unwrap_or(-1))
+    }
+
     /// Starts the process again on the same data; does not wait.
     pub fn start_again(&mut self) {
         self.child = spawn(&self.folder);

@@ -18,13 +18,15 @@ use crate::{Site, lane};
 const SEEDS_AGAIN: Duration = Duration::from_secs(5);
 
 /// This node as a member of its cluster.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Member {
     membership: Option<Membership>,
     /// Addresses of seeds as far as they are known, in the order of the configuration.
     seeds: Vec<Vec<SocketAddr>>,
     /// Hosts that are still asked for.
     unresolved: usize,
+    /// What it says it is doing.
+    state: MemberState,
     timers: Deadlines<Timer>,
 }
 
@@ -38,6 +40,18 @@ pub enum Timer {
 }
 
 type Context<'a> = Ctx<'a, crate::Message, Site>;
+
+impl Default for Member {
+    fn default() -> Self {
+        Member {
+            membership: None,
+            seeds: Vec::new(),
+            unresolved: 0,
+            state: MemberState::Up,
+            timers: Deadlines::default(),
+        }
+    }
+}
 
 impl Member {
     /// Makes the member of a node that starts; its first deadline is due at once.
@@ -106,7 +120,8 @@ impl Member {
         let actions = match &mut self.membership {
             Some(membership) => membership.set_seeds(&seeds, now),
             None => {
-                let meta = meta(site, MemberState::Up);
+                self.state = able(ctx);
+                let meta = meta(site, self.state);
                 let membership =
                     Membership::new(cluster.instance, cluster.address, meta, ctx.rng());
                 self.membership.insert(membership).start(&seeds, now)
@@ -126,6 +141,21 @@ impl Member {
         };
         let actions = what(membership, now);
         self.perform(actions, ctx);
+    }
+
+    fn say(&mut self, state: MemberState, ctx: &mut Context<'_>) {
+        self.state = state;
+        let meta = meta(ctx.site(), state);
+        self.with(ctx, |it, now| it.set_meta(meta, now));
+    }
+
+    /// Says so when this node is able to take its share, or is not any more.
+    fn follow_health(&mut self, ctx: &mut Context<'_>) {
+        let able = able(ctx);
+        let is_told = self.state == able || self.state == MemberState::Draining;
+        if self.membership.is_some() && !is_told {
+            self.say(able, ctx);
+        }
     }
 
     fn perform(&mut self, actions: Vec<Gossip>, ctx: &mut Context<'_>) {
@@ -182,10 +212,7 @@ impl Member {
                 }
                 self.with(ctx, |it, now| it.on_frame(of, body, now));
             }
-            Message::Drain => {
-                let meta = meta(ctx.site(), MemberState::Draining);
-                self.with(ctx, |it, now| it.set_meta(meta, now));
-            }
+            Message::Drain => self.say(MemberState::Draining, ctx),
             Message::Leave => self.with(ctx, Membership::leave),
         }
     }
@@ -195,6 +222,15 @@ fn gossip(remote: SocketAddr) -> FlowRef {
     FlowRef::Datagram {
         listener: GOSSIP,
         remote,
+    }
+}
+
+/// A node whose store lacks records answers nobody, and owns nothing (`cluster.md` §9).
+const fn able(ctx: &Context<'_>) -> MemberState {
+    if ctx.health().quarantined {
+        MemberState::Joining
+    } else {
+        MemberState::Up
     }
 }
 
@@ -268,6 +304,7 @@ impl Core for Member {
             | Event::ChildLost { .. }
             | Event::Restored(_) => ctx.ignore("nothing for a member"),
         }
+        self.follow_health(ctx);
     }
 
     fn next_deadline(&self) -> Option<(Time, Timer)> {

@@ -59,7 +59,7 @@ pub use error::RecordError;
 pub use exchange::{Entry, Exchange, Look, Mark, Page, REPAIR_ORDER, Range, Wanted};
 pub use frame::{Frame, FrameError, Whereabouts, home};
 pub use holder::{Held, HolderReply, HolderRequest, Image, decide};
-pub use load::{Loaded, Scanned, hold, load, scan, scan_shard};
+pub use load::{Loaded, Scanned, hold, load, scan, scan_placed, scan_shard};
 pub use owned::{Commit, Owned, forget};
 pub use placement::Candidate;
 pub use quorum::{Acks, Standing, claim_quorum, commit_quorum};

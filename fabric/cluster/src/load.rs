@@ -33,6 +33,9 @@ pub struct Scanned {
     pub visited: usize,
     /// Headers that could not be read; they were passed over.
     pub unread: usize,
+    /// Headers under keys that are not those of their IDs: written with another secret. They were
+    /// passed over; only [`scan_placed`] looks.
+    pub misplaced: usize,
 }
 
 /// Loads the record that an actor's part lies in: a call's for its sides.
@@ -108,6 +111,30 @@ pub fn scan(
 ) -> Result<Scanned, RecordError> {
     let mut on_header = |_: &[u8], header: &Header| visit(header);
     scan_prefix(store, HEADER_PREFIX, &|_| true, &mut on_header)
+}
+
+/// The same, without those whose key is not their ID's under the secret of `ids`: nobody would find
+/// them again.
+///
+/// # Errors
+/// As [`scan`].
+pub fn scan_placed(
+    store: &dyn Store,
+    ids: &IdHasher,
+    visit: &mut dyn FnMut(&Header) -> ControlFlow<()>,
+) -> Result<Scanned, RecordError> {
+    let mut misplaced = 0;
+    let mut on_header = |key: &[u8], header: &Header| {
+        if key == header_key(ids.record_key(&header.id)) {
+            return visit(header);
+        }
+        misplaced += 1;
+        ControlFlow::Continue(())
+    };
+    let mut scanned = scan_prefix(store, HEADER_PREFIX, &|_| true, &mut on_header)?;
+    scanned.visited -= misplaced;
+    scanned.misplaced = misplaced;
+    Ok(scanned)
 }
 
 /// Visits the headers of one shard of one kind, in the order of their keys, until told to stop.

@@ -136,6 +136,19 @@ impl Repair {
         self.take()
     }
 
+    /// Begins anew: what is stored is not what was counted. Nothing is settled until all shards were
+    /// read and compared again.
+    pub fn reload(&mut self, now: Now) -> Vec<RepairAction> {
+        self.digests = Digests::new(self.me);
+        self.is_loading = false;
+        self.settled = ShardSet::NONE;
+        for peer in self.peers.values_mut() {
+            peer.restart(now);
+        }
+        self.out.push(RepairAction::Unsettled);
+        self.take()
+    }
+
     /// Takes a change of what is durable here ([`crate::DeskAction::Changed`]), each one once and in
     /// its order.
     pub fn changed(&mut self, key: RecordKey, before: Option<&Header>, after: Option<&Header>) {

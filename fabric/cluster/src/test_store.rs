@@ -63,6 +63,8 @@ impl Store for TestStore {
         false
     }
 
+    fn lift_quarantine(&self) {}
+
     fn is_poisoned(&self) -> bool {
         false
     }

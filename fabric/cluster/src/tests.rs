@@ -204,7 +204,13 @@ fn a_scan_visits_every_header_once_in_order_and_passes_over_damage() {
         ControlFlow::Continue(())
     });
     let (visited, unread) = (51, 1);
-    assert_eq!(scanned, Ok(Scanned { visited, unread }));
+    let misplaced = 0;
+    let expected = Scanned {
+        visited,
+        unread,
+        misplaced,
+    };
+    assert_eq!(scanned, Ok(expected));
     assert!(seen.is_sorted() && seen.len() == 51);
     let mut count = 0;
     let stopped = scan(&store, &mut |_| {

@@ -151,8 +151,10 @@ pub enum Restored {
 pub struct Health {
     /// Room on disk (`cluster.md` §9).
     pub space: Space,
-    /// The node takes no new work: it drains, or its store is poisoned.
+    /// The node takes no new work: it drains, its store is poisoned, or it is quarantined.
     pub draining: bool,
+    /// Its store has lost entries, and is not repaired yet (`cluster.md` §9).
+    pub quarantined: bool,
     /// Calls of this node that have not ended.
     pub calls: u32,
 }

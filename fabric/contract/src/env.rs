@@ -131,6 +131,9 @@ pub trait Store: Send + Sync + 'static {
     fn space(&self) -> (Space, u64);
     /// Tells whether entries that were acknowledged are missing (`cluster.md` §9).
     fn is_quarantined(&self) -> bool;
+    /// Ends that: what was missing was fetched from other holders, or nobody has it any more. What
+    /// is still rotten is removed. If that cannot be made durable, the store stays quarantined.
+    fn lift_quarantine(&self);
     /// Tells whether an I/O error has poisoned it.
     fn is_poisoned(&self) -> bool;
 }

@@ -329,6 +329,10 @@ pub const SHARDS: usize = 256;
 /// Nodes for which digests are kept: members and as many that records still name. For one more,
 /// shards are listed instead of compared.
 pub const REPAIR_TABLES_MAX: usize = 2 * NODES_MAX;
+/// Time after which a quarantined node that is alone goes on without what it has lost: who could have
+/// it has had the time of a slow start, and phones that register are not kept waiting for ever.
+pub const QUARANTINE_ALONE_MS: u64 = 30_000;
+
 /// Milliseconds between two comparisons with one node (`cluster.md` §8), a fifth more or less.
 pub const REPAIR_EVERY_MS: u64 = 5_000;
 /// Milliseconds that a node keeps what others hold, to tell a claimant that still thinks it a holder:

@@ -84,6 +84,15 @@ pub enum StartError {
     /// The records cannot be read.
     #[error("reading the records of this node")]
     Records(#[source] cluster::RecordError),
+    /// No record is found under the secret there is.
+    #[error(
+        "the {count} records of this node were written with another cluster.key: put that back, or \
+         move the data folder away"
+    )]
+    OtherSecret {
+        /// How many there are.
+        count: usize,
+    },
 }
 
 type Table<R> = RwLock<BTreeMap<ActorId, Arc<Entry<R>>>>;
@@ -254,6 +263,8 @@ impl<R: Roster> Fabric<R> {
             .read()
             .expect("no holder of the health panics");
         health.calls = u32::try_from(self.live(Kind::Call)).unwrap_or(u32::MAX);
+        health.quarantined = self.is_quarantined();
+        health.draining |= health.quarantined;
         health
     }
 
@@ -347,7 +358,9 @@ impl<R: Roster> Fabric<R> {
         // A passivating actor closes its inbox a moment before it leaves the table: once more.
         for _ in 0..3 {
             let found = match self.find(to) {
-                None if self.is_full() => return refused(left, Delivery::Busy),
+                None if self.is_full() || self.is_shut_to(to) => {
+                    return refused(left, Delivery::Busy);
+                }
                 None => self.awaken(to, &mut left),
                 found => found,
             };

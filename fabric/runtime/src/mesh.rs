@@ -51,6 +51,15 @@ impl Mesh {
     }
 }
 
+impl Mesh {
+    /// Returns a member as gossip sees it.
+    pub(crate) fn member(&self, node: NodeId) -> Option<Member> {
+        let members = self.members.read();
+        let members = members.expect("no holder of the view panics");
+        members.get(&node).cloned()
+    }
+}
+
 impl<R: Roster> Fabric<R> {
     /// Takes the cluster as gossip sees it: connections are kept with its nodes, messages go there.
     ///

@@ -54,7 +54,7 @@ impl<R: Roster> Fabric<R> {
             .root
             .lock()
             .expect("no holder of the root panics") = Some(root);
-        fabric.adopt_all()?;
+        fabric.adopt()?;
         let driver = fabric.clone();
         fabric.env().spawn("deadlines", Box::pin(driver.drive()));
         Ok(fabric)
@@ -78,13 +78,27 @@ impl<R: Roster> Fabric<R> {
             .remove(&pid)
     }
 
-    fn adopt_all(&self) -> Result<(), StartError> {
+    /// Takes up the records of this node; not yet if its store has lost some and others have them.
+    fn adopt(&self) -> Result<(), StartError> {
+        if let Some(replicas) = &self.inner.replicas
+            && self.env().store().is_quarantined()
+        {
+            replicas.set_quarantined();
+            return Ok(());
+        }
+        self.adopt_all()
+    }
+
+    /// Takes up the records of this node.
+    pub(crate) fn adopt_all(&self) -> Result<(), StartError> {
         let now = self.now();
         let (mut calls, mut expired, mut overdue) = (Vec::new(), Vec::new(), Vec::new());
         let index = &self.inner.index;
         // In a cluster this node holds records of others, too.
         let me = self.me().node;
-        cluster::scan(self.env().store().as_ref(), &mut |header| {
+        let store = self.env().store();
+        let ids = self.inner.records.ids();
+        let scanned = cluster::scan_placed(store.as_ref(), ids, &mut |header| {
             if header.is_ended() {
                 if header.expires <= now.utc {
                     expired.push(header.clone());
@@ -105,6 +119,11 @@ impl<R: Roster> Fabric<R> {
             ControlFlow::Continue(())
         })
         .map_err(StartError::Records)?;
+        match (scanned.misplaced, scanned.visited) {
+            (0, _) => {}
+            (count, 0) => return Err(StartError::OtherSecret { count }),
+            (count, _) => tracing::error!(count, "records that no secret of ours finds"),
+        }
         let count = overdue.len().max(1);
         for (at, id) in overdue.iter().enumerate() {
             let share = u64::try_from(at).unwrap_or(0) * OVERDUE_SPREAD_MS;
@@ -139,7 +158,7 @@ impl<R: Roster> Fabric<R> {
         id: &ActorId,
         first: &mut Option<Event<R::Message, ()>>,
     ) -> Option<Arc<Entry<R>>> {
-        if !id.kind().is_recorded() {
+        if !id.kind().is_recorded() || self.is_shut_to(id) {
             return None;
         }
         let owner = id.record_owner();

@@ -299,7 +299,7 @@ async fn ready(State(parts): Parts) -> Response {
     let reply = ask(&parts, Request::Here).await;
     let answer: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
     let state = answer["items"][0]["state"].as_str().unwrap_or("unknown");
-    if reply.status == 200 && matches!(state, "up" | "quarantined") {
+    if reply.status == 200 && state == "up" {
         return "ready\n".into_response();
     }
     problem(503, &format!("the node is {state}"))

@@ -278,7 +278,7 @@ fn what_is_no_request_is_a_problem_and_asks_nobody() {
 fn readiness_is_what_the_console_says() {
     for (state, takes, expected) in [
         ("up", true, 200),
-        ("quarantined", true, 200),
+        ("quarantined", true, 503),
         ("draining", true, 503),
         ("up", false, 503),
     ] {

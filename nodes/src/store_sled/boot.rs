@@ -1,4 +1,4 @@
-//! The small files beside sled: lock, boot number, cluster's key, watermark (`cluster.md` §1, §9).
+//! The small files beside sled: lock, boot number, watermark (`cluster.md` §1, §9).
 //!
 //! In: the data folder. Out: what they say, each made durable before it is used.
 
@@ -47,24 +47,10 @@ pub(super) fn next_boot(folder: &Path, unix_seconds: u64) -> Result<(Boot, bool)
     });
     let boot = last.unwrap_or(0).saturating_add(1).max(unix_seconds);
     replace(&path, &sealed(boot))?;
-    Ok((Boot(boot), last.is_none()))
-}
-
-/// Reads the cluster's secret; makes it at the first start.
-pub(super) fn cluster_key(folder: &Path) -> Result<[u8; 32], StoreError> {
-    let path = folder.join("cluster.key");
-    if let Some(found) = read(&path)? {
-        let length = found.len();
-        return found
-            .try_into()
-            .map_err(|_| StoreError::Key { path, length });
-    }
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(|error| {
-        StoreError::io("drawing", &path)(std::io::Error::other(error.to_string()))
-    })?;
-    replace(&path, &key)?;
-    Ok(key)
+    // With any of the others there, it is only this file that was lost.
+    let others = ["watermark", "sled"];
+    let is_empty = others.iter().all(|name| !folder.join(name).exists());
+    Ok((Boot(boot), last.is_none() && is_empty))
 }
 
 /// Replaces a file whole: temporary file of mode 0600, fsync, rename, fsync of the folder.

@@ -24,16 +24,12 @@ pub enum StoreError {
         #[source]
         source: std::io::Error,
     },
-    /// `cluster.key` is not 32 octets.
-    #[error("{} has {length} octets, a cluster's key has 32", path.display())]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// Its octets.
-        length: usize,
-    },
     /// sled could not be opened.
-    #[error("opening the database in {}: {why}", path.display())]
+    #[error(
+        "opening the database in {}: {why}; mend that, or move the folder away: in a cluster the \
+         other nodes have what is in it, alone it is lost",
+        path.display()
+    )]
     Database {
         /// Its folder.
         path: PathBuf,
@@ -47,10 +43,9 @@ impl StoreError {
     #[must_use]
     pub const fn class(&self) -> FaultClass {
         match self {
-            StoreError::InUse { .. }
-            | StoreError::Io { .. }
-            | StoreError::Key { .. }
-            | StoreError::Database { .. } => FaultClass::Config,
+            StoreError::InUse { .. } | StoreError::Io { .. } | StoreError::Database { .. } => {
+                FaultClass::Config
+            }
         }
     }
 

@@ -6,11 +6,10 @@
 //! ```text
 //! data folder   lock         held by flock while the node lives
 //!               boot         number of this start (boot.rs)
-//!               cluster.key  32 random octets, mode 0600 (boot.rs)
 //!               watermark    a batch number that was durable (boot.rs)
 //!               quarantine   present from a detected loss until `lift_quarantine`
 //!               ballast      room kept for tombstones on a full disk (space.rs)
-//!               sled/        the database; sled.damaged/ if the last one could not be opened
+//!               sled/        the database; sled.damaged-<boot>/ is the last one that was put aside
 //! ```
 //!
 //! A reader sees a batch as soon as the writer has handed it to sled, a little before `done`.
@@ -25,10 +24,13 @@
 mod boot;
 mod database;
 mod error;
+mod salvage;
 mod space;
 mod value;
 mod writer;
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod disk_tests;
 #[cfg(test)]
@@ -36,13 +38,14 @@ mod kill_tests;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File};
 use std::ops::ControlFlow;
 use std::os::unix::fs::DirBuilderExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
@@ -54,12 +57,15 @@ pub use error::StoreError;
 pub use space::Thresholds;
 
 use boot::Watermark;
-use database::{last_number, open_database, open_log};
+use database::{last_number, open_log, open_sound};
 use space::Room;
 use writer::{Job, Queue, Writer};
 
 /// Octets of one value: a record's 64 KiB of parts and its header. More is a bug of the caller.
 const VALUE_BYTES_MAX: usize = 96 * 1024;
+/// Keys of rotten values that are remembered, to be removed when the quarantine is lifted; what is
+/// beyond is met again at the next start.
+const ROTTEN_KEYS_MAX: usize = 65_536;
 /// The key of the number of the last batch: before all others, in no scan.
 const NUMBER_KEY: &[u8] = b"\0batch";
 
@@ -88,12 +94,33 @@ impl StoreConfig {
 pub struct Opened {
     /// Number of this start; durable.
     pub boot: Boot,
-    /// The cluster's secret, for [`contract::FabricKeys`].
-    pub cluster_key: [u8; 32],
     /// The data folder was empty.
     pub first_start: bool,
     /// Acknowledged entries are missing.
     pub quarantined: bool,
+    /// What is missing, as far as that can be said.
+    pub missing: Missing,
+}
+
+/// What a store has lost, as far as it can tell. What it does not know it lacks is not in here: the
+/// other holders do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Missing {
+    /// Batches that were durable and are not there; `None` if nobody can tell: the watermark is
+    /// gone.
+    pub batches: Option<u64>,
+    /// Values whose octets are not what was written.
+    pub rotten: u64,
+    /// The database that could not be used, put aside.
+    pub aside: Option<PathBuf>,
+    /// There was no database, though this is not the first start.
+    pub is_gone: bool,
+}
+
+impl Missing {
+    fn is_any(&self) -> bool {
+        self.batches != Some(0) || self.rotten > 0 || self.aside.is_some() || self.is_gone
+    }
 }
 
 impl std::fmt::Debug for Opened {
@@ -102,6 +129,7 @@ impl std::fmt::Debug for Opened {
             .field("boot", &self.boot)
             .field("first_start", &self.first_start)
             .field("quarantined", &self.quarantined)
+            .field("missing", &self.missing)
             .finish_non_exhaustive()
     }
 }
@@ -126,6 +154,7 @@ struct Shared {
     room: Room,
     fault: OnceLock<String>,
     quarantined: AtomicBool,
+    rotten_keys: Mutex<BTreeSet<Vec<u8>>>,
     rot: AtomicU64,
     groups: AtomicU64,
     batches: AtomicU64,
@@ -148,8 +177,19 @@ impl Shared {
     }
 
     fn rotten(&self, key: &[u8], why: &str) {
+        let lock = self.rotten_keys.lock();
+        let mut keys = lock.unwrap_or_else(PoisonError::into_inner);
+        let is_known = keys.contains(key);
+        if keys.len() < ROTTEN_KEYS_MAX {
+            keys.insert(key.to_vec());
+        }
+        drop(keys);
+        // Before whoever reads it hears that it is not there.
+        self.quarantined.store(true, Ordering::Release);
         self.rot.fetch_add(1, Ordering::Relaxed);
-        tracing::warn!(key = ?Bytes::copy_from_slice(key), why, "stored value is rotten");
+        if !is_known {
+            tracing::warn!(key = ?Bytes::copy_from_slice(key), why, "stored value is rotten");
+        }
     }
 
     fn full(&self) -> StoreFault {
@@ -196,14 +236,20 @@ impl SledStore {
         let shared = Arc::new(Shared::default());
         shared.room.make_way(&ballast, &config.thresholds)?;
         let (boot, first_start) = boot::next_boot(&folder, unix_seconds)?;
-        let cluster_key = boot::cluster_key(&folder)?;
-        let database = open_database(&folder.join("sled"))?;
+        let is_gone = !first_start && !folder.join("sled").exists();
+        let sound = open_sound(&folder.join("sled"), boot, &shared)?;
+        let database = sound.database;
         boot::sync_folder(&folder.join("sled"))?;
         let (watermark, marked) = Watermark::open(&folder, first_start)?;
         let number = last_number(&database, &shared);
+        let missing = Missing {
+            batches: marked.map(|marked| marked.saturating_sub(number)),
+            rotten: shared.rot.load(Ordering::Relaxed),
+            aside: sound.aside,
+            is_gone,
+        };
         let quarantine_file = folder.join("quarantine");
-        let lost = marked.is_none_or(|marked| number < marked);
-        if lost {
+        if missing.is_any() {
             boot::replace(
                 &quarantine_file,
                 b"entries that were acknowledged are missing\n",
@@ -211,10 +257,11 @@ impl SledStore {
         }
         let quarantined = quarantine_file.exists();
         if quarantined {
-            let marked = marked.unwrap_or(0);
             tracing::error!(
-                number,
-                marked,
+                batches = ?missing.batches,
+                rotten = missing.rotten,
+                aside = ?missing.aside,
+                is_gone,
                 "store has lost acknowledged entries: quarantined"
             );
         }
@@ -238,22 +285,37 @@ impl SledStore {
         };
         let opened = Opened {
             boot,
-            cluster_key,
             first_start,
             quarantined,
+            missing,
         };
         Ok((Arc::new(store), opened))
     }
 
-    /// Ends the quarantine: all shards were fetched from other holders, or this node is alone and
-    /// the operator was told.
-    ///
-    /// # Errors
-    /// If its mark could not be removed; the quarantine stays then.
-    pub fn lift_quarantine(&self) -> Result<(), StoreError> {
+    /// Removes what is still rotten, then the mark of the quarantine.
+    fn lift(&self) -> Result<(), StoreError> {
+        let lock = self.shared.rotten_keys.lock();
+        let keys = std::mem::take(&mut *lock.unwrap_or_else(PoisonError::into_inner));
+        let mut removed = Batch {
+            changes: Vec::new(),
+            essential: true,
+        };
+        for key in keys {
+            let found = self.reading(|| self.database.get(&key));
+            if let Ok(Ok(Some(found))) = found
+                && value::open(&key, &found).is_err()
+            {
+                removed.changes.push((key, None));
+            }
+        }
+        if !removed.changes.is_empty() {
+            tracing::warn!(count = removed.changes.len(), "rotten values are removed");
+            self.commit(removed, Box::new(drop));
+        }
         let path = &self.quarantine_file;
         if path.exists() {
             std::fs::remove_file(path).map_err(StoreError::io("removing", path))?;
+            boot::sync_folder(path.parent().unwrap_or(path))?;
         }
         self.shared.quarantined.store(false, Ordering::Release);
         Ok(())
@@ -282,10 +344,12 @@ impl SledStore {
         })
     }
 
-    /// Entries are missing that a running sled cannot read any more.
+    /// A page that a running sled cannot read: nothing written there would be safe. The next start
+    /// saves what can be read ([`salvage`]).
     fn damaged(&self, key: &[u8], error: &sled::Error) {
         self.shared.rotten(key, &error.to_string());
-        self.shared.quarantined.store(true, Ordering::Release);
+        self.shared
+            .poison(format!("a page cannot be read: {error}"));
     }
 }
 
@@ -296,6 +360,7 @@ impl Store for SledStore {
             Ok(None) => return Ok(None),
             Err(error) => {
                 self.damaged(key, &error);
+                self.shared.check()?;
                 return Ok(None);
             }
         };
@@ -318,9 +383,8 @@ impl Store for SledStore {
             let (key, found) = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    // sled gives no way past a page it cannot read.
                     self.damaged(prefix, &error);
-                    return Ok(());
+                    return self.shared.check();
                 }
             };
             if &*key == NUMBER_KEY {
@@ -361,6 +425,12 @@ impl Store for SledStore {
 
     fn is_quarantined(&self) -> bool {
         self.shared.quarantined.load(Ordering::Acquire)
+    }
+
+    fn lift_quarantine(&self) {
+        if let Err(error) = self.lift() {
+            tracing::error!(%error, "the quarantine of the store cannot be lifted");
+        }
     }
 
     fn is_poisoned(&self) -> bool {

@@ -5,19 +5,38 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use cluster::{Conf, Header, RecordState};
+use cluster::{Conf, Header, RecordState, Version};
 use contract::{ActorId, ActorRow, NodeId, NodeInst};
 
 use crate::store::{Handle, SimStore};
 use crate::world::World;
 
+/// Returns the newest version of each record.
+#[must_use]
+pub fn newest(disks: &[Arc<SimStore>]) -> BTreeMap<ActorId, Version> {
+    let held = headers(disks);
+    let newest = held.into_iter().filter_map(|(id, copies)| {
+        let versions = copies.into_values().map(|header| header.version);
+        Some((id, versions.max()?))
+    });
+    newest.collect()
+}
+
 /// Checks the records of all disks; `disks` in the order of the nodes' numbers, from 1 on.
-pub fn check(world: &Arc<World>, disks: &[Arc<SimStore>]) {
+///
+/// In: `seen`, what was newest a moment ago: a call that goes on commits at any time, and a commit
+/// that is under way just now is nothing amiss; one that was, and still is, is.
+pub fn check(world: &Arc<World>, disks: &[Arc<SimStore>], seen: &BTreeMap<ActorId, Version>) {
     let held = headers(disks);
     for (id, copies) in &held {
         let Some(newest) = copies.values().max_by_key(|header| header.version) else {
             continue;
         };
+        if seen.get(id) != Some(&newest.version) {
+            world.count("records that changed at settle");
+            check_passed(world, id, newest, copies, seen.get(id));
+            continue;
+        }
         // Holders forget it one after the other.
         if newest.is_ended() && newest.expires <= world.now().utc {
             continue;
@@ -48,6 +67,26 @@ pub fn check(world: &Arc<World>, disks: &[Arc<SimStore>]) {
             }
         }
         world.count("records that all holders have");
+    }
+}
+
+/// Checks a record that is being written: each holder has what was newest a moment ago.
+fn check_passed(
+    world: &Arc<World>,
+    id: &ActorId,
+    newest: &Header,
+    copies: &BTreeMap<NodeId, Header>,
+    seen: Option<&Version>,
+) {
+    let Some(seen) = seen.filter(|_| matches!(newest.conf, Conf::Settled(_))) else {
+        return;
+    };
+    for node in newest.conf.nodes() {
+        let version = copies.get(&node).map(|header| header.version);
+        if version < Some(*seen) {
+            let how = format!("{id}: node {node} has {version:?}, and did not take {seen:?}");
+            world.broken("V1", how);
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub mod kept_binding;
 pub mod kept_call;
 pub mod noticed;
 pub mod proven;
+pub mod quarantined;
 pub mod reached;
 pub mod sequence;
 pub mod taken_over;
@@ -63,6 +64,8 @@ impl Store for One {
     fn is_quarantined(&self) -> bool {
         false
     }
+
+    fn lift_quarantine(&self) {}
 
     fn is_poisoned(&self) -> bool {
         false

@@ -8,13 +8,18 @@ use std::time::Duration;
 use contract::{NodeId, Time};
 
 use super::{AFTERMATH, Change, Run, at_place};
+use crate::checkers::fence;
 use crate::checkers::noticed::{PATIENCE, PROMPT};
 use crate::checkers::taken_over::{self, Crash};
 use crate::mesh::Mesh;
 use crate::node::cluster_address;
 use crate::plan::Fault;
 use crate::sabotage;
+use crate::store::Damage;
 use crate::world::Cut;
+
+/// Time in which a damaged disk is mended, and records have their holders again.
+const MENDED: Duration = Duration::from_secs(60);
 
 impl Run {
     pub(super) fn begin(&mut self, fault: Fault, now: Time) {
@@ -63,6 +68,13 @@ impl Run {
                 self.watch.trouble(now + lasts);
                 self.plan_change(now + lasts, Change::Heal(fault));
             }
+            Fault::Damage { node, damage, away } => {
+                if was_troubled {
+                    // Something may have fewer copies than wanted just now.
+                    return self.world.count("damages left out");
+                }
+                self.damage(at_place(node), damage, away, now);
+            }
             Fault::Stall { node, lasts } => {
                 let place = &self.places[at_place(node)];
                 if let Some(node) = &place.node {
@@ -103,6 +115,45 @@ impl Run {
         };
         self.orphans.died(&self.world, &self.crowd, crash, &rows);
         self.plan_change(now + taken_over::PATIENCE, Change::Orphans);
+    }
+
+    /// Damages a disk, if that cannot take the last copy of something: all others run, and lack
+    /// nothing (`cluster.md` §13, the budget).
+    fn damage(&mut self, at: usize, damage: Damage, away: Duration, now: Time) {
+        let others = || {
+            self.places
+                .iter()
+                .enumerate()
+                .filter(|(other, _)| *other != at)
+        };
+        let is_whole = others().all(|(_, place)| place.node.is_some() && !place.disk.is_damaged());
+        let is_within = is_whole && self.places.len() > 2 && !self.was_hurt_lately(now);
+        if !is_within || self.places[at].node.is_none() {
+            return self.world.count("damages left out");
+        }
+        self.hurt_at = Some(now);
+        let is_running = away.is_zero();
+        if !is_running {
+            self.crash(at, away, now);
+        }
+        let place = &self.places[at];
+        if place.disk.damage(damage) {
+            self.world.count(match (damage, is_running) {
+                (Damage::Rot(_), true) => "mark: rot at a running node",
+                (Damage::Rot(_), false) => "mark: rot while a node was away",
+                (Damage::CutTail(_), _) => "mark: a cut tail",
+                (Damage::Wipe, _) => "mark: a wiped disk",
+            });
+        }
+        // What this disk has promised is not there any more; that is the damage.
+        let is_cluster = self.is_cluster();
+        let fresh = fence::watch(&self.world, self.keys.ids(), is_cluster);
+        self.places[at].disk.watch(fresh);
+    }
+
+    /// Tells whether a damage before may not be mended yet, with what it has brought about.
+    fn was_hurt_lately(&self, now: Time) -> bool {
+        self.hurt_at.is_some_and(|at| now.since(at) < MENDED)
     }
 
     fn crash(&mut self, at: usize, away: Duration, now: Time) {
@@ -151,6 +202,7 @@ impl Run {
             | Fault::Panic { .. }
             | Fault::Weather { .. }
             | Fault::Disk { .. }
+            | Fault::Damage { .. }
             | Fault::Stall { .. } => {}
         }
     }
@@ -163,6 +215,7 @@ impl Run {
             | Fault::Panic { .. }
             | Fault::Weather { .. }
             | Fault::Disk { .. }
+            | Fault::Damage { .. }
             | Fault::Stall { .. } => mesh.heal(from, to),
         });
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use contract::Time;
 
 use super::Run;
-use crate::checkers::{bounds, holders, kept_binding, kept_call, reached};
+use crate::checkers::{bounds, holders, kept_binding, kept_call, quarantined, reached};
 use crate::cluster::Watch;
 use crate::node::sip_address;
 use crate::phone::Phone;
@@ -17,6 +17,8 @@ use crate::ways::Ways;
 
 /// Time after the last fault in which the nodes of a cluster agree (`cluster.md` §14).
 const SETTLE: Duration = Duration::from_secs(10);
+/// Time in which a commit that is under way is at its holders.
+const UNDER_WAY: Duration = Duration::from_millis(500);
 /// Time that a console has for its answer.
 const ANSWER: Duration = Duration::from_secs(2);
 /// Time in which a phone that is called has answered.
@@ -32,7 +34,9 @@ impl Run {
         self.until(settled).await;
         self.world.state().is_settled = true;
         Watch::check_views(&self.world, &self.running());
-        holders::check(&self.world, &self.disks);
+        let newest = holders::newest(&self.disks);
+        self.until(settled + UNDER_WAY).await;
+        holders::check(&self.world, &self.disks, &newest);
         let rows = self
             .running()
             .into_iter()
@@ -41,7 +45,7 @@ impl Run {
         let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
         let nodes: Vec<_> = nodes.collect();
         self.watch.ask_consoles(&self.world, &nodes);
-        self.until(settled + ANSWER).await;
+        self.until(settled + UNDER_WAY + ANSWER).await;
         self.watch.check_answers(&self.world, &self.running());
     }
 
@@ -70,6 +74,16 @@ impl Run {
     pub(super) fn check_bounds(&self) {
         for node in self.running() {
             bounds::check(&self.world, &node.rows());
+        }
+    }
+
+    /// I19: who lacks something owns nothing.
+    pub(super) fn check_quarantined(&self) {
+        for node in self.running() {
+            if node.is_quarantined() {
+                self.world.count("mark: a look at a quarantined node");
+                quarantined::check(&self.world, &node.rows());
+            }
         }
     }
 

@@ -164,6 +164,7 @@ fn a_full_or_leaving_node_takes_no_new_work() {
         stage.health = contract::Health {
             space,
             draining,
+            quarantined: false,
             calls,
         };
         let actions = receive(&mut stage, peer(), draft("INVITE").text());

@@ -105,6 +105,10 @@ impl<R: Roster> Turn<'_, R> {
         if self.state.claims.is_claiming(&id) || self.state.claims.asked.contains(&id) {
             return;
         }
+        if self.is_in_doubt() {
+            // Its own fence may be lost.
+            return self.begin_later(id);
+        }
         let others = self.others_of_former_life(&id);
         if others.is_empty() {
             return self.claim(id);

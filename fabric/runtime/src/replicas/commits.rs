@@ -66,6 +66,9 @@ impl<R: Roster> Turn<'_, R> {
 
     /// A node asks this one as a holder.
     pub(super) fn ask(&mut self, from: NodeInst, number: u64, request: HolderRequest) {
+        if from != self.me() && self.is_unfit_for(&request) {
+            return;
+        }
         if let HolderRequest::Commit(image) = &request {
             self.bequeath(image);
         }
@@ -146,6 +149,8 @@ impl<R: Roster> Turn<'_, R> {
             DeskAction::Answer { to, number, reply } if to == self.me() => {
                 self.own_answer(number, reply);
             }
+            // It is stored, but what this node holds does not count.
+            DeskAction::Answer { .. } if self.is_in_doubt() => {}
             DeskAction::Answer { to, number, reply } => {
                 self.send(to, FrameClass::Commit, &Frame::Reply { number, reply });
             }

@@ -19,6 +19,7 @@ mod claims;
 mod commits;
 mod moves;
 mod post;
+mod quarantine;
 mod repair;
 mod sweep;
 
@@ -101,6 +102,8 @@ pub(crate) struct Replicas<R: Roster> {
     due: Mutex<Option<Time>>,
     /// Messages that wait for a search: while there are any, no message goes past the queue.
     parcels: AtomicUsize,
+    /// The store had lost something when the node started: it owns nothing until that is mended.
+    is_quarantined: AtomicBool,
 }
 
 struct State<R: Roster> {
@@ -113,6 +116,7 @@ struct State<R: Roster> {
     repair: Repair,
     sweep: sweep::Sweep,
     moves: moves::Moves<R>,
+    quarantine: quarantine::Quarantine,
     /// The lives that were in the view when it was looked at last.
     lives: Vec<NodeInst>,
     work: VecDeque<Work>,
@@ -142,11 +146,13 @@ impl<R: Roster> Replicas<R> {
                 repair: Repair::new(me.node),
                 sweep: sweep::Sweep::default(),
                 moves: moves::Moves::default(),
+                quarantine: quarantine::Quarantine::default(),
                 lives: Vec::new(),
                 work: VecDeque::new(),
             }),
             due: Mutex::new(None),
             parcels: AtomicUsize::new(0),
+            is_quarantined: AtomicBool::new(false),
         }
     }
 
@@ -242,6 +248,7 @@ impl<R: Roster> Fabric<R> {
             state.repair.next_deadline(),
             state.sweep.next_deadline(),
             state.moves.next_deadline(),
+            state.quarantine.next_deadline(),
         ];
         let next = next.into_iter().flatten().min();
         let former = std::mem::replace(&mut *replicas.due_lock(), next);
@@ -328,6 +335,7 @@ impl<'a, R: Roster> Turn<'a, R> {
     }
 
     fn tick(&mut self) {
+        self.quarantine_due();
         let actions = self.state.replicator.tick(self.now);
         self.replicate(actions);
         let actions = self.state.directory.tick(self.now);
@@ -502,6 +510,7 @@ impl<'a, R: Roster> Turn<'a, R> {
         round: usize,
     ) -> NodeInst {
         let later = self.life_of(owner.node).filter(|life| *life != owner);
+        let later = later.filter(|life| !self.fabric.is_unfit(life.node));
         if let (Some(later), 0) = (later, round) {
             return later;
         }

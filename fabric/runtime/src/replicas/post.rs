@@ -52,7 +52,8 @@ impl<R: Roster> Turn<'_, R> {
         let own = image.as_ref().map(|image| &image.header);
         let key = self.fabric.inner.records.ids().record_key(&owner);
         // A node that is cut off from most others cannot say that there is none.
-        let is_settled = self.state.desk.is_settled(desk::shard(key)) && !self.is_cut_off();
+        let is_settled = self.state.desk.is_settled(desk::shard(key));
+        let is_settled = is_settled && !self.is_cut_off() && !self.is_in_doubt();
         let candidates = self.fabric.candidates();
         let directory = &mut self.state.directory;
         let holders = own.map(|header| header.conf.nodes()).unwrap_or_default();
@@ -304,6 +305,10 @@ impl<R: Roster> Turn<'_, R> {
             return Whereabouts::At { owner: me, version };
         }
         let store = self.fabric.env().store();
-        self.state.desk.where_is(store.as_ref(), &owner)
+        let held = self.state.desk.where_is(store.as_ref(), &owner);
+        if self.is_in_doubt() {
+            return Whereabouts::Unsettled;
+        }
+        held
     }
 }

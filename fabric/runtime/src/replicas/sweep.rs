@@ -143,6 +143,12 @@ impl<R: Roster> Turn<'_, R> {
     }
 
     pub(super) fn sweep_due(&mut self) {
+        if self.fabric.is_quarantined() {
+            // It looks when that is over.
+            self.state.sweep.at = None;
+            self.state.sweep.work_at = None;
+            return;
+        }
         if self.state.sweep.at.is_some_and(|at| at <= self.now.mono) {
             self.state.sweep.at = None;
             self.look();

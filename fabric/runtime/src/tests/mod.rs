@@ -11,6 +11,7 @@ mod mesh;
 mod moves;
 mod panics;
 mod passivation;
+mod quarantine;
 mod replicas;
 mod restart;
 mod rules;

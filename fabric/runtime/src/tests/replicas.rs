@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cluster::{Epoch, Frame, HolderRequest};
-use contract::{ActorId, Boot, Event, NodeId, NodeInst, Peers};
+use contract::{ActorId, Boot, Event, MemberState, NodeId, NodeInst, Peers};
 
 use super::kit::{PUT, Say, Step, act, call, lane, note, reg};
 use super::mesh::{End, Wire, inst, lane_of, member, tell};
@@ -33,7 +33,7 @@ impl Cluster {
         cluster
     }
 
-    async fn add(&mut self, life: NodeInst, disk: Arc<Disk>) {
+    pub(super) async fn add(&mut self, life: NodeInst, disk: Arc<Disk>) {
         let end: Arc<dyn Peers> = Arc::new(End(life, Arc::clone(&self.wire)));
         let node = Node::start_as(life, disk, Some(end)).await;
         let fabric = node.fabric.clone();
@@ -43,15 +43,20 @@ impl Cluster {
     }
 
     /// Tells every node of every other one.
-    fn show(&self) {
+    pub(super) fn show(&self) {
         let lives: Vec<NodeInst> = self.nodes.iter().map(|node| node.fabric.me()).collect();
         for node in &self.nodes {
             for life in lives.iter().filter(|life| **life != node.fabric.me()) {
                 node.fabric.set_connected(*life, true);
             }
-            let view = lives.iter().map(|life| {
+            let view = self.nodes.iter().map(|of| {
+                let life = of.fabric.me();
                 let mut member = member(life.node.0);
-                member.peer.inst = *life;
+                member.peer.inst = life;
+                if of.fabric.is_quarantined() {
+                    // As its member actor would say.
+                    member.state = MemberState::Joining;
+                }
                 member
             });
             node.fabric.set_view(view.collect());

@@ -31,6 +31,7 @@ pub(super) enum Mode {
 struct Inside {
     mode: Mode,
     values: BTreeMap<Vec<u8>, Vec<u8>>,
+    quarantined: bool,
     held: VecDeque<(Batch, Done)>,
     commits: usize,
     full: usize,
@@ -48,12 +49,25 @@ impl Disk {
             inside: Mutex::new(Inside {
                 mode: Mode::AtOnce,
                 values: BTreeMap::new(),
+                quarantined: false,
                 held: VecDeque::new(),
                 commits: 0,
                 full: 0,
             }),
             start: Instant::now(),
         })
+    }
+
+    /// Loses everything, and knows it.
+    pub(super) fn lose(&self) {
+        let mut inside = self.inside.lock().unwrap();
+        inside.values.clear();
+        inside.quarantined = true;
+    }
+
+    /// Returns how many values there are.
+    pub(super) fn len(&self) -> usize {
+        self.inside.lock().unwrap().values.len()
     }
 
     pub(super) fn set(&self, mode: Mode) {
@@ -142,7 +156,11 @@ impl Store for Disk {
     }
 
     fn is_quarantined(&self) -> bool {
-        false
+        self.inside.lock().unwrap().quarantined
+    }
+
+    fn lift_quarantine(&self) {
+        self.inside.lock().unwrap().quarantined = false;
     }
 
     fn is_poisoned(&self) -> bool {
