@@ -179,6 +179,7 @@ fn listener(auth: Auth, transport: rsip::Transport) -> Listener {
         auth,
         digest: vec![sip::digest::Algorithm::Md5, sip::digest::Algorithm::Sha256],
         nat: false,
+        floating: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use cluster::CommitMode;
+pub use cluster::{CommitMode, FloatingAddress};
 use contract::{IdHasher, ListenerId, NodeId, NodeInst, Secret, SrtpProfile, TokenMaker};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
@@ -43,10 +43,29 @@ pub struct Site {
 }
 
 impl Site {
-    /// Returns a listener's settings.
+    /// Returns the settings of a listener; of one at a floating address that is not here, those of
+    /// the listener that stands in for it.
     #[must_use]
     pub fn listener(&self, id: ListenerId) -> Option<&Listener> {
-        self.listeners.get(usize::from(id.0))
+        self.listeners.get(usize::from(self.usable(id).0))
+    }
+
+    /// Returns the listener that is bound here: itself, or the one that stands in for it.
+    #[must_use]
+    pub fn usable(&self, id: ListenerId) -> ListenerId {
+        let listener = self.listeners.get(usize::from(id.0));
+        match listener.and_then(|one| one.floating) {
+            Some(floating) if !floating.is_here => floating.base,
+            Some(_) | None => id,
+        }
+    }
+
+    /// Tells whether a listener is at a floating address that is here: who was told of it need not be
+    /// told anything when its calls come here.
+    #[must_use]
+    pub fn moves_along(&self, id: ListenerId) -> bool {
+        let listener = self.listeners.get(usize::from(id.0));
+        listener.is_some_and(|one| one.floating.is_some_and(|floating| floating.is_here))
     }
 
     /// Returns the domain a host name or address means: the configured one of that name, else the
@@ -102,6 +121,8 @@ pub struct Cluster {
     pub replicas: usize,
     /// What counts when fewer holders answer than wanted.
     pub commit: CommitMode,
+    /// Addresses that move between nodes.
+    pub floating: Vec<FloatingAddress>,
 }
 
 /// One bound address of a profile.
@@ -125,6 +146,17 @@ pub struct Listener {
     pub digest: Vec<Algorithm>,
     /// Peers may be behind a NAT: RTP may be latched to any source in its first seconds.
     pub nat: bool,
+    /// It is at an address that moves between nodes.
+    pub floating: Option<FloatingListener>,
+}
+
+/// How a listener at a floating address stands on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FloatingListener {
+    /// The listener that stands in for it while the address is elsewhere.
+    pub base: ListenerId,
+    /// The address is here, and bound.
+    pub is_here: bool,
 }
 
 /// How requests on a listener prove who they are from.

@@ -77,7 +77,9 @@ census!(of_state: MemberState, [Joining, Up, Draining]);
 census!(of_any: Message, [
     Registration, Call, Dialog, MediaLeg, Flow, DoorSession, Lane, Console, Member,
 ]);
-census!(of_member: member::Message, [Connected, Lost, Word, Drain, Leave]);
+census!(of_member: member::Message, [
+    Connected, Lost, Word, Drain, Leave, Tenures, Taken, GivenBack,
+]);
 census!(of_membership: MembershipFrame, [Witness, Table, Leave]);
 census!(of_loss: Loss, [Refused, Silent, Closed]);
 census!(of_client_command: ClientCommand, [
@@ -85,7 +87,7 @@ census!(of_client_command: ClientCommand, [
     Resumed,
 ]);
 census!(of_report: Report, [
-    OfferTaken, AnswerTaken, Described, Unfit, NoPort, Closed, Silent, Digit, Heard,
+    OfferTaken, AnswerTaken, Described, Unfit, NoPort, Closed, Silent, Digit, Heard, Stays,
 ]);
 census!(of_destination: Destination, [Relay, Echo, Tone, Nowhere]);
 census!(of_codecs: Codecs, [Only, Configured, Tone, Any, Agreed]);
@@ -698,6 +700,7 @@ fn reports() -> Vec<Report> {
         Report::Silent,
         Report::Digit('#'),
         Report::Heard,
+        Report::Stays,
     ]
 }
 
@@ -1259,6 +1262,26 @@ fn members() -> Vec<member::Message> {
     let of = instance();
     let frames = membership_frames().into_iter();
     messages.extend(frames.map(|body| Message::Word { of, body }));
+    let address = "203.0.113.9".parse().unwrap();
+    let tenure = cluster::Tenure {
+        address,
+        turn: 3,
+        holder: of,
+    };
+    messages.extend([
+        Message::Tenures {
+            of,
+            tenures: vec![tenure],
+        },
+        Message::Taken {
+            address,
+            is_here: true,
+        },
+        Message::GivenBack {
+            address,
+            is_gone: false,
+        },
+    ]);
     messages
 }
 

@@ -6,6 +6,8 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -163,6 +165,44 @@ impl OsEnv {
     }
 }
 
+/// Between two looks whether a program has ended.
+const PROGRAM_LOOK: Duration = Duration::from_millis(2);
+
+/// Runs a program to its end, or ends it at the limit.
+async fn run(
+    program: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    limit: Duration,
+) -> Result<(), String> {
+    let shown = program.display().to_string();
+    let mut child = Command::new(program)
+        .args(arguments)
+        .envs(environment)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("{shown}: {error}"))?;
+    let ended = within(limit, async {
+        loop {
+            match child.try_wait() {
+                Ok(None) => pause(PROGRAM_LOOK).await,
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) => return Err(format!("{shown}: {status}")),
+                Err(error) => return Err(format!("{shown}: {error}")),
+            }
+        }
+    })
+    .await;
+    ended.unwrap_or_else(|| {
+        let _ = child.kill();
+        // Reaped: it has just been ended.
+        let _ = child.wait();
+        Err(format!("{shown}: not ended within {limit:?}"))
+    })
+}
+
 impl Env for OsEnv {
     fn now(&self) -> Now {
         self.parts.clock.now()
@@ -198,6 +238,20 @@ impl Env for OsEnv {
         sink: Arc<dyn NetSink>,
     ) -> Result<SocketAddr, BindError> {
         self.network.bind_stream(listener, local, kind, sink)
+    }
+
+    fn unbind(&self, listener: ListenerId) {
+        self.network.unbind(listener);
+    }
+
+    fn run(
+        &self,
+        program: PathBuf,
+        arguments: Vec<String>,
+        environment: Vec<(String, String)>,
+        limit: Duration,
+    ) -> Work<Result<(), String>> {
+        Box::pin(run(program, arguments, environment, limit))
     }
 
     fn connect(&self, flow: FlowRef, sink: Arc<dyn NetSink>) {

@@ -3,6 +3,7 @@
 //! In: a configuration. Out: sockets, files, log lines. Cores decide; here their actions are
 //! performed (`perform.rs`), the world is wired to them (`node.rs`), and people ask (`doors`, `cli`).
 
+mod addresses;
 mod banner;
 pub mod cli;
 pub mod config;

@@ -4,13 +4,14 @@
 //! starts the same wiring over its own `Env`, and with cores that panic on order. What actions do is
 //! in `perform.rs`, where events come from in `sockets.rs`.
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actors::console::Request;
-use actors::site::CommitMode;
+use actors::site::{CommitMode, Listener};
 use actors::{Message, Site, console, member};
 use contract::env::{BindError, Env, NetSink, Work};
 use contract::{
@@ -19,6 +20,8 @@ use contract::{
 use runtime::{Balance, Delivery, Fabric, Parts, StartError};
 use tokio::sync::Notify;
 
+pub use crate::addresses::AddressPlan;
+use crate::addresses::Addresses;
 use crate::config::Network;
 use crate::doors::{ConsoleDoor, Tickets};
 use crate::perform::Performer;
@@ -50,6 +53,8 @@ pub struct NodeParts {
     pub tickets: Arc<Tickets>,
     /// When registrations are moved to where placement wants them; `None`: never.
     pub balance: Option<Balance>,
+    /// Floating addresses of the cluster.
+    pub addresses: BTreeMap<IpAddr, AddressPlan>,
 }
 
 impl std::fmt::Debug for NodeParts {
@@ -153,7 +158,10 @@ where
             version,
             tickets,
             balance,
+            addresses,
         } = parts;
+        let addresses = Arc::new(Addresses::new(Arc::clone(&env), addresses));
+        addresses.release_all(&site.name).await;
         let sockets = Arc::new(Sockets::<R>::new(me, acl));
         let listeners = bind(env.as_ref(), &mut site, &sockets)?;
         let names = names(&site);
@@ -166,6 +174,7 @@ where
             peers: env.peers(),
             tickets,
             sink: Arc::new(OnceLock::from(sink)),
+            addresses,
         };
         media.attach(sockets.clone());
         let is_alone = site.cluster.is_none();
@@ -349,21 +358,13 @@ where
     let mut bound = Vec::with_capacity(site.listeners.len());
     for (number, listener) in (0..).zip(&mut site.listeners) {
         let id = ListenerId(number);
+        if listener.floating.is_some() {
+            // Bound when it comes here.
+            bound.push(listener.local);
+            continue;
+        }
         let sink: Arc<dyn NetSink> = sockets.clone();
-        let got = if listener.transport == rsip::Transport::Udp {
-            env.bind_datagram(id, listener.local, sink)
-        } else {
-            let kind = match listener.transport {
-                rsip::Transport::Tls | rsip::Transport::TlsSctp => StreamKind::Tls,
-                rsip::Transport::Ws => StreamKind::Ws,
-                rsip::Transport::Wss => StreamKind::Wss,
-                rsip::Transport::Tcp | rsip::Transport::Udp | rsip::Transport::Sctp => {
-                    StreamKind::Tcp
-                }
-            };
-            env.bind_stream(id, listener.local, kind, sink)
-        };
-        let got = got.map_err(|source| NodeError::Bind {
+        let got = bind_one(env, id, listener, sink).map_err(|source| NodeError::Bind {
             listener: id,
             source,
         })?;
@@ -374,6 +375,23 @@ where
         bound.push(got);
     }
     Ok(bound)
+}
+
+/// Binds one listener; returns the address it got.
+pub(crate) fn bind_one(
+    env: &dyn Env,
+    id: ListenerId,
+    listener: &Listener,
+    sink: Arc<dyn NetSink>,
+) -> Result<SocketAddr, BindError> {
+    let kind = match listener.transport {
+        rsip::Transport::Udp => return env.bind_datagram(id, listener.local, sink),
+        rsip::Transport::Tls | rsip::Transport::TlsSctp => StreamKind::Tls,
+        rsip::Transport::Ws => StreamKind::Ws,
+        rsip::Transport::Wss => StreamKind::Wss,
+        rsip::Transport::Tcp | rsip::Transport::Sctp => StreamKind::Tcp,
+    };
+    env.bind_stream(id, listener.local, kind, sink)
 }
 
 fn names(site: &Site) -> Vec<String> {

@@ -13,6 +13,7 @@ use contract::peer::Peers;
 use contract::{Action, ActorId, Emitted, FlowRef, Roster};
 use runtime::{Fabric, Origin};
 
+use crate::addresses::Addresses;
 use crate::doors::{Reply, Tickets};
 use crate::telemetry;
 
@@ -25,6 +26,8 @@ pub(crate) struct Performer {
     pub tickets: Arc<Tickets>,
     /// Where connections of ours deliver; set once the fabric runs.
     pub sink: Arc<OnceLock<Arc<dyn NetSink>>>,
+    /// Floating addresses.
+    pub addresses: Arc<Addresses>,
 }
 
 impl<R> runtime::Performer<R> for Performer
@@ -56,6 +59,11 @@ where
                     is_proven,
                 };
                 telemetry::emit(origin.id, emitted);
+            }
+            Action::Emit(Emitted::Heir { of, node }) => fabric.set_heir(of, node),
+            Action::Emit(Emitted::Address { address, order }) => {
+                self.addresses
+                    .order(fabric, self.sink.get(), address, order);
             }
             Action::Emit(emitted @ Emitted::Superseded { .. }) => {
                 fabric.set_superseded();
@@ -89,6 +97,13 @@ impl Performer {
                 if !fabric.send_away(flow, bytes) {
                     tracing::debug!(%flow, "octets for another node are lost");
                 }
+            }
+            (FlowRef::Datagram { listener, remote }, Some(_)) => {
+                // One at a floating address that is elsewhere has a stand-in.
+                let listener = fabric.site().usable(*listener);
+                let remote = *remote;
+                self.env
+                    .send(&FlowRef::Datagram { listener, remote }, bytes);
             }
             (FlowRef::Datagram { .. } | FlowRef::Stream { .. }, _) => self.env.send(&flow, bytes),
         }

@@ -418,6 +418,7 @@ fn node_parts(
             every: Duration::from_secs(BALANCE_EVERY_S),
             least: BALANCE_LEAST,
         }),
+        addresses: loaded.plan.addresses.clone(),
     }
 }
 

@@ -32,6 +32,12 @@ pub(crate) fn emit(origin: &ActorId, emitted: Emitted) {
             instance,
             is_proven,
         } => tracing::warn!(life = %instance, is_proven, "a node is down"),
+        Emitted::Heir { of, node } => {
+            tracing::debug!(life = %of, %node, "its calls go where its addresses go");
+        }
+        Emitted::Address { address, order } => {
+            tracing::debug!(%address, ?order, "floating address");
+        }
         Emitted::Rejoined => tracing::warn!("others took this node for dead; it is back"),
         Emitted::Superseded { by } => {
             tracing::error!(%by, "this node was started again elsewhere; this one ends");

@@ -121,6 +121,7 @@ impl SimNode {
                 every: BALANCE_EVERY,
                 least: 1,
             }),
+            addresses: std::collections::BTreeMap::new(),
         };
         let node = Node::start(parts).await.expect("a simulated node starts");
         SimNode { me, env, node }
@@ -262,6 +263,7 @@ fn site(keys: &FabricKeys, role: Role, me: NodeInst) -> Site {
         auth: Auth::Digest,
         digest: vec![sip::digest::Algorithm::Md5],
         nat: false,
+        floating: None,
     };
     let hex = keys
         .nonces()
@@ -316,6 +318,7 @@ fn cluster(role: Role, me: NodeInst) -> Option<Cluster> {
         zone: String::new(),
         replicas: 3,
         commit: cluster::CommitMode::Available,
+        floating: Vec::new(),
     })
 }
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::bridge::Bridge;
 use crate::node::{Node, Setup};
 use crate::ports::free_port;
 use crate::wait::{self, PATIENCE};
@@ -28,6 +29,10 @@ pub struct Three {
     pub folder: PathBuf,
     /// Address of the first one for the others.
     pub seed: SocketAddr,
+    /// Floating addresses, that of the first node first.
+    floating: Vec<Ipv4Addr>,
+    /// Namespaces that they run in; after the nodes, which go first.
+    pub bridge: Option<Bridge>,
 }
 
 /// Writes a secret that only its owner can read.
@@ -51,7 +56,20 @@ pub fn free_address() -> SocketAddr {
 /// Starts a node of a cluster, its SIP and RTP on 127.0.0.`host`.
 #[must_use]
 pub fn start(name: &str, host: u8, listen: SocketAddr, seed: SocketAddr, secret: &Path) -> Node {
-    start_with(name, host, (listen, seed), secret, ("", ""))
+    start_with(name, host, (listen, seed), secret, &More::default())
+}
+
+/// What nodes are told besides.
+#[derive(Debug, Default)]
+struct More<'a> {
+    /// Tables before `[cluster]`.
+    tables: &'a str,
+    /// More keys of `[cluster]`.
+    cluster: &'a str,
+    /// Port of SIP, the same for all.
+    sip_port: Option<u16>,
+    /// Namespaces, one a node; otherwise the loopback.
+    bridge: Option<&'a Bridge>,
 }
 
 fn start_with(
@@ -59,16 +77,29 @@ fn start_with(
     host: u8,
     (listen, seed): (SocketAddr, SocketAddr),
     secret: &Path,
-    (more, keys): (&str, &str),
+    more: &More<'_>,
 ) -> Node {
     let secret = secret.display();
+    let (tables, keys) = (more.tables, more.cluster);
     let extra = format!(
-        "{more}[cluster]\nlisten = \"{listen}\"\nseeds = [\"{seed}\"]\nzone = \"east\"\n\
+        "{tables}[cluster]\nlisten = \"{listen}\"\nseeds = [\"{seed}\"]\nzone = \"east\"\n\
          secret_file = \"{secret}\"\n{keys}"
     );
+    let place = more.bridge.map(|bridge| {
+        let at = host - 1;
+        let acl = format!("acl = [\"{}\"]\n", bridge.network());
+        (bridge.at(at), bridge.namespace(at), acl)
+    });
+    let (ip, namespace, profile) = match &place {
+        Some((ip, namespace, acl)) => (*ip, Some(namespace.as_str()), acl.as_str()),
+        None => (Ipv4Addr::new(127, 0, 0, host), None, ""),
+    };
     Node::set_up(&Setup {
         name,
-        ip: Ipv4Addr::new(127, 0, 0, host),
+        ip,
+        sip_port: more.sip_port,
+        namespace,
+        profile,
         extra: &extra,
         ..Setup::default()
     })
@@ -95,8 +126,11 @@ impl Three {
     /// # Panics
     /// If they do not.
     #[must_use]
-    pub fn start_with(more: &str) -> Three {
-        Three::start_as(more, "")
+    pub fn start_with(tables: &str) -> Three {
+        Three::told(&More {
+            tables,
+            ..More::default()
+        })
     }
 
     /// The same with more keys of `[cluster]`.
@@ -104,20 +138,141 @@ impl Three {
     /// # Panics
     /// If they do not.
     #[must_use]
-    pub fn start_as(more: &str, keys: &str) -> Three {
+    pub fn start_as(tables: &str, cluster: &str) -> Three {
+        Three::told(&More {
+            tables,
+            cluster,
+            ..More::default()
+        })
+    }
+
+    /// The same with a floating address for each: 127.0.0.11 of `weft-1` to 127.0.0.13 of `weft-3`, with
+    /// SIP at the same port on every node, and a hook if one is given.
+    ///
+    /// # Panics
+    /// If an address does not come to its home.
+    #[must_use]
+    pub fn start_floating(hook: Option<&Path>) -> Three {
+        let floating: Vec<Ipv4Addr> = (11..14)
+            .map(|host| Ipv4Addr::new(127, 0, 0, host))
+            .collect();
+        let cluster = floating_rows(&floating, hook);
+        let mut three = Three::told(&More {
+            cluster: &cluster,
+            sip_port: Some(free_port()),
+            ..More::default()
+        });
+        three.floating = floating;
+        three.all_say_addresses(|at| at);
+        three
+    }
+
+    /// Starts them in namespaces of their own on a bridge, with a floating address each and a hook that
+    /// moves it if `floats`; `None`, said on the standard output, if this process may not.
+    ///
+    /// # Panics
+    /// If an address does not come to its home.
+    #[must_use]
+    pub fn start_apart(floats: bool) -> Option<Three> {
+        let bridge = Bridge::new(3)?;
+        let folder = std::env::temp_dir().join(format!("weft-hook-{}", free_port()));
+        fs::create_dir_all(&folder).expect("a folder");
+        let hook = bridge.hook(&folder);
+        let floating: Vec<Ipv4Addr> = (0..3).map(|at| bridge.floating(at)).collect();
+        let cluster = if floats {
+            floating_rows(&floating, Some(&hook))
+        } else {
+            String::new()
+        };
+        let mut three = Three::told(&More {
+            cluster: &cluster,
+            sip_port: Some(free_port()),
+            bridge: Some(&bridge),
+            ..More::default()
+        });
+        three.floating = floating;
+        three.bridge = Some(bridge);
+        if floats {
+            three.all_say_addresses(|at| at);
+        }
+        Some(three)
+    }
+
+    /// Returns where SIP is at the floating address of a node.
+    #[must_use]
+    pub fn floating(&self, at: usize) -> SocketAddr {
+        SocketAddr::from((self.floating[at], self.nodes[0].sip.port()))
+    }
+
+    /// Waits until every node that is `up` says which one has each address.
+    ///
+    /// # Panics
+    /// If it does not come to that.
+    pub fn all_say_addresses(&self, holder: impl Fn(usize) -> usize) {
+        for at in 0..3 {
+            for address in 0..3 {
+                self.address_is_at(address, holder(address), at);
+            }
+        }
+    }
+
+    /// Waits until a node says which one has an address.
+    ///
+    /// # Panics
+    /// If it does not come to that.
+    pub fn address_is_at(&self, address: usize, holder: usize, asked: usize) {
+        let wanted = format!("{}.", holder + 1);
+        let ip = self.floating(address).ip().to_string();
+        wait::until_or(
+            "an address at its node",
+            PATIENCE,
+            || {
+                let said = self.holders(asked);
+                let is_it = said
+                    .iter()
+                    .any(|(of, life)| *of == ip && life.starts_with(&wanted));
+                if is_it { Ok(()) } else { Err(said) }
+            },
+            |said| format!("{ip} at {holder}: {said:?}; logs: {:?}", self.logs()),
+        );
+    }
+
+    /// Returns which life of which node has each address, as a node says.
+    #[must_use]
+    pub fn holders(&self, asked: usize) -> Vec<(String, String)> {
+        let path = format!("/api/v1/actors/member:{}", asked + 1);
+        let view = self.nodes[asked].get(&path);
+        let rows = view["snapshot"]["addresses"].as_array();
+        let row = |row: &Value| {
+            let life = &row[1];
+            let number = |key: &str| life[key].as_u64().unwrap_or_default();
+            let text = format!("{}.{}", number("node"), number("boot"));
+            (row[0].as_str().unwrap_or_default().to_owned(), text)
+        };
+        rows.map(|rows| rows.iter().map(row).collect())
+            .unwrap_or_default()
+    }
+
+    fn told(more: &More<'_>) -> Three {
         let folder = std::env::temp_dir().join(format!("weft-cluster-{}", free_port()));
         fs::create_dir_all(&folder).expect("a folder");
         let file = secret(&folder, "cluster.key", 7);
-        let seed = free_address();
+        let mut seed = free_address();
         let mut nodes = Vec::new();
         for (host, name) in (1..).zip(NAMES) {
-            let listen = if host == 1 { seed } else { free_address() };
-            nodes.push(start_with(name, host, (listen, seed), &file, (more, keys)));
+            let mut listen = if host == 1 { seed } else { free_address() };
+            if let Some(bridge) = more.bridge {
+                listen.set_ip(bridge.at(host - 1).into());
+                seed.set_ip(bridge.at(0).into());
+            }
+            nodes.push(start_with(name, host, (listen, seed), &file, more));
         }
         let three = Three {
             nodes,
             folder,
             seed,
+            floating: Vec::new(),
+            bridge: None,
         };
         three.all_see_all();
         three
@@ -254,6 +409,17 @@ impl Drop for Three {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn floating_rows(addresses: &[Ipv4Addr], hook: Option<&Path>) -> String {
+    let hook = hook.map_or_else(String::new, |hook| {
+        format!(", hook = \"{}\"", hook.display())
+    });
+    let rows = addresses.iter().zip(NAMES);
+    let rows: Vec<_> = rows
+        .map(|(ip, name)| format!("{{ address = \"{ip}\", node = \"{name}\"{hook} }}"))
+        .collect();
+    format!("floating = [{}]\n", rows.join(", "))
 }
 
 /// What nodes must agree on: who is there, and where.

@@ -10,6 +10,7 @@
 )]
 
 pub mod baresip;
+pub mod bridge;
 pub mod browser;
 pub mod capture;
 pub mod cluster;

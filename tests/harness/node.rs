@@ -26,6 +26,8 @@ pub struct Node {
     pub rtp: RtpRange,
     /// First of its two ports of WebRTC media.
     pub webrtc: u16,
+    /// Network namespace that it runs in, if not this one.
+    namespace: Option<String>,
 }
 
 /// What a node is told besides the usual.
@@ -35,6 +37,12 @@ pub struct Setup<'a> {
     pub name: &'a str,
     /// Address of its SIP and RTP.
     pub ip: Ipv4Addr,
+    /// Port of its SIP; otherwise one that is free.
+    pub sip_port: Option<u16>,
+    /// Network namespace that it runs in, its HTTP at `ip` too; otherwise this one.
+    pub namespace: Option<&'a str>,
+    /// More keys of the profile.
+    pub profile: &'a str,
     /// Folder of its data; otherwise one of its own.
     pub data: Option<&'a Path>,
     /// More keys of `[media]`.
@@ -48,6 +56,9 @@ impl Default for Setup<'_> {
         Setup {
             name: "t",
             ip: Ipv4Addr::LOCALHOST,
+            sip_port: None,
+            namespace: None,
+            profile: "",
             data: None,
             media: "",
             extra: "",
@@ -106,15 +117,17 @@ impl Node {
         ));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a temporary folder");
-        let sip = SocketAddr::from((setup.ip, free_port()));
-        let http = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let sip = SocketAddr::from((setup.ip, setup.sip_port.unwrap_or_else(free_port)));
+        let namespace = setup.namespace.map(str::to_owned);
+        let door = namespace.as_ref().map_or(Ipv4Addr::LOCALHOST, |_| setup.ip);
+        let http = SocketAddr::from((door, free_port()));
         let rtp = RtpRange::take();
         let own = folder.join("data");
         let data = setup.data.unwrap_or(&own);
         let webrtc = free_port();
         let config = config(setup, data, sip, http, (rtp.first, webrtc));
         fs::write(folder.join("weft.toml"), config).expect("a configuration file");
-        let child = spawn(&folder);
+        let child = spawn(&folder, namespace.as_deref());
         let node = Node {
             child,
             folder,
@@ -122,6 +135,7 @@ impl Node {
             http,
             rtp,
             webrtc,
+            namespace,
         };
         node.wait_ready();
         node
@@ -154,7 +168,7 @@ impl Node {
 
     /// Starts the process again on the same data; does not wait.
     pub fn start_again(&mut self) {
-        self.child = spawn(&self.folder);
+        self.child = spawn(&self.folder, self.namespace.as_deref());
     }
 
     /// Ends the process politely and returns its exit code.
@@ -232,9 +246,19 @@ impl Node {
     /// If the answer is not 200.
     #[must_use]
     pub fn get(&self, path: &str) -> Value {
-        let answer = http::ask(self.http, "GET", path, &[]).expect("an answer");
+        let answer = self.ask(path).expect("an answer");
         assert_eq!(answer.status, 200, "{path}: {}", answer.body);
         answer.json()
+    }
+
+    /// Asks the API; `None` if nobody answers.
+    #[must_use]
+    pub fn ask(&self, path: &str) -> Option<http::Answer> {
+        if self.http.ip().is_loopback() {
+            return http::ask(self.http, "GET", path, &[]);
+        }
+        let token = format!("Authorization: Bearer {}", self.token());
+        http::ask(self.http, "GET", path, &[&token])
     }
 
     /// Returns the rows of actors of one kind.
@@ -319,12 +343,20 @@ impl Drop for Node {
     }
 }
 
-fn spawn(folder: &Path) -> Child {
+fn spawn(folder: &Path, namespace: Option<&str>) -> Child {
     let log = File::options()
         .create(true)
         .append(true)
         .open(folder.join("log"));
-    Command::new(program())
+    let mut command = match namespace {
+        Some(namespace) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", namespace]).arg(program());
+            command
+        }
+        None => Command::new(program()),
+    };
+    command
         .args(["run", "--log", "json", "--config"])
         .arg(folder.join("weft.toml"))
         .current_dir(folder)
@@ -343,14 +375,18 @@ fn config(
     (rtp_first, webrtc): (u16, u16),
 ) -> String {
     let Setup {
-        name, media, extra, ..
+        name,
+        media,
+        extra,
+        profile,
+        ..
     } = setup;
     let mut text = format!(
         "[node]\nname = \"{name}\"\ndata = \"{}\"\n\
          [http]\nlisten = [\"{http}\"]\ntls = []\n\
          [media]\nrtp_ports = \"{rtp_first}-{}\"\nwebrtc_port = {webrtc}\nworkers = 2\n{media}\n\
          [[profile]]\nname = \"internal\"\nudp = [\"{sip}\"]\ntcp = [\"{sip}\"]\n\
-         tls = []\nws = []\nwss = []\nauth = \"digest\"\n\
+         tls = []\nws = []\nwss = []\nauth = \"digest\"\n{profile}\
          [[domain]]\nname = \"weft.test\"\n",
         data.display(),
         rtp_first + RTP_PORTS - 1

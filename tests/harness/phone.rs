@@ -221,6 +221,10 @@ impl Phone {
             SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
             SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
         };
+        Phone::of(ip, server, user)
+    }
+
+    fn of(ip: IpAddr, server: SocketAddr, user: &str) -> Phone {
         let socket = UdpSocket::bind((ip, 0)).expect("a socket");
         let advertised = socket.local_addr().expect("a bound socket");
         Phone {
@@ -262,6 +266,19 @@ impl Phone {
             roams: true,
             answered: Some(BTreeMap::new()),
             ..Phone::new(server, user)
+        }
+    }
+
+    /// The same at an address of this machine that is not the loopback.
+    ///
+    /// # Panics
+    /// If no socket can be had.
+    #[must_use]
+    pub fn roaming_at(ip: IpAddr, server: SocketAddr, user: &str) -> Phone {
+        Phone {
+            roams: true,
+            answered: Some(BTreeMap::new()),
+            ..Phone::of(ip, server, user)
         }
     }
 

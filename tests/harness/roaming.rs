@@ -123,7 +123,8 @@ impl Roaming {
     /// If the call is not answered.
     #[must_use]
     pub fn connect(mut caller: Phone, mut callee: Phone, pump: &Pump) -> Roaming {
-        let (one, other) = (pump.add(), pump.add());
+        let add = |phone: &Phone| pump.add_at(phone.address().ip());
+        let (one, other) = (add(&caller), add(&callee));
         let calling = caller.call(&callee.user, one.1);
         let invite = callee.ringing(PATIENCE).expect("an INVITE");
         callee.respond(&invite, "180 Ringing", None);

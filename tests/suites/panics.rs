@@ -162,6 +162,7 @@ fn site(local: SocketAddr, keys: &FabricKeys) -> Site {
             auth: Auth::Digest,
             digest: vec![sip::digest::Algorithm::Md5],
             nat: false,
+            floating: None,
         }],
         domains: vec![Domain {
             name: "weft.test".to_owned(),
@@ -217,6 +218,7 @@ async fn start(folder: &std::path::Path, local: SocketAddr, first: u16) -> Arc<N
         version: "test".to_owned(),
         tickets: Arc::new(Tickets::default()),
         balance: None,
+        addresses: std::collections::BTreeMap::new(),
     };
     Node::start(parts).await.expect("a node")
 }

@@ -209,7 +209,8 @@ impl Call {
             | Report::Closed
             | Report::Silent
             | Report::Digit(_)
-            | Report::Heard => ctx.ignore("not asked"),
+            | Report::Heard
+            | Report::Stays => ctx.ignore("not asked"),
         }
     }
 

@@ -181,7 +181,8 @@ impl Call {
                 | Report::Closed
                 | Report::Silent
                 | Report::Digit(_)
-                | Report::Heard,
+                | Report::Heard
+                | Report::Stays,
                 _,
             ) => ctx.ignore("not asked, or no longer"),
         }

@@ -419,7 +419,8 @@ impl Call {
             | Report::Closed
             | Report::Silent
             | Report::Digit(_)
-            | Report::Heard) => other,
+            | Report::Heard
+            | Report::Stays) => other,
         };
         match report {
             Report::NoPort => return self.on_leg_lost(side, ctx),
@@ -427,6 +428,7 @@ impl Call {
             Report::Silent => return self.on_silence(side, ctx),
             Report::Digit(digit) => return self.on_digit(side, digit, ctx),
             Report::Heard => return self.on_heard(side, ctx),
+            Report::Stays => return self.on_stays(side, ctx),
             Report::OfferTaken(_)
             | Report::AnswerTaken(_)
             | Report::Described { .. }

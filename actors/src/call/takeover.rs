@@ -22,6 +22,7 @@
 //! | 408, 481, nothing | its dialog hangs up; the other party too |
 //! | 480, or cannot be reached, and is heard | offered again until it can: its silence ends the call |
 //! | refuses, or cannot be reached and is not heard | the call ends: by it, with the cause of its status |
+//! | knows a floating address that is here now | nothing: it is told nothing (`Report::Stays`) |
 //!
 //! Meanwhile offers of a party get 491.
 
@@ -301,6 +302,17 @@ impl Call {
             }
             Some(_) | None => ctx.ignore("it knows where we are"),
         }
+    }
+
+    /// The address that a party knows came here with the call: it is told nothing.
+    pub(super) fn on_stays(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
+        if self.is_moving(side) {
+            self.moves.remove(&side);
+            self.is_changed = true;
+            return;
+        }
+        // Asked for something else: it answers that now.
+        self.resume(ctx);
     }
 
     /// A party does not take our offer.

@@ -43,6 +43,7 @@ pub(super) fn stage() -> Stage<Console> {
         zone: String::new(),
         replicas: 3,
         commit: CommitMode::Available,
+        floating: Vec::new(),
     });
     stage
 }

@@ -462,7 +462,13 @@ impl Dialog {
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
         match why {
             Restored::NodeStart => self.start_again(ctx),
-            Restored::TakenOver | Restored::Moved => self.take_over(ctx),
+            Restored::TakenOver => {
+                if let Some(dialog) = &mut self.data.dialog {
+                    dialog.skip_block();
+                }
+                self.take_over(ctx);
+            }
+            Restored::Moved => self.take_over(ctx),
             Restored::Panic | Restored::Wake => {}
         }
         self.announce(ctx);

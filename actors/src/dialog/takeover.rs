@@ -226,6 +226,11 @@ impl Dialog {
 
     /// Tells the peer our new address: what it is offered is `sdp`, or what it was described last.
     pub(super) fn tell_address(&mut self, sdp: Option<Bytes>, ctx: &mut DialogCtx<'_>) {
+        if sdp.is_none() && ctx.site().moves_along(self.data.flow.listener()) {
+            let side = self.number();
+            let news = call::Message::OfferAnswered { side, sdp: None };
+            return self.out.call(news);
+        }
         if let Some(sdp) = sdp.or_else(|| Wire::bytes(self.data.sdp.as_ref())) {
             return self.offer(Some(&sdp), true, ctx);
         }

@@ -85,6 +85,8 @@ pub struct MediaLeg {
     pub(super) timers: Deadlines<Timer>,
     /// Another node had it.
     pub(super) moved: Option<Moved>,
+    /// Its address came here with it: not recorded, since to tell the peer is no more than needless.
+    pub(super) stays: bool,
 }
 
 pub(super) type LegCtx<'a> = Ctx<'a, crate::Message, Site>;
@@ -126,6 +128,7 @@ impl MediaLeg {
             data,
             timers: Deadlines::default(),
             moved: None,
+            stays: false,
         })
     }
 
@@ -159,6 +162,9 @@ impl MediaLeg {
                 let before = self.held();
                 let taken = self.data.agreement.take_answer(&sdp, ctx.rng());
                 self.agreed(&before, taken.map(Report::AnswerTaken), ctx);
+            }
+            Message::MakeOffer { .. } if std::mem::take(&mut self.stays) => {
+                self.tell(Ok(Report::Stays), ctx);
             }
             Message::MakeOffer { want } => self.describe(Waiting::Offer(want), ctx),
             Message::MakeAnswer { want } => self.describe(Waiting::Answer(want), ctx),

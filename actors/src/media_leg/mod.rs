@@ -268,6 +268,8 @@ pub enum Report {
     Digit(char),
     /// A packet of the peer came, the first since another node had the leg.
     Heard,
+    /// Another node had the leg, and its address came along: the peer need not be told anything.
+    Stays,
 }
 
 impl Message {
@@ -313,6 +315,7 @@ impl Report {
             Report::Silent => "silent".to_owned(),
             Report::Digit(_) => "digit".to_owned(),
             Report::Heard => "heard".to_owned(),
+            Report::Stays => "stays".to_owned(),
         }
     }
 }

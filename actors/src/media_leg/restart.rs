@@ -3,6 +3,9 @@
 //! In: why it was restored. Out: the recorded port, bound again; or, on another node, a new one. It
 //! tells the peer nothing: the call has it describe itself anew.
 //!
+//! A leg at a floating address that came here with it goes on as after a start, and says so when it
+//! is asked for an offer.
+//!
 //! | what | node started | another node had it |
 //! |---|---|---|
 //! | port | the recorded one | a new one of this node |
@@ -34,6 +37,10 @@ impl MediaLeg {
     pub(super) fn restored(&mut self, why: Restored, ctx: &mut LegCtx<'_>) {
         match (why, &self.data.state) {
             (_, State::Closed) => self.tell(Ok(Report::NoPort), ctx),
+            (Restored::TakenOver, State::Open) if self.came_along(ctx) => {
+                self.stays = true;
+                self.reopen(why, ctx);
+            }
             (
                 Restored::TakenOver | Restored::Moved,
                 State::Undecided | State::Opening { .. } | State::Open,
@@ -43,6 +50,14 @@ impl MediaLeg {
             (Restored::Panic | Restored::Wake, State::Opening { .. }) => self.open(ctx),
             (Restored::Panic | Restored::Wake, State::Open) => self.configure(ctx),
         }
+    }
+
+    /// Tells whether the address of its port is a floating one that is here now.
+    fn came_along(&self, ctx: &LegCtx<'_>) -> bool {
+        let site = ctx.site();
+        let listener = site.listener(self.data.listener);
+        let address = listener.map(|listener| listener.rtp_local);
+        site.moves_along(self.data.listener) && self.data.local.map(|local| local.ip()) == address
     }
 
     /// Ports are of the other node: new ones are bound, and the peer does not know them.

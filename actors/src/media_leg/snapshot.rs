@@ -69,6 +69,7 @@ impl MediaLeg {
             data: snapshot.data,
             timers,
             moved: snapshot.moved,
+            stays: false,
         }
     }
 }

@@ -4,13 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cluster::membership::{Action as Gossip, Membership, NodeMeta, Proof, Roles, VersionRange};
-use cluster::{SCHEMA, frame};
+use cluster::{Floating, SCHEMA, frame};
 use contract::net::GOSSIP;
 use contract::{
     Action, ActorId, Answer, Core, Ctx, Deadlines, Emitted, Event, FlowRef, Lookup, MemberState,
     NodeId, Now, Peer, RestoreError, Time,
 };
 
+use super::addresses::neighbours;
 use super::{Message, Snapshot};
 use crate::{Site, lane};
 
@@ -26,8 +27,10 @@ pub struct Member {
     /// Hosts that are still asked for.
     unresolved: usize,
     /// What it says it is doing.
-    state: MemberState,
-    timers: Deadlines<Timer>,
+    pub(super) state: MemberState,
+    pub(super) timers: Deadlines<Timer>,
+    /// Who has which floating address; from the first view on.
+    pub(super) addresses: Option<Floating>,
 }
 
 /// Names of its deadlines.
@@ -37,9 +40,11 @@ pub enum Timer {
     Seeds,
     /// Gossip has something to do.
     Gossip,
+    /// Floating addresses are looked at.
+    Addresses,
 }
 
-type Context<'a> = Ctx<'a, crate::Message, Site>;
+pub(super) type Context<'a> = Ctx<'a, crate::Message, Site>;
 
 impl Default for Member {
     fn default() -> Self {
@@ -49,6 +54,7 @@ impl Default for Member {
             unresolved: 0,
             state: MemberState::Up,
             timers: Deadlines::default(),
+            addresses: None,
         }
     }
 }
@@ -179,11 +185,16 @@ impl Member {
                     }
                     let members = view.members.iter().map(for_all).collect();
                     ctx.act(Action::Emit(Emitted::View(members)));
+                    let neighbours = neighbours(&view);
+                    self.with_addresses(ctx, |it, now| it.view(neighbours, now));
                 }
                 Gossip::Down(instance, proof) => {
+                    let is_proven = proof == Proof::Dead;
+                    // Before its calls are up for others.
+                    self.with_addresses(ctx, |it, now| it.down(instance, is_proven, now));
                     ctx.act(Action::Emit(Emitted::NodeDown {
                         instance,
-                        is_proven: proof == Proof::Dead,
+                        is_proven,
                     }));
                     tell_lanes(instance.node, ctx);
                 }
@@ -204,7 +215,10 @@ impl Member {
 
     fn on_message(&mut self, from: &ActorId, message: Message, ctx: &mut Context<'_>) {
         match message {
-            Message::Connected(peer) => self.with(ctx, |it, now| it.on_connected(peer, now)),
+            Message::Connected(peer) => {
+                self.with(ctx, |it, now| it.on_connected(peer, now));
+                self.with_addresses(ctx, |it, _| it.met(peer.inst));
+            }
             Message::Lost(peer, why) => self.with(ctx, |it, now| it.on_lost(peer, why, now)),
             Message::Word { of, body } => {
                 if *from != ActorId::Member(of.node) {
@@ -213,7 +227,13 @@ impl Member {
                 self.with(ctx, |it, now| it.on_frame(of, body, now));
             }
             Message::Drain => self.say(MemberState::Draining, ctx),
-            Message::Leave => self.with(ctx, Membership::leave),
+            Message::Leave => {
+                self.with_addresses(ctx, |it, _| it.leave());
+                self.with(ctx, Membership::leave);
+            }
+            Message::Tenures { .. } | Message::Taken { .. } | Message::GivenBack { .. } => {
+                self.on_addresses(from, message, ctx);
+            }
         }
     }
 }
@@ -295,6 +315,10 @@ impl Core for Member {
                 self.timers.clear(Timer::Gossip);
                 self.with(ctx, Membership::on_timer);
             }
+            Event::Timer(Timer::Addresses) => {
+                self.timers.clear(Timer::Addresses);
+                self.with_addresses(ctx, Floating::tick);
+            }
             Event::Answer { token, answer } => self.on_host(token, answer, ctx),
             Event::Undelivered { .. } => ctx.ignore("words may be lost"),
             Event::Opened { .. }
@@ -319,6 +343,11 @@ impl Core for Member {
                 .map(|view| view.members.iter().map(for_all).collect())
                 .unwrap_or_default(),
             dropped: membership.map_or_else(String::new, |it| format!("{:?}", it.counters())),
+            addresses: self
+                .addresses
+                .as_ref()
+                .map(Floating::holders)
+                .unwrap_or_default(),
         }
     }
 

@@ -12,12 +12,17 @@
 //! | Connected, Lost | evidence; the full table to a new peer | §2 |
 //! | Word of another member | its evidence, its table | §2 |
 //! | deadline | probes, suspicions, rounds of gossip; seeds again while alone | §2 |
+//! | Tenures, Taken, GivenBack | who has which floating address (`cluster::floating`) | §7 |
 
+mod addresses;
 mod core;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
+
+use cluster::Tenure;
 use cluster::membership::MembershipFrame;
 use contract::{Loss, NodeInst, Peer};
 use serde::{Deserialize, Serialize};
@@ -43,6 +48,27 @@ pub enum Message {
     Drain,
     /// This node goes: the others are told.
     Leave,
+    /// Another member says who has which floating address.
+    Tenures {
+        /// Which life of it.
+        of: NodeInst,
+        /// Who has what.
+        tenures: Vec<Tenure>,
+    },
+    /// This node was to take a floating address.
+    Taken {
+        /// The address.
+        address: IpAddr,
+        /// It is bound here.
+        is_here: bool,
+    },
+    /// This node was to give a floating address back.
+    GivenBack {
+        /// The address.
+        address: IpAddr,
+        /// It is not here any more; otherwise calls need it.
+        is_gone: bool,
+    },
 }
 
 impl Message {
@@ -55,6 +81,13 @@ impl Message {
             Message::Word { of, body } => (format!("{of} says: {body:?}"), 1_024),
             Message::Drain => ("drain".to_owned(), 8),
             Message::Leave => ("leave".to_owned(), 8),
+            Message::Tenures { of, tenures } => {
+                (format!("{of} says: {tenures:?}"), 48 * tenures.len())
+            }
+            Message::Taken { address, is_here } => (format!("{address} is here: {is_here}"), 32),
+            Message::GivenBack { address, is_gone } => {
+                (format!("{address} is given back: {is_gone}"), 32)
+            }
         }
     }
 }

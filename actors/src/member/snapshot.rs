@@ -1,6 +1,8 @@
 //! What people see of a member; it has no record.
 
-use contract::Member;
+use std::net::IpAddr;
+
+use contract::{Member, NodeInst};
 use serde::{Deserialize, Serialize};
 
 /// A member, as `weft inspect member:<node>` shows it.
@@ -10,4 +12,6 @@ pub struct Snapshot {
     pub members: Vec<Member>,
     /// Datagrams and entries that were dropped, and lateness of our own that was forgiven.
     pub dropped: String,
+    /// Floating addresses, and who has each.
+    pub addresses: Vec<(IpAddr, Option<NodeInst>)>,
 }

@@ -39,6 +39,7 @@ fn node(number: u16) -> Stage<Registration> {
         zone: String::new(),
         replicas: 3,
         commit: site::CommitMode::Available,
+        floating: Vec::new(),
     });
     let account = stage.site.domains[0].users.get_mut("1000");
     account.expect("an account").max_contacts = 9;

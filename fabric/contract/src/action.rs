@@ -297,6 +297,20 @@ pub enum Emitted {
     },
     /// Gossip sees the cluster so, in the order of the nodes' numbers: the fabric routes by it.
     View(Vec<Member>),
+    /// This node is to take a floating address, or to give it back.
+    Address {
+        /// The address.
+        address: std::net::IpAddr,
+        /// What is to be done.
+        order: AddressOrder,
+    },
+    /// Calls of a node that is gone go on where its floating addresses go.
+    Heir {
+        /// The life that is gone.
+        of: NodeInst,
+        /// The node that takes its addresses.
+        node: NodeId,
+    },
     /// A digit came as a telephone event.
     Digit {
         /// The call.
@@ -306,6 +320,17 @@ pub enum Emitted {
         /// The digit.
         digit: char,
     },
+}
+
+/// What is to be done with a floating address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AddressOrder {
+    /// It is to be bound here.
+    Take,
+    /// It is to be left, unless there are calls.
+    Return,
+    /// It is to be left, calls or not: another node has it.
+    Leave,
 }
 
 /// The record of a finished call.

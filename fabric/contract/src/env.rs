@@ -5,8 +5,10 @@
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -49,6 +51,19 @@ pub trait Env: Send + Sync + 'static {
         kind: StreamKind,
         sink: Arc<dyn NetSink>,
     ) -> Result<SocketAddr, BindError>;
+    /// Closes the socket of a listener; connections that came in stay.
+    fn unbind(&self, _listener: ListenerId) {}
+    /// Runs a program of the operator to its end, no longer than `limit`; without a world of programs
+    /// that fails.
+    fn run(
+        &self,
+        _program: PathBuf,
+        _arguments: Vec<String>,
+        _environment: Vec<(String, String)>,
+        _limit: Duration,
+    ) -> Work<Result<(), String>> {
+        Box::pin(async { Err("there are no programs".to_owned()) })
+    }
     /// Opens a connection from a listener's address; `opened` or `closed` of `sink` tells how it went.
     fn connect(&self, flow: FlowRef, sink: Arc<dyn NetSink>);
     /// Puts octets on a flow. A full or dead connection is closed, a datagram that does not go out

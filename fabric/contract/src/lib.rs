@@ -25,7 +25,8 @@ pub mod token;
 mod tests;
 
 pub use action::{
-    Action, ActorRow, ActorView, Answer, CallRecord, Emitted, Lookup, NodeView, Store, TraceLine,
+    Action, ActorRow, ActorView, AddressOrder, Answer, CallRecord, Emitted, Lookup, NodeView,
+    Store, TraceLine,
 };
 pub use core::{Core, Ctx, Event, Health, RestoreError, Restored, Roster, Space, Undelivered};
 pub use entropy::Entropy;

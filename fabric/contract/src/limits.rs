@@ -419,3 +419,11 @@ pub const DRAIN_MAX_S: u32 = 1_800;
 pub const SWEEP_JOBS_PER_TURN: usize = 64;
 /// Headers of records that are looked at in one go, before others get their turn: 5 ms.
 pub const SWEEP_HEADERS_PER_TURN: usize = 4_096;
+/// Floating addresses of a cluster: each is one per node and transport, and listed in each word of a
+/// node about them.
+pub const FLOATING_ADDRESSES_MAX: usize = 32;
+/// Milliseconds that a hook of a floating address may take: the calls on it are silent meanwhile.
+pub const ADDRESS_HOOK_MS: u64 = 5_000;
+/// Milliseconds for which calls of a dead node wait for its address to be here: a hook that takes
+/// longer costs them a re-INVITE, not their end.
+pub const ADDRESS_WAIT_MS: u64 = 2_000;

@@ -78,9 +78,20 @@ impl<R: Roster> Fabric<R> {
         self.give(Input::View);
     }
 
-    /// Takes that a node is gone. To be told before the view that lacks it.
+    /// Takes that a node is gone; the view that lacks it may come before or after.
     pub fn set_down(&self, life: NodeInst, is_proven: bool) {
         self.give(Input::Down { life, is_proven });
+    }
+
+    /// Takes where the calls of a node that is gone go on. To be told before [`Fabric::set_down`].
+    pub fn set_heir(&self, of: NodeInst, node: NodeId) {
+        self.give(Input::Heir { of, node });
+    }
+
+    /// Takes that an order for a floating address is carried out, or has failed: what waited for it
+    /// goes on.
+    pub fn set_address_settled(&self) {
+        self.give(Input::AddressSettled);
     }
 
     /// Takes that a node is connected, or is not any more.

@@ -257,6 +257,12 @@ impl DialogState {
         self.local_cseq = self.local_cseq.max(self.cseq_reserved).min(CSEQ_LAST);
     }
 
+    /// Passes one more block over: its owner may be alive and cut off, and use numbers that nobody
+    /// else has a record of.
+    pub fn skip_block(&mut self) {
+        self.local_cseq = self.local_cseq.saturating_add(CSEQ_BLOCK).min(CSEQ_LAST);
+    }
+
     /// Begins a request in the dialog.
     ///
     /// In: `cseq` from `take_cseq`; `via` and `contact` as values of their fields. Out: a writer

@@ -6,6 +6,7 @@
 
 mod address;
 mod credential;
+mod floating;
 mod initial;
 mod overlay;
 mod print;
@@ -16,6 +17,7 @@ mod site;
 mod tests;
 mod web;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use contract::{FaultClass, Secret};
@@ -114,6 +116,21 @@ pub struct Cluster {
     pub commit: String,
     /// `registrations` or `off`.
     pub rebalance: String,
+    /// Addresses that move with the calls of a node.
+    pub floating: Vec<FloatingEntry>,
+}
+
+/// One of `cluster.floating`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FloatingEntry {
+    /// The address.
+    pub address: IpAddr,
+    /// Name of the node that has it as long as it is up.
+    pub node: String,
+    /// Program that moves it; none is needed where every node can bind it.
+    #[serde(default)]
+    pub hook: Option<PathBuf>,
 }
 
 /// `[[profile]]`.

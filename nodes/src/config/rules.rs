@@ -4,6 +4,7 @@
 //! default: what would open the node to strangers by accident is refused (threats.md 12).
 
 use sip::digest::Algorithm;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -12,6 +13,8 @@ use contract::{NodeId, Secret};
 use super::address::{Interfaces, Listen, Network, RtpPorts, advertised};
 use super::overlay::Origins;
 use super::web::{HttpPlan, TlsPlan};
+use crate::addresses::AddressPlan;
+
 use super::{Auth, Config, ConfigError, NodeNumber, Profile, Step, User, credential, site};
 
 /// Transport of a SIP listener.
@@ -78,6 +81,8 @@ pub struct ListenerPlan {
     pub nat: bool,
     /// Networks that may send here; empty: all.
     pub acl: Vec<Network>,
+    /// At a floating address: the number of the listener that stands in for it.
+    pub base: Option<usize>,
     /// Key it is from, for refusals.
     pub key: String,
     /// Layer it is from, for refusals.
@@ -89,7 +94,7 @@ pub struct ListenerPlan {
 pub struct Plan {
     /// Its number.
     pub node: NodeId,
-    /// SIP listeners; the WebSockets of the HTTP listeners are the last ones.
+    /// SIP listeners, then the WebSockets of the HTTP listeners, then those at floating addresses.
     pub listeners: Vec<ListenerPlan>,
     /// HTTP listeners.
     pub http: Vec<HttpPlan>,
@@ -107,6 +112,8 @@ pub struct Plan {
     pub secret_file: PathBuf,
     /// Where other nodes reach this one, and whom it asks to be let in; `None`: it is alone.
     pub cluster: Option<ClusterPlan>,
+    /// Floating addresses of the cluster.
+    pub addresses: BTreeMap<IpAddr, AddressPlan>,
     /// Passwords of accounts, in the order of `config.user`; hashes stay where they are.
     pub passwords: Vec<Option<Secret>>,
 }
@@ -146,6 +153,7 @@ pub(super) fn check(
     check.routes()?;
     let mut listeners = check.listeners()?;
     let http = check.http(&mut listeners)?;
+    let addresses = check.floating(&mut listeners)?;
     check.exposure(&listeners, &passwords)?;
     check.srtp()?;
     let data = config.node.data.clone();
@@ -161,6 +169,7 @@ pub(super) fn check(
         webrtc_port: check.webrtc_port(rtp_ports)?,
         secret_file: data.join(&config.cluster.secret_file),
         cluster: check.cluster()?,
+        addresses,
         data,
         passwords,
     })
@@ -423,6 +432,7 @@ impl Check<'_> {
             digest: digest.filter_map(|name| algorithm(name)).collect(),
             nat: profile.nat,
             acl: acl.filter_map(|network| network.parse().ok()).collect(),
+            base: None,
             key: key.to_owned(),
             file: self.origins.file(key).to_owned(),
         }

@@ -41,6 +41,8 @@ pub(super) enum Kind {
     Named(&'static [Key]),
     /// An array of tables of one key each.
     Steps(&'static [Key]),
+    /// An array of tables with these keys, replaced as a whole.
+    Rows(&'static [Key]),
 }
 
 const fn key(name: &'static str, kind: Kind) -> Key {
@@ -123,6 +125,7 @@ pub(super) const ROOT: &[Key] = &[
                     matches!(text, "registrations" | "off")
                 }),
             ),
+            key("floating", Kind::Rows(FLOATING)),
         ]),
     ),
     key("profile", Kind::Named(PROFILE)),
@@ -172,6 +175,15 @@ pub(super) const ROOT: &[Key] = &[
     key("domain", Kind::Named(DOMAIN)),
     key("user", Kind::Named(USER)),
     key("route", Kind::Named(ROUTE)),
+];
+
+const FLOATING: &[Key] = &[
+    key(
+        "address",
+        Kind::Text("an IP address", |text| text.parse::<IpAddr>().is_ok()),
+    ),
+    key("node", NAME),
+    key("hook", PATH),
 ];
 
 const PROFILE: &[Key] = &[
@@ -359,7 +371,8 @@ fn check_value(value: &Value, kind: &Kind, file: &str, path: &str) -> Result<(),
         | Kind::Texts(..)
         | Kind::Table(_)
         | Kind::Named(_)
-        | Kind::Steps(_) => value.to_string(),
+        | Kind::Steps(_)
+        | Kind::Rows(_) => value.to_string(),
     };
     let refuse = |allowed: &str| {
         Err(ConfigError::Value {
@@ -401,6 +414,10 @@ fn check_value(value: &Value, kind: &Kind, file: &str, path: &str) -> Result<(),
         (Kind::Steps(keys), Value::Array(list)) if (1..=STEPS_MAX).contains(&list.len()) => {
             check_steps(list, keys, file, path)
         }
+        (Kind::Rows(keys), Value::Array(list)) if list.len() <= LIST_MAX => {
+            check_rows(list, keys, file, path)
+        }
+        (Kind::Rows(_), _) => refuse("a list of tables"),
         (Kind::Steps(_), _) => refuse(&format!("a list of 1-{STEPS_MAX} steps")),
     }
 }
@@ -442,6 +459,23 @@ fn check_named(list: &[Value], keys: &[Key], file: &str, path: &str) -> Result<(
             });
         }
         check_table(&rest, keys, file, &join(path, name))?;
+    }
+    Ok(())
+}
+
+fn check_rows(list: &[Value], keys: &[Key], file: &str, path: &str) -> Result<(), ConfigError> {
+    for value in list {
+        match value.as_table() {
+            Some(row) => check_table(row, keys, file, path)?,
+            None => {
+                return Err(ConfigError::Value {
+                    file: file.to_owned(),
+                    key: path.to_owned(),
+                    value: value.to_string(),
+                    allowed: "a list of tables".to_owned(),
+                });
+            }
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! In: a loaded configuration and the node's keys. Out: one `Site`; `Node::start` writes the addresses
 //! that its listeners got into it.
 
-use contract::{NodeInst, SrtpProfile};
+use contract::{ListenerId, NodeInst, SrtpProfile};
 use sip::digest::Algorithm;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::site::{
-    Account, Auth, Cluster, CommitMode, Credential, Domain, Limits, Listener, MediaPolicy, Route,
-    Site, Step,
+    Account, Auth, Cluster, CommitMode, Credential, Domain, FloatingAddress, FloatingListener,
+    Limits, Listener, MediaPolicy, Route, Site, Step,
 };
 use contract::{FabricKeys, Secret};
 use regex::{Regex, RegexBuilder};
@@ -64,12 +64,23 @@ pub fn to_site(loaded: &Loaded, with: &SiteKeys<'_>) -> Site {
                 "strict" => CommitMode::Strict,
                 _ => CommitMode::Available,
             },
+            floating: floating(plan),
         }),
         lanes: with.lanes,
         listeners: listeners(plan),
         domains: domains(config, plan),
         limits: limits(config),
     }
+}
+
+fn floating(plan: &Plan) -> Vec<FloatingAddress> {
+    let addresses = plan.addresses.iter();
+    addresses
+        .map(|(address, said)| FloatingAddress {
+            address: *address,
+            home: said.home.clone(),
+        })
+        .collect()
 }
 
 fn listeners(plan: &Plan) -> Vec<Listener> {
@@ -98,6 +109,10 @@ fn listeners(plan: &Plan) -> Vec<Listener> {
                 listener.digest.clone()
             },
             nat: listener.nat,
+            floating: listener.base.map(|base| FloatingListener {
+                base: ListenerId(u16::try_from(base).unwrap_or(u16::MAX)),
+                is_here: false,
+            }),
         }
     });
     listeners.collect()

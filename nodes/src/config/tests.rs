@@ -90,6 +90,7 @@ fn schema_keys(keys: &[Key], path: &str, found: &mut BTreeSet<String>) {
             | Kind::Secret(..)
             | Kind::TextOrNumber(..)
             | Kind::Texts(..)
+            | Kind::Rows(_)
             | Kind::Steps(_) => {
                 found.insert(path);
             }
@@ -197,7 +198,7 @@ fn ranges_in_comments_are_those_that_are_checked() {
                 format!("{path}.{}", key.name)
             };
             match key.kind {
-                Kind::Table(inner) | Kind::Named(inner) => walk(inner, &path),
+                Kind::Table(inner) | Kind::Named(inner) | Kind::Rows(inner) => walk(inner, &path),
                 Kind::Number(low, high) => {
                     let shown = path.strip_suffix(".calls").unwrap_or(&path);
                     let shown = if path.starts_with("domain") {
@@ -748,5 +749,80 @@ fn networks_contain_their_addresses() {
     }
     for bad in ["10.0.0.0/33", "::/129", "ten", "10.0.0.0/"] {
         assert!(bad.parse::<Network>().is_err(), "{bad}");
+    }
+}
+
+const CLUSTERED: &str = "[[domain]]\nname = \"a.example\"\n[node]\nname = \"n-2\"\n\
+     [cluster]\nlisten = \"192.0.2.7:7946\"\n";
+
+#[test]
+fn a_floating_address_has_a_listener_for_each_port_of_the_node() {
+    let rows = "floating = [\
+         { address = \"203.0.113.9\", node = \"n-1\", hook = \"/bin/true\" },\
+         { address = \"203.0.113.8\", node = \"n-2\" }]\n";
+    let acl = "[[profile]]\nname = \"internal\"\nacl = [\"203.0.113.0/24\"]\n";
+    let text = format!("{CLUSTERED}{rows}{acl}");
+    let loaded = load_texts(&[&text], &[], false).expect("fine");
+    let plan = &loaded.plan;
+    let hooks = plan.addresses.values().map(|said| said.hook.is_some());
+    assert_eq!(hooks.collect::<Vec<_>>(), [false, true]);
+    let floating: Vec<_> = plan
+        .listeners
+        .iter()
+        .filter_map(|one| Some((one.local.to_string(), one.protocol, one.base?)))
+        .collect();
+    let at = |text: &str, protocol, base| (text.to_owned(), protocol, base);
+    assert_eq!(
+        floating,
+        [
+            at("203.0.113.8:5060", Protocol::Udp, 0),
+            at("203.0.113.8:5060", Protocol::Tcp, 1),
+            at("203.0.113.8:5061", Protocol::Tls, 2),
+            at("203.0.113.9:5060", Protocol::Udp, 0),
+            at("203.0.113.9:5060", Protocol::Tcp, 1),
+            at("203.0.113.9:5061", Protocol::Tls, 2),
+        ]
+    );
+    let first = plan.listeners.iter().position(|one| one.base.is_some());
+    assert_eq!(first, Some(plan.listeners.len() - 6), "after all others");
+}
+
+#[test]
+fn floating_addresses_that_cannot_be_are_refused() {
+    let row = |rest: &str| format!("{CLUSTERED}floating = [{rest}]\n");
+    let nine = "{ address = \"203.0.113.9\", node = \"n-1\" }";
+    let demo = "[[profile]]\nname = \"internal\"\nudp = [\"127.0.0.1:0\"]\n";
+    let table = [
+        (
+            row("{ address = \"over.there\", node = \"n-1\" }"),
+            "`cluster.floating.address` = \"over.there\" is not allowed; allowed: an IP address",
+        ),
+        (
+            row("{ address = \"203.0.113.9\", node = \"n-1\", via = \"eth0\" }"),
+            "unknown key `cluster.floating.via`; allowed: address, node, hook",
+        ),
+        (row("5"), "a list of tables"),
+        (row(&format!("{nine}, {nine}")), "each address once"),
+        (
+            row("{ address = \"127.0.0.1\", node = \"n-1\" }"),
+            "an address that no listener of a node has for its own",
+        ),
+        (
+            row("{ address = \"2001:db8::9\", node = \"n-1\" }"),
+            "with a UDP, TCP or TLS listener of its family beside it",
+        ),
+        (
+            format!("{}{demo}", row(nine)),
+            "beside a floating address: listeners with an address and a port",
+        ),
+        (
+            format!("{DOMAIN}[cluster]\nfloating = [{nine}]\n"),
+            "none without `cluster.listen`",
+        ),
+    ];
+    for (text, wanted) in table {
+        let error = load_texts(&[&text], &[], false).expect_err(&text);
+        let shown = error.to_string();
+        assert!(shown.contains(wanted), "{text}\n{shown}");
     }
 }

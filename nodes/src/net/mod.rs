@@ -26,6 +26,7 @@ use bytes::Bytes;
 use contract::env::{BindError, NetSink};
 use contract::{CloseCode, FlowRef, ListenerId, StreamKind};
 use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use self::connection::Connection;
@@ -84,6 +85,8 @@ impl std::fmt::Debug for Network {
 #[derive(Default)]
 struct Tables {
     is_closing: bool,
+    /// Tasks that read or accept, of listeners.
+    readers: HashMap<ListenerId, AbortHandle>,
     datagrams: HashMap<ListenerId, Arc<DatagramSocket>>,
     streams: HashMap<ListenerId, (SocketAddr, StreamKind)>,
     /// Listeners whose sockets the HTTP door has, and where their WebSockets deliver.
@@ -141,7 +144,8 @@ impl Network {
         let (socket, reader) = udp::bind(local).map_err(refused)?;
         let bound = socket.local();
         self.tables().datagrams.insert(listener, Arc::new(socket));
-        self.handle.spawn(udp::read(reader, listener, sink));
+        let task = self.handle.spawn(udp::read(reader, listener, sink));
+        self.tables().readers.insert(listener, task.abort_handle());
         Ok(bound)
     }
 
@@ -182,8 +186,19 @@ impl Network {
             kind,
             sink,
         };
-        self.handle.spawn(tcp::accept(socket, entrance));
+        let task = self.handle.spawn(tcp::accept(socket, entrance));
+        self.tables().readers.insert(listener, task.abort_handle());
         Ok(bound)
+    }
+
+    /// Closes a listener's socket; connections that came in by it stay.
+    pub(crate) fn unbind(&self, listener: ListenerId) {
+        let mut tables = self.tables();
+        tables.datagrams.remove(&listener);
+        tables.streams.remove(&listener);
+        if let Some(reader) = tables.readers.remove(&listener) {
+            reader.abort();
+        }
     }
 
     pub(crate) fn connect(self: &Arc<Self>, flow: FlowRef, sink: Arc<dyn NetSink>) {

@@ -462,6 +462,14 @@ impl World {
         self.revive(Restored::TakenOver);
     }
 
+    /// Kills the node; another one takes the call over, and its addresses.
+    pub fn come_along(&mut self, node: u16) {
+        self.queue.clear();
+        self.site.node = NodeId(node);
+        self.revive(Restored::TakenOver);
+        self.pass(Duration::from_millis(50));
+    }
+
     /// Panics one actor: the others, and what is on its way, stay.
     pub fn panic(&mut self, id: &ActorId) {
         let Some(bytes) = self.stored.get(id).cloned() else {

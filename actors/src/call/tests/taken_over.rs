@@ -518,3 +518,25 @@ fn a_take_over_twice_a_panic_and_a_new_start_leave_one_call() {
         assert_eq!(world.record().cause, "NORMAL_CLEARING", "{id}");
     }
 }
+
+/// A floating address came here with the call: nobody is told anything, and either end may go on.
+#[test]
+fn nobody_is_told_when_their_address_came_along() {
+    let mut world = World::connected();
+    let former = [world.config(1).ssrc, world.config(2).ssrc];
+    let offers = [world.count(A, "INVITE"), world.count(B, "INVITE")];
+    for listener in &mut world.site.listeners {
+        listener.floating = Some(crate::site::FloatingListener {
+            base: contract::ListenerId(0),
+            is_here: true,
+        });
+    }
+    world.come_along(2);
+    world.pass(Duration::from_secs(5));
+    let now = [world.count(A, "INVITE"), world.count(B, "INVITE")];
+    assert_eq!(now, offers, "{:?}", world.lines());
+    assert_eq!([world.config(1).ssrc, world.config(2).ssrc], former);
+    world.request(1, A, "BYE", 12, "");
+    world.answer(B, "BYE", 200, "");
+    assert_eq!(world.record().cause, "NORMAL_CLEARING");
+}

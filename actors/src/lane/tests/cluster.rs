@@ -46,6 +46,7 @@ impl Nodes {
                 zone: String::new(),
                 replicas: 3,
                 commit: CommitMode::Available,
+                floating: Vec::new(),
             });
             let id = lane(*node, *number);
             let mut stage = Stage::new(Lane::new(*number, &site), id.clone());

@@ -287,3 +287,27 @@ fn a_leg_that_moves_while_it_is_heard_waits_for_no_block() {
         (stage, begins) = (next, end);
     }
 }
+
+/// The address that the peer knows is bound here: the same port, and nothing to tell.
+#[test]
+fn a_leg_whose_address_came_along_stays() {
+    let (stage, _) = agreed();
+    let mut next = restored(&stage);
+    next.site.listeners[usize::from(DIGEST.0)].floating = Some(crate::site::FloatingListener {
+        base: DIGEST,
+        is_here: true,
+    });
+    let actions = next.event(Event::Restored(Restored::TakenOver));
+    let local = stage.core.data.local.expect("a port");
+    let opens = actions.iter().any(|action| {
+        matches!(action, contract::Action::Media(contract::MediaCommand::Open { address, port, .. })
+            if *address == local.ip() && *port == Some(local.port()))
+    });
+    assert!(opens, "{actions:?}");
+    next.event(Event::Media(MediaEvent::Opened { rtp: local }));
+    let told = offer(&mut next, Want::agreed(None));
+    assert_eq!(reports(&told), [Report::Stays]);
+    // Asked again, it is for another reason.
+    described(&offer(&mut next, Want::agreed(None)));
+    assert!(next.core.snapshot(next.now).oldest().is_ok());
+}

@@ -326,20 +326,20 @@ impl<R: Roster> Turn<'_, R> {
         }
     }
 
-    /// Nodes have left the view: a claim that waits for nobody else waits in vain. Whether a record
-    /// that nobody has heard of exists, the members of the new view alone would be asked now; one that
-    /// exists may be alive on a node that is merely silent (§5).
+    /// Nodes have left the view: a claim that waits for nobody else waits in vain. Of a call that
+    /// nobody has heard of, the members of the new view alone would be asked now; what exists may be
+    /// alive on a node that is merely silent (§5).
     pub(super) fn claims_without_the_gone(&mut self) {
-        let is_vain = |claim: &Claim| {
+        let is_vain = |id: &ActorId, claim: &Claim| {
             let silent = claim.activation.unanswered();
-            let is_known = claim.activation.knows_a_record();
+            let is_new_call = id.kind() == Kind::Call && !claim.activation.knows_a_record();
             let is_out = |node: &NodeId| {
-                self.life_of(*node).is_none() && (!is_known || self.is_proven_gone(*node))
+                self.life_of(*node).is_none() && (is_new_call || self.is_proven_gone(*node))
             };
             claim.is_durable && silent.iter().all(is_out)
         };
         let claims = self.state.claims.claims.iter();
-        let vain = claims.filter(|(_, claim)| is_vain(claim));
+        let vain = claims.filter(|(id, claim)| is_vain(id, claim));
         let vain: Vec<ActorId> = vain.map(|(id, _)| id.clone()).collect();
         for id in vain {
             let placed = self.fabric.placed(&id);

@@ -86,6 +86,10 @@ pub(crate) enum Input<R: Roster> {
     Connected { life: NodeInst, is_connected: bool },
     /// A node is gone: its records are up for others.
     Down { life: NodeInst, is_proven: bool },
+    /// Calls of a node that is about to be told gone go on at this one: its address goes there.
+    Heir { of: NodeInst, node: NodeId },
+    /// An address that calls wait for is here, or cannot be.
+    AddressSettled,
     /// An actor was not found on a life that was thought to have it.
     Absent { id: ActorId, life: NodeInst },
     /// A passive record's deadline has passed, or a tombstone's time.
@@ -325,7 +329,10 @@ impl<'a, R: Roster> Turn<'a, R> {
             Input::Down { life, is_proven } => {
                 self.moves_lost(life);
                 self.sweep_down(life, is_proven);
+                self.claims_without_the_gone();
             }
+            Input::Heir { of, node } => self.sweep_heir(of, node),
+            Input::AddressSettled => self.sweep_address_settled(),
             Input::Absent { id, life } => self.state.directory.forget(&id, life),
             Input::Wake { id } => self.wake(&id),
             Input::Tick => {}
@@ -513,6 +520,9 @@ impl<'a, R: Roster> Turn<'a, R> {
         let later = later.filter(|life| !self.fabric.is_unfit(life.node));
         if let (Some(later), 0) = (later, round) {
             return later;
+        }
+        if let (Some(heir), 0) = (self.heir_of_calls(id, owner, holders), round) {
+            return heir;
         }
         let ranked = self.ranked(id);
         let of_holders = ranked.iter().filter(|node| holders.contains(node));

@@ -8,7 +8,7 @@
 //! | record | then |
 //! |---|---|
 //! | owner gone, this node is its heir | its shell begins here |
-//! | a call whose owner is merely silent | the same, after 2 s and with a majority only |
+//! | a call whose owner is merely silent | the same, after 1.5 s and with a majority only |
 //! | owned here, held by others than placement wants, or degraded | its shell mends it |
 //! | tombstone, or copy of what others hold, past its time | forgotten |
 
@@ -18,7 +18,9 @@ use std::time::Duration;
 
 use cluster::{Conf, Header, REPAIR_ORDER, desk};
 use contract::core::Roster;
-use contract::limits::{CLAIMS_MAX, SHARDS, SWEEP_HEADERS_PER_TURN, SWEEP_JOBS_PER_TURN};
+use contract::limits::{
+    ADDRESS_WAIT_MS, CLAIMS_MAX, SHARDS, SWEEP_HEADERS_PER_TURN, SWEEP_JOBS_PER_TURN,
+};
 use contract::{ActorId, Kind, NodeId, NodeInst, Time};
 
 use super::{Standing, Turn, Work};
@@ -32,7 +34,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// After which time the next one by rank goes on with what nobody went on with.
 const NEXT_RANK_AFTER: Duration = Duration::from_secs(3);
 /// Silence after which a call of a node that is not proven dead may be gone on with (§5).
-const SILENT_CALL_AFTER: Duration = Duration::from_secs(2);
+const SILENT_CALL_AFTER: Duration = Duration::from_millis(1_500);
 /// When nothing else asks for it: tombstones of other nodes' records.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// After a change of the view, so that several changes are one.
@@ -47,6 +49,8 @@ pub(super) struct Sweep {
     /// A record of a node that is gone was seen on the way.
     is_left: bool,
     gone: BTreeMap<NodeInst, Gone>,
+    /// Where calls of lives that are gone go on, and whether their address is there, or cannot be.
+    heirs: BTreeMap<NodeInst, (NodeId, bool)>,
     calls: VecDeque<ActorId>,
     others: VecDeque<ActorId>,
     mends: BTreeSet<ActorId>,
@@ -78,20 +82,64 @@ impl<R: Roster> Turn<'_, R> {
         let lives = &self.state.lives;
         let is_back = |life: &NodeInst| lives.iter().any(|other| other.node == life.node);
         self.state.sweep.gone.retain(|life, _| !is_back(life));
+        self.state.sweep.heirs.retain(|life, _| !is_back(life));
         self.state.sweep.next = 0;
         self.state.sweep.look_at(self.now.mono + AFTER_VIEW);
     }
 
-    /// A node is gone. Asked before the view without it comes.
+    /// A node is gone; the view without it may have come already.
     pub(super) fn sweep_down(&mut self, life: NodeInst, is_proven: bool) {
+        let is_seen = self.state.lives.contains(&life);
         let gone = Gone {
             since: self.now.mono,
             is_proven,
-            of: self.state.lives.len(),
+            of: self.state.lives.len() + usize::from(!is_seen),
         };
         self.state.sweep.gone.insert(life, gone);
         self.state.sweep.next = 0;
         self.state.sweep.look_at(self.now.mono);
+    }
+
+    /// Its calls go on where its addresses go.
+    pub(super) fn sweep_heir(&mut self, of: NodeInst, node: NodeId) {
+        self.state.sweep.heirs.insert(of, (node, false));
+    }
+
+    /// What waits for an address goes on.
+    pub(super) fn sweep_address_settled(&mut self) {
+        let now = self.now.mono;
+        for (_, is_settled) in self.state.sweep.heirs.values_mut() {
+            *is_settled = true;
+        }
+        self.state.sweep.next = 0;
+        self.state.sweep.look_at(now);
+    }
+
+    /// Returns the node at which the calls of a life go on because its addresses go there, if it has
+    /// a copy.
+    pub(super) fn heir_of_calls(
+        &self,
+        id: &ActorId,
+        owner: NodeInst,
+        holders: &[NodeId],
+    ) -> Option<NodeInst> {
+        let (node, _) = self.state.sweep.heirs.get(&owner)?;
+        let is_of_call = id.record_owner().kind() == Kind::Call;
+        (is_of_call && holders.contains(node)).then(|| self.life_of(*node))?
+    }
+
+    /// Returns until when a call waits for an address that is to come here.
+    fn waits_for_address(&self, owner: NodeInst) -> Option<Time> {
+        let (node, is_settled) = self.state.sweep.heirs.get(&owner)?;
+        let gone = self.state.sweep.gone.get(&owner)?;
+        let barred = if gone.is_proven {
+            Duration::ZERO
+        } else {
+            SILENT_CALL_AFTER
+        };
+        let until = gone.since + barred + Duration::from_millis(ADDRESS_WAIT_MS);
+        let waits = *node == self.me().node && !is_settled && until > self.now.mono;
+        waits.then_some(until)
     }
 
     /// A record has what it lacked: its header is to say so.
@@ -257,6 +305,8 @@ impl<R: Roster> Turn<'_, R> {
         if self.heir_after(id, header.owner, &holders, round) == self.me() {
             if id.kind() != Kind::Call {
                 self.state.sweep.others.push_back(id.clone());
+            } else if let Some(until) = self.waits_for_address(header.owner) {
+                self.state.sweep.look_at(until);
             } else if self.may_take_call(header.owner) {
                 self.state.sweep.calls.push_back(id.clone());
             } else {

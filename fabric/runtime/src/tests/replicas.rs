@@ -218,6 +218,29 @@ async fn what_begins_while_a_node_dies_waits_for_no_answer_of_it() {
     assert_eq!(cluster.nodes[0].outs(), ["call out 1"]);
 }
 
+/// As membership tells it: the view without a node first, then that it is gone. A majority goes on
+/// with the calls of a node that is merely silent.
+#[tokio::test(start_paused = true)]
+async fn two_of_three_go_on_with_a_call_of_a_silent_node() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.say(2, &call(), act([Step::Add(5), PUT])).await;
+    let node = cluster.nodes.remove(2);
+    let life = node.fabric.me();
+    node.fabric.kill();
+    cluster.wire.fabrics.lock().unwrap().remove(&life);
+    for other in &cluster.nodes {
+        other.fabric.set_connected(life, false);
+    }
+    cluster.show();
+    for other in &cluster.nodes {
+        other.fabric.set_down(life, false);
+    }
+    pass(1_400).await;
+    assert!(cluster.hosts(&call()).is_empty(), "it may be back yet");
+    pass(1_000).await;
+    assert_eq!(cluster.hosts(&call()).len(), 1);
+}
+
 /// Nobody has to ask for it: the records of a dead node are taken over by their heirs.
 #[tokio::test(start_paused = true)]
 async fn a_dead_nodes_records_are_taken_over_unasked() {

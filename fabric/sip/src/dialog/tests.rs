@@ -330,6 +330,18 @@ fn last_cseq_is_an_error_and_not_a_wrap() {
 }
 
 #[test]
+fn an_heir_passes_over_the_block_that_a_cut_off_owner_may_begin() {
+    let mut owner = DialogState::of_server(&invite(""), "t").expect("dialog");
+    let mut heir = owner.clone();
+    heir.skip_reserve();
+    heir.skip_block();
+    let first = heir.take_cseq().expect("number").number;
+    for _ in 0..16 {
+        assert!(owner.take_cseq().expect("number").number < first);
+    }
+}
+
+#[test]
 fn state_survives_its_stored_form() {
     let dialog = client(ROUTES);
     let stored = serde_json::to_string(&dialog).expect("stored");

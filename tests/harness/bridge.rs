@@ -1,0 +1,153 @@
+//! Network namespaces joined by a bridge, one a node: each has an address of its own, cables can be
+//! pulled, and floating addresses move between them as between machines.
+//!
+//! In: how many. Out: namespaces that go when dropped, a hook that moves addresses, cuts. It starts
+//! no node.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The bridge, in this namespace, with the phones on it.
+#[derive(Debug)]
+pub struct Bridge {
+    subnet: u8,
+    count: u8,
+}
+
+fn ip(arguments: &str) -> bool {
+    Command::new("ip")
+        .args(arguments.split(' '))
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+fn must(arguments: &str) {
+    assert!(ip(arguments), "ip {arguments}");
+}
+
+/// The hook of the suites: as an operator would write it, but that it tells the neighbours by a
+/// change of the card's address to itself: `arping` is not on every machine.
+const HOOK: &str = "#!/bin/sh
+case \"$1\" in
+claim)
+    ip addr add \"$2/24\" dev eth0 2>/dev/null
+    echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_notify
+    ip link set eth0 address \"$(cat /sys/class/net/eth0/address)\"
+    echo 0 > /proc/sys/net/ipv4/conf/eth0/arp_notify
+    ;;
+release)
+    ip addr del \"$2/24\" dev eth0 2>/dev/null
+    ;;
+esac
+exit 0
+";
+
+impl Bridge {
+    /// Makes it with `count` namespaces; `None`, said on the standard output, if this process may not.
+    ///
+    /// # Panics
+    /// If it is begun and cannot be finished.
+    #[must_use]
+    pub fn new(count: u8) -> Option<Bridge> {
+        let begin = u8::try_from(std::process::id() % 200).unwrap_or(0);
+        // Names of namespaces tell who is first; a bridge of that name is made after that.
+        let found = (begin..250)
+            .chain(0..begin)
+            .find(|subnet| ip(&format!("netns add wk{subnet}n0")));
+        let Some(subnet) = found else {
+            println!("left out: this process may not make network namespaces");
+            return None;
+        };
+        let bridge = Bridge { subnet, count };
+        must(&format!("link add wk{subnet} type bridge"));
+        must(&format!("addr add {}/24 dev wk{subnet}", bridge.ours()));
+        must(&format!("link set wk{subnet} up"));
+        for at in 0..count {
+            let (space, cable) = (bridge.namespace(at), bridge.cable(at));
+            if at > 0 {
+                must(&format!("netns add {space}"));
+            }
+            must(&format!(
+                "link add {cable} type veth peer name eth0 netns {space}"
+            ));
+            must(&format!("link set {cable} master wk{subnet} up"));
+            must(&format!(
+                "-n {space} addr add {}/24 dev eth0",
+                bridge.at(at)
+            ));
+            must(&format!("-n {space} link set eth0 up"));
+            must(&format!("-n {space} link set lo up"));
+        }
+        Some(bridge)
+    }
+
+    /// Returns the address on this side.
+    #[must_use]
+    pub const fn ours(&self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 78, self.subnet, 254)
+    }
+
+    /// Returns the address of a node.
+    #[must_use]
+    pub const fn at(&self, number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 78, self.subnet, number + 1)
+    }
+
+    /// Returns the floating address that is at home at a node.
+    #[must_use]
+    pub const fn floating(&self, number: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 78, self.subnet, number + 11)
+    }
+
+    /// Returns the network of all of them.
+    #[must_use]
+    pub fn network(&self) -> String {
+        format!("10.78.{}.0/24", self.subnet)
+    }
+
+    /// Returns the name of a node's namespace.
+    #[must_use]
+    pub fn namespace(&self, number: u8) -> String {
+        format!("wk{}n{number}", self.subnet)
+    }
+
+    fn cable(&self, number: u8) -> String {
+        format!("wk{}c{number}", self.subnet)
+    }
+
+    /// Pulls the cable of a node.
+    pub fn cut(&self, number: u8) {
+        must(&format!("link set {} down", self.cable(number)));
+    }
+
+    /// Plugs it in again.
+    pub fn heal(&self, number: u8) {
+        must(&format!("link set {} up", self.cable(number)));
+    }
+
+    /// Writes the hook that moves addresses into a folder.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    #[must_use]
+    pub fn hook(&self, folder: &Path) -> PathBuf {
+        let file = folder.join("move-address");
+        fs::write(&file, HOOK).expect("written");
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("mode");
+        file
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        for at in 0..self.count {
+            let _ = ip(&format!("link del {}", self.cable(at)));
+            let _ = ip(&format!("netns del {}", self.namespace(at)));
+        }
+        let _ = ip(&format!("link del wk{}", self.subnet));
+    }
+}
