@@ -3,7 +3,8 @@
 //!
 //! The counts of a long run are set by the environment: `WEFT_MOVES` (of registrations, 5000),
 //! `WEFT_MOVES_USERS` (5000), `WEFT_MOVES_CALLS` (17 at once at most in a move, 100 in a drain),
-//! `WEFT_MOVES_ROUNDS` (moves of each call). A suite does a few of each.
+//! `WEFT_MOVES_ROUNDS` (moves of each call), `WEFT_MOVES_STAY_S` (how long a call stays before it moves
+//! again: after half a minute its next numbers go with it). A suite does a few of each.
 
 #![allow(
     clippy::disallowed_methods,
@@ -192,7 +193,12 @@ fn calls_move_while_they_are_heard() {
     let mut calls: Vec<Roaming> = (0..number).map(|at| connect(&three, at, &pump)).collect();
     all_hear(&mut calls, &pump, 10);
     let (mut all, mut moved) = (Vec::new(), 0);
+    let stay = Duration::from_secs(count("WEFT_MOVES_STAY_S", 0).into());
     for round in 0..rounds {
+        let until = Instant::now() + stay;
+        while Instant::now() < until {
+            attend(&mut calls, &pump);
+        }
         let rows = three.agree(three.nodes.iter(), "call", |rows| rows.len() == calls.len());
         let before = offers(&calls);
         pump.forget_pauses();
