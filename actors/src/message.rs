@@ -127,6 +127,8 @@ pub(crate) fn watch(flow: FlowRef, watcher: ActorId) -> Option<(ActorId, Message
 pub(crate) fn gone(watcher: &ActorId, flow: FlowRef) -> Message {
     if matches!(watcher, ActorId::Dialog(_)) {
         dialog::Message::FlowGone { flow }.into()
+    } else if matches!(watcher, ActorId::Lane(..)) {
+        lane::Message::FlowGone { flow }.into()
     } else {
         registration::Message::FlowGone { flow }.into()
     }

@@ -131,6 +131,10 @@ impl Dialog {
             return ctx.ignore("no dialog yet");
         };
         let lost = self.data.flow;
+        // Not at once: it would be lost again at once.
+        let waits_until = self.timers.due(Timer::Park);
+        let may_be_back =
+            waits_until.is_some_and(|until| until <= ctx.now().mono + (PARK - LOCATE_AGAIN_AFTER));
         let is_proven = |target: &Target| {
             // Where nobody proves who they are, anybody may have registered.
             let listener = ctx.site().listener(target.flow.listener());
@@ -138,7 +142,7 @@ impl Dialog {
         };
         let found = targets.iter().find(|target| {
             // A connection of another node may have been out of reach for a moment only.
-            let may_be_it = target.flow != lost || !lost.ends_at(ctx.site().node);
+            let may_be_it = target.flow != lost || (may_be_back && !lost.ends_at(ctx.site().node));
             let is_reached = !target.unreachable && may_be_it;
             is_reached && target.uri.equivalent(contact) && is_proven(target)
         });

@@ -8,7 +8,7 @@ use super::auth::Auth;
 use super::elsewhere::Elsewhere;
 use super::table::Table;
 use super::{Message, NonceVerdict, Snapshot};
-use crate::{Site, call, dialog, registration};
+use crate::{Site, call, dialog, flow, registration};
 
 /// One transaction shard.
 #[derive(Debug)]
@@ -65,7 +65,10 @@ impl Lane {
                 flow,
                 request,
                 user,
-            } => self.on_send(flow, request, user, ctx),
+            } => {
+                self.on_send(flow, request, user, ctx);
+                self.check_handed(from, flow, ctx);
+            }
             Message::SendAck { flow, request } => ctx.send(flow, request),
             Message::Challenge {
                 transaction,
@@ -122,6 +125,9 @@ impl Lane {
             }) => return self.on_not_handed(to, flow, request, user, why, ctx),
             Any::Lane(Message::Strayed { flow, message }) => {
                 return self.on_not_passed(to, flow, message, why, ctx);
+            }
+            Any::Flow(flow::Message::Watch { flow, .. }) if why == Undelivered::Absent => {
+                return self.on_flow_gone(flow, ctx);
             }
             Any::Dialog(dialog::Message::Retransmitted(inbound)) => {
                 return self.on_no_caller(&inbound, why, ctx);

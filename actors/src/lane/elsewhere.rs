@@ -29,7 +29,7 @@ use super::inbound::Waiting;
 use super::outbound::{branch_to_tell, tell_failure};
 use super::table::Side;
 use super::{NonceVerdict, lane_of};
-use crate::{Inbound, Site, dialog};
+use crate::{Inbound, Site, dialog, message};
 
 /// How long the issuer of a nonce may take; then the phone is challenged anew, before it asks
 /// again (T1 of RFC 3261).
@@ -143,6 +143,19 @@ impl Lane {
         // The lane that its responses come to there; a CANCEL meets its INVITE, whoever sent that.
         let number = lane_of_branch(request, ctx.site()).unwrap_or(self.number);
         ctx.tell(ActorId::Lane(node, number), order.into());
+    }
+
+    /// Another node's lane has handed on a request: it may think of a connection that was here in a
+    /// former life of this node, or is gone without its word.
+    pub(super) fn check_handed(&self, from: &ActorId, flow: FlowRef, ctx: &mut Context<'_>) {
+        let own = ctx.site().node;
+        let is_handed = matches!(from, ActorId::Lane(node, _) if *node != own);
+        if !is_handed || !flow.ends_at(own) {
+            return;
+        }
+        if let Some((actor, watch)) = message::watch(flow, ctx.me().clone()) {
+            ctx.tell(actor, watch);
+        }
     }
 
     /// A request came back from the node that has its connection.

@@ -105,7 +105,11 @@ impl JsonDialog {
     pub(super) fn on_located(&mut self, targets: &[Target], ctx: &mut DialogCtx<'_>) {
         let lost = self.data.flow;
         // A connection of another node may have been out of reach for a moment only.
-        let is_gone = lost.ends_at(ctx.site().node);
+        // Not at once, though: it would be lost again at once.
+        let waits_until = self.timers.due(Timer::Park);
+        let may_be_back =
+            waits_until.is_some_and(|until| until <= ctx.now().mono + (PARK - LOCATE_AGAIN_AFTER));
+        let is_gone = lost.ends_at(ctx.site().node) || !may_be_back;
         let found = targets.iter().find(|target| {
             let may_be_it = !target.unreachable && (target.flow != lost || !is_gone);
             may_be_it
