@@ -551,7 +551,7 @@ impl Floating {
 /// Returns what an address is ranked by: the same on every node.
 fn key(address: IpAddr) -> RecordKey {
     let bits = match address {
-        IpAddr::V4(four) => u128::from(four.to_ipv6_mapped().to_bits()),
+        IpAddr::V4(four) => four.to_ipv6_mapped().to_bits(),
         IpAddr::V6(six) => six.to_bits(),
     };
     RecordKey {

@@ -87,7 +87,9 @@ impl World {
                         self.carry(place, actions);
                     }
                 }
-                other => self.log.push((me.node.0, other)),
+                order @ (FloatingAction::Take(_)
+                | FloatingAction::GiveBack { .. }
+                | FloatingAction::Heir { .. }) => self.log.push((me.node.0, order)),
             }
         }
     }
