@@ -41,6 +41,8 @@ const SILENT_AFTER: Duration = Duration::from_millis(1_500);
 const HEARSAY: Duration = Duration::from_secs(3);
 /// After an order that failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// How long an address stays before it goes home: the calls that it was taken for come after it.
+const STAY: Duration = Duration::from_secs(5);
 /// Between two words to all, and two looks.
 const SAY_EVERY: Duration = Duration::from_secs(2);
 
@@ -146,6 +148,8 @@ pub struct Floating {
     known: BTreeMap<IpAddr, (Tenure, Time)>,
     /// Who goes on with addresses of a node that is gone: all with one, as its calls do.
     heirs: BTreeMap<IpAddr, NodeInst>,
+    /// Since when this node has what it has.
+    since: BTreeMap<IpAddr, Time>,
     /// Members that have said what they have.
     heard: BTreeSet<NodeInst>,
     view: Vec<Neighbour>,
@@ -168,6 +172,7 @@ impl Floating {
             standings,
             known: BTreeMap::new(),
             heirs: BTreeMap::new(),
+            since: BTreeMap::new(),
             heard: BTreeSet::new(),
             view: Vec::new(),
             view_since: now.mono,
@@ -294,6 +299,7 @@ impl Floating {
         };
         if let Standing::Taking { turn } = self.standings[at] {
             self.heirs.remove(&address);
+            self.since.insert(address, now.mono);
             self.standings[at] = if is_here {
                 Standing::Here { turn }
             } else {
@@ -479,6 +485,11 @@ impl Floating {
                 let at_once =
                     rival.is_some_and(|rival| (rival.turn, rival.holder) > (turn, self.me));
                 if !at_once && !self.is_home_elsewhere(&one) {
+                    return None;
+                }
+                let since = self.since.get(&address).copied().unwrap_or_default();
+                if !at_once && now < since + STAY {
+                    self.look_at(since + STAY);
                     return None;
                 }
                 self.standings[at] = Standing::Leaving { turn };

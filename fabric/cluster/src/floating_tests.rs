@@ -192,6 +192,9 @@ fn a_home_that_comes_back_waits_until_no_call_needs_the_address() {
     world.log();
     world.start(life(1, 2));
     world.see_all();
+    world.pass(4_000);
+    assert_eq!(world.log(), [], "calls may come after their address");
+    world.pass(2_000);
     let give_back = FloatingAction::GiveBack {
         address: address(),
         at_once: false,
