@@ -30,14 +30,13 @@ fn must(arguments: &str) {
 }
 
 /// The hook of the suites: as an operator would write it, but that it tells the neighbours by a
-/// change of the card's address to itself: `arping` is not on every machine.
+/// change of the card's address to itself: `arping` is not on every machine. Several run at once.
 const HOOK: &str = "#!/bin/sh
 case \"$1\" in
 claim)
     ip addr add \"$2/24\" dev eth0 2>/dev/null
     echo 1 > /proc/sys/net/ipv4/conf/eth0/arp_notify
     ip link set eth0 address \"$(cat /sys/class/net/eth0/address)\"
-    echo 0 > /proc/sys/net/ipv4/conf/eth0/arp_notify
     ;;
 release)
     ip addr del \"$2/24\" dev eth0 2>/dev/null
