@@ -104,23 +104,8 @@ impl Ground {
         let unix_seconds = clock.now().utc.0 / 1_000;
         let (store, opened) = SledStore::open(StoreConfig::new(&plan.data), unix_seconds)
             .map_err(|error| refusal(loaded, "node.data", &plan.data.display(), &chain(&error)))?;
-        let is_alone = plan.cluster.is_none();
-        if opened.quarantined && is_alone {
-            // Nobody has what is missing: it says so and goes on. In a cluster the others have it.
-            let Missing {
-                batches,
-                rotten,
-                aside,
-                is_gone,
-            } = &opened.missing;
-            tracing::error!(
-                ?batches,
-                rotten,
-                ?aside,
-                is_gone,
-                "acknowledged records are lost: this node is alone; it goes on with what is left"
-            );
-            store.lift_quarantine();
+        if opened.quarantined && plan.cluster.is_none() {
+            go_on_alone(&store, &opened.missing);
         }
         if !opened.first_start && !plan.secret_file.exists() {
             // A new one would find none of the records.
@@ -166,6 +151,24 @@ impl Ground {
             lanes,
         })
     }
+}
+
+/// Nobody has what is missing: that is said, and the node goes on. In a cluster the others have it.
+fn go_on_alone(store: &SledStore, missing: &Missing) {
+    let Missing {
+        batches,
+        rotten,
+        aside,
+        is_gone,
+    } = missing;
+    tracing::error!(
+        ?batches,
+        rotten,
+        ?aside,
+        is_gone,
+        "acknowledged records are lost: this node is alone; it goes on with what is left"
+    );
+    store.lift_quarantine();
 }
 
 /// Opens the certificate if a listener needs one, with what this node is called in it.

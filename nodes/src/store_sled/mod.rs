@@ -121,6 +121,22 @@ impl Missing {
     fn is_any(&self) -> bool {
         self.batches != Some(0) || self.rotten > 0 || self.aside.is_some() || self.is_gone
     }
+
+    fn tell(&self) {
+        let Missing {
+            batches,
+            rotten,
+            aside,
+            is_gone,
+        } = self;
+        tracing::error!(
+            ?batches,
+            rotten,
+            ?aside,
+            is_gone,
+            "store has lost acknowledged entries: quarantined"
+        );
+    }
 }
 
 impl std::fmt::Debug for Opened {
@@ -257,13 +273,7 @@ impl SledStore {
         }
         let quarantined = quarantine_file.exists();
         if quarantined {
-            tracing::error!(
-                batches = ?missing.batches,
-                rotten = missing.rotten,
-                aside = ?missing.aside,
-                is_gone,
-                "store has lost acknowledged entries: quarantined"
-            );
+            missing.tell();
         }
         shared.quarantined.store(quarantined, Ordering::Release);
         let writer = Writer {
