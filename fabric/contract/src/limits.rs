@@ -382,6 +382,8 @@ pub const PARCELS_MAX: usize = 16_384;
 pub const PARCELS_PER_ACTOR_MAX: usize = INBOX_EVENTS_MAX;
 /// Claims of a take-over that are under way at once; further ones wait their turn.
 pub const CLAIMS_MAX: usize = 256;
+/// Calls of which it is remembered for a few seconds that another node has won them.
+pub const CLAIMS_LOST_MAX: usize = 16_384;
 /// Milliseconds that holders have to answer a claim before it goes on without them (`cluster.md` §4).
 pub const CLAIM_WAIT_MS: u64 = 1_000;
 /// The same for a call: to go on with an old state of it costs more than to wait.

@@ -10,7 +10,7 @@ use super::super::elsewhere::Elsewhere;
 use super::*;
 use crate::script::{DIGEST, OPEN, datagram, statuses, stream, told};
 use crate::site::{Cluster, CommitMode};
-use crate::{Message as Any, TransactionRef, call, dialog, registration};
+use crate::{Message as Any, TransactionRef, call, dialog, flow, registration};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -287,19 +287,24 @@ fn response(request: &Bytes, status: u16) -> Bytes {
 
 /// Statuses that the user heard; 0: its request timed out, 1: unreachable.
 fn heard(nodes: &mut Nodes) -> Vec<u16> {
-    let heard = nodes.news().into_iter().map(|(to, message)| {
-        assert_eq!(to, user());
-        match message {
-            Any::Dialog(dialog::Message::Response { response, .. }) => {
-                response.status().expect("a response")
+    // Whether the connection is there is asked of its actor.
+    let is_watch = |message: &Any| matches!(message, Any::Flow(flow::Message::Watch { .. }));
+    let news = nodes.news().into_iter();
+    let heard = news
+        .filter(|(_, message)| !is_watch(message))
+        .map(|(to, message)| {
+            assert_eq!(to, user());
+            match message {
+                Any::Dialog(dialog::Message::Response { response, .. }) => {
+                    response.status().expect("a response")
+                }
+                Any::Dialog(dialog::Message::RequestFailed { why, .. }) => match why {
+                    dialog::RequestFailure::TimedOut => 0,
+                    dialog::RequestFailure::Unreachable => 1,
+                },
+                other => panic!("{other:?}"),
             }
-            Any::Dialog(dialog::Message::RequestFailed { why, .. }) => match why {
-                dialog::RequestFailure::TimedOut => 0,
-                dialog::RequestFailure::Unreachable => 1,
-            },
-            other => panic!("{other:?}"),
-        }
-    });
+        });
     heard.collect()
 }
 

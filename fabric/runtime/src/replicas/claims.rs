@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster::{Activation, Epoch, Frame, Header, HolderReply, HolderSet, Image, Step};
 use contract::core::Roster;
-use contract::limits::{CLAIM_WAIT_CALL_MS, CLAIM_WAIT_MS};
+use contract::limits::{CLAIM_WAIT_CALL_MS, CLAIM_WAIT_MS, CLAIMS_LOST_MAX};
 use contract::{ActorId, FrameClass, Kind, MoveFault, NodeId, NodeInst, Time};
 
 use super::commits::Own;
@@ -27,6 +27,9 @@ use crate::entry::Side;
 const FIRST_LINKS: Duration = Duration::from_secs(1);
 /// Between two questions to them.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
+/// How long a call that another node has won is not claimed: in that time the views agree again.
+const LOST_LATELY: Duration = Duration::from_secs(5);
 
 /// How often a claim of a call waits anew for holders that are silent and not proven dead: one that
 /// was cut off while it started again would go on with what others have gone on with.
@@ -65,6 +68,8 @@ pub(super) struct Claims {
     again: BTreeSet<(Time, ActorId)>,
     /// Records of a former life: whether others go on with them is asked before they are claimed.
     asked: BTreeSet<ActorId>,
+    /// Calls that another node has won, and when. Bound: `CLAIMS_LOST_MAX`.
+    lost: BTreeMap<ActorId, Time>,
     last: u64,
 }
 
@@ -90,6 +95,25 @@ impl Claims {
 
     pub(super) fn len(&self) -> usize {
         self.claims.len()
+    }
+
+    /// A record was won by another node: that one is alive, whatever this one has heard of it. Two
+    /// that think each other gone would win a call from each other without end.
+    pub(super) fn has_lost(&mut self, id: &ActorId, now: Time) {
+        if id.kind() != Kind::Call {
+            return;
+        }
+        if self.lost.len() >= CLAIMS_LOST_MAX {
+            self.lost.retain(|_, at| *at + LOST_LATELY > now);
+        }
+        if self.lost.len() < CLAIMS_LOST_MAX {
+            self.lost.insert(id.clone(), now);
+        }
+    }
+
+    fn has_lost_lately(&self, id: &ActorId, now: Time) -> bool {
+        let lost = self.lost.get(id);
+        lost.is_some_and(|at| *at + LOST_LATELY > now)
     }
 
     fn remove(&mut self, id: &ActorId) -> Option<Claim> {
@@ -217,6 +241,10 @@ impl<R: Roster> Turn<'_, R> {
 
     /// A call that may well be alive on a node that is merely silent is left alone (§5).
     fn is_barred(&self, id: &ActorId, owner: NodeInst) -> bool {
+        let is_lost = self.state.claims.has_lost_lately(id, self.now.mono);
+        if is_lost && !self.is_proven_gone(owner.node) {
+            return true;
+        }
         let is_other = owner.node != self.me().node;
         id.kind() == Kind::Call && is_other && !self.may_take_call(owner)
     }

@@ -308,6 +308,9 @@ impl<R: Roster> Turn<'_, R> {
 
     /// Another node has won the record: its actor here emits nothing more.
     pub(super) fn fenced(&mut self, id: &ActorId, epoch: cluster::Epoch) {
+        if epoch.by != self.me().node {
+            self.state.claims.has_lost(id, self.now.mono);
+        }
         let winner = self.life_of(epoch.by).filter(|life| *life != self.me());
         if let Some(winner) = winner {
             let actions = self.state.directory.hint(id, winner);
