@@ -51,12 +51,13 @@ fn balance(cluster: &Cluster, least: usize) {
     for node in &cluster.nodes {
         let fabric = node.fabric.clone();
         let every = Duration::from_secs(1);
-        tokio::spawn(async move { fabric.balance(Balance { every, least }).await });
+        let env = std::sync::Arc::clone(fabric.env());
+        let work = async move { fabric.balance(Balance { every, least }).await };
+        env.spawn("balance", Box::pin(work));
     }
 }
 
 #[tokio::test(start_paused = true)]
-#[allow(clippy::disallowed_methods, reason = "as the node does")]
 async fn registrations_go_to_a_node_that_lacks_them_once() {
     let cluster = one_sided().await;
     balance(&cluster, 1);
@@ -74,7 +75,6 @@ async fn registrations_go_to_a_node_that_lacks_them_once() {
 }
 
 #[tokio::test(start_paused = true)]
-#[allow(clippy::disallowed_methods, reason = "as the node does")]
 async fn a_few_registrations_stay_where_they_are() {
     let cluster = one_sided().await;
     balance(&cluster, COUNT);
@@ -84,7 +84,6 @@ async fn a_few_registrations_stay_where_they_are() {
 
 /// A node that hands everything over takes part in nothing.
 #[tokio::test(start_paused = true)]
-#[allow(clippy::disallowed_methods, reason = "as the node does")]
 async fn a_node_that_drains_balances_nothing() {
     let cluster = one_sided().await;
     cluster.nodes[0]
