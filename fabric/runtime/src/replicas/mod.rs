@@ -306,7 +306,7 @@ impl<'a, R: Roster> Turn<'a, R> {
             }
             Input::Posted { via, parcel } => {
                 if let Some(parcel) = self.wait_for_move(Some(via), parcel) {
-                    self.unlearn(via, &parcel.to);
+                    self.unlearn(&parcel.to);
                     self.post(parcel);
                 }
             }

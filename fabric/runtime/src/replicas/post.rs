@@ -12,7 +12,7 @@
 
 use std::sync::atomic::Ordering;
 
-use cluster::{Directory, DirectoryAction, Frame, Route, Whereabouts, desk};
+use cluster::{Directory, DirectoryAction, Frame, Header, Route, Whereabouts, desk};
 use contract::core::{Event, Roster, Undelivered};
 use contract::limits::{PARCELS_MAX, PARCELS_PER_ACTOR_MAX};
 use contract::{ActorId, FrameClass, Kind, NodeId, NodeInst};
@@ -50,6 +50,9 @@ impl<R: Roster> Turn<'_, R> {
         let held = self.state.desk.held(store.as_ref(), &owner).ok();
         let image = held.and_then(|held| held.image);
         let own = image.as_ref().map(|image| &image.header);
+        // What a former holder still has of it is hearsay, too.
+        let me = self.me().node;
+        let own = own.filter(|header| parcel.hops == 0 || !desk::is_stray(header, me));
         let key = self.fabric.inner.records.ids().record_key(&owner);
         // A node that is cut off from most others cannot say that there is none.
         let is_settled = self.state.desk.is_settled(desk::shard(key));
@@ -74,16 +77,20 @@ impl<R: Roster> Turn<'_, R> {
         }
     }
 
-    /// Who passes a message on does not have the actor: two nodes that think it is at the other one
-    /// would pass it to and fro.
-    pub(super) fn unlearn(&mut self, via: NodeInst, to: &ActorId) {
-        if self
-            .state
-            .directory
-            .known(to)
-            .is_some_and(|(at, _)| at == via)
-        {
-            self.state.directory.forget(to, via);
+    /// A message has come a way already: what this node knows by hearsay only would make that longer,
+    /// or a circle of two nodes that think the actor is at the other one. The holders know.
+    pub(super) fn unlearn(&mut self, to: &ActorId) {
+        let owner = to.record_owner();
+        let Some((at, _)) = self.state.directory.known(&owner) else {
+            return;
+        };
+        let store = self.fabric.env().store();
+        let held = self.state.desk.held(store.as_ref(), &owner).ok();
+        let header = held.and_then(|held| held.image).map(|image| image.header);
+        let me = self.me().node;
+        let is_so = |header: &Header| header.owner == at && !desk::is_stray(header, me);
+        if !header.is_some_and(|header| is_so(&header)) {
+            self.state.directory.forget(&owner, at);
         }
     }
 
