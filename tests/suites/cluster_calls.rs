@@ -283,6 +283,11 @@ fn rings_anew(bob: &mut Phone, invite: &Message) -> Message {
     assert_eq!(cancel.branch(), invite.branch());
     bob.respond(&cancel, "200 OK", None);
     bob.respond(invite, "487 Request Terminated", None);
+    // Had it answered the dead node, only this would end it.
+    let bye = bob.take(PATIENCE, |message| message.method() == "BYE");
+    let bye = bye.expect("a BYE of the early dialog");
+    assert_eq!(bye.header("Call-ID"), invite.header("Call-ID"));
+    bob.respond(&bye, "481 Call/Transaction Does Not Exist", None);
     let anew = bob.take(PATIENCE, |message| {
         message.method() == "INVITE" && message.status() == 0 && message.branch() != invite.branch()
     });
