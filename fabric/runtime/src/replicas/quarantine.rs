@@ -129,7 +129,7 @@ impl<R: Roster> Turn<'_, R> {
         if now >= alone + Duration::from_millis(QUARANTINE_ALONE_MS) {
             tracing::warn!(
                 "quarantine over, and nobody was there who could have what this node has lost: \
-                 registrations come back as phones renew them, calls of then do not"
+                 registrations come back as phones renew them, calls do not"
             );
             self.lift();
         }
