@@ -353,6 +353,10 @@ impl Phone {
             let Ok((count, from)) = self.socket.recv_from(&mut octets) else {
                 continue;
             };
+            if octets[..count].first().is_some_and(|first| *first >= 0x80) {
+                // RTCP for the port before this one, which is another phone's for its RTP.
+                continue;
+            }
             let mut message = Message::read(&octets[..count]);
             message.source = Some(from);
             if message.status() == 0 {
