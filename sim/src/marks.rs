@@ -52,7 +52,7 @@ pub fn restored(world: &World, kind: Kind, state: &str, why: Restored) {
         };
         return world.count(what);
     }
-    if why != Restored::TakenOver {
+    if !matches!(why, Restored::TakenOver { .. }) {
         return;
     }
     match (kind, state) {

@@ -520,7 +520,7 @@ impl Core for Call {
                 | ActorId::Console(_)
                 | ActorId::Member(_) => ctx.ignore("not a child"),
             },
-            Event::Restored(Restored::TakenOver | Restored::Moved) => self.take_over(ctx),
+            Event::Restored(Restored::TakenOver { .. } | Restored::Moved) => self.take_over(ctx),
             Event::Restored(Restored::NodeStart | Restored::Panic | Restored::Wake) => {
                 self.resume(ctx);
             }

@@ -462,7 +462,7 @@ impl Dialog {
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
         match why {
             Restored::NodeStart => self.start_again(ctx),
-            Restored::TakenOver => {
+            Restored::TakenOver { .. } => {
                 if let Some(dialog) = &mut self.data.dialog {
                     dialog.skip_block();
                 }

@@ -448,7 +448,7 @@ fn taken_over(stage: &Stage<Dialog>) -> (Stage<Dialog>, Actions) {
     for listener in &mut next.site.listeners {
         listener.advertise = "192.0.2.2:5060".parse().expect("an address");
     }
-    let actions = next.event(Event::Restored(Restored::TakenOver));
+    let actions = next.event(Event::Restored(Restored::TakenOver { may_live: false }));
     (next, actions)
 }
 

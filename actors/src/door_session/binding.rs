@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use contract::limits::JSON_PASSWORDS_MAX;
-use contract::{ActorId, CloseCode, SessionToken, Undelivered};
+use contract::{ActorId, CloseCode, SessionToken, Time, Undelivered};
 use doors::json::{CallState, Register, Resume, ServerMessage, Unregister};
 
 use super::core::{Context, DoorSession, State, Timer, Who};
@@ -18,8 +18,11 @@ use crate::registration;
 
 /// How long a registration may take: its gate, and one more try of a full inbox.
 const ANSWER_WAIT: Duration = Duration::from_secs(8);
-/// How long dialogs may take.
-const STATES_WAIT: Duration = Duration::from_secs(2);
+/// How long dialogs may take: calls of a node that fell silent are gone on with by then
+/// (`cluster.md` §5), and clients wait longer for an answer.
+const STATES_WAIT: Duration = Duration::from_secs(6);
+/// When those that have not answered are asked again.
+const STATES_AGAIN: Duration = Duration::from_millis(500);
 /// How long before its end a client is told that its binding ends.
 const EXPIRING_BEFORE: Duration = Duration::from_secs(60);
 
@@ -44,6 +47,7 @@ pub(super) enum Purpose {
         expires_s: u32,
         waiting: BTreeSet<String>,
         states: Vec<CallState>,
+        until: Time,
     },
     Unregister,
 }
@@ -199,11 +203,33 @@ impl DoorSession {
             expires_s,
             waiting: calls.iter().cloned().collect(),
             states: Vec::new(),
+            until: ctx.now().mono + STATES_WAIT,
         };
         self.asked = Some(Asked { purpose, ..asked });
         self.deadlines
-            .set(Timer::Answer, ctx.now().mono, STATES_WAIT);
+            .set(Timer::Answer, ctx.now().mono, STATES_AGAIN);
         self.go_on_if_known(ctx);
+    }
+
+    /// Some dialogs have not answered: those of a node that died are somewhere else soon.
+    fn ask_states_again(&mut self, ctx: &mut Context<'_>) {
+        let Some(Asked {
+            purpose: Purpose::States { waiting, until, .. },
+            who,
+            ..
+        }) = &self.asked
+        else {
+            return;
+        };
+        let now = ctx.now().mono;
+        if *until <= now {
+            return self.resume(ctx);
+        }
+        let (who, waiting) = (who.clone(), waiting.clone());
+        for name in &waiting {
+            self.order(&who, name, None, ClientCommand::Inquire, ctx);
+        }
+        self.deadlines.set(Timer::Answer, now, STATES_AGAIN);
     }
 
     /// A dialog says how far its call is.
@@ -247,6 +273,7 @@ impl DoorSession {
             expires_s,
             waiting,
             mut states,
+            ..
         } = asked.purpose.clone()
         else {
             return;
@@ -352,7 +379,7 @@ impl DoorSession {
     /// Nobody answered in time.
     pub(super) fn on_no_answer(&mut self, ctx: &mut Context<'_>) {
         match self.asked.as_ref().map(|asked| &asked.purpose) {
-            Some(Purpose::States { .. }) => self.resume(ctx),
+            Some(Purpose::States { .. }) => self.ask_states_again(ctx),
             Some(Purpose::Register | Purpose::Resume { .. } | Purpose::Unregister) => {
                 self.on_refused(503, "no answer", ctx);
             }

@@ -172,6 +172,9 @@ impl DoorSession {
             Undelivered::Absent => (404, "no such call"),
         };
         match order.command {
+            ClientCommand::Inquire if why == Undelivered::Busy => {
+                ctx.ignore("it is asked again");
+            }
             ClientCommand::Inquire => self.on_call_state(order.name, "gone".to_owned(), ctx),
             ClientCommand::Resumed
             | ClientCommand::Ack { .. }

@@ -360,8 +360,22 @@ fn a_dialog_that_says_nothing_does_not_keep_a_client_from_coming_back() {
         json!({ "token": token, "calls": ["mine"] }),
         "s",
     );
-    stage.tell(Message::Bound { expires_s: 60 });
-    let actions = stage.pass(Duration::from_secs(3));
+    let mut actions = stage.tell(Message::Bound { expires_s: 60 });
+    // Its node may have died: it is asked again until somebody has gone on with it.
+    for why in [None, Some(Undelivered::Busy), None] {
+        let (to, message) = told(&actions)[0].clone();
+        if let Some(why) = why {
+            assert!(said(&stage.event(Event::Undelivered { to, message, why })).is_empty());
+        }
+        actions = stage.pass(Duration::from_millis(500));
+        assert_eq!(order(&actions).1.command, ClientCommand::Inquire);
+    }
+    for _ in 0..20 {
+        if !said(&actions).is_empty() {
+            break;
+        }
+        actions = stage.pass(Duration::from_millis(500));
+    }
     assert_eq!(said(&actions)[0]["payload"]["calls"][0]["state"], "gone");
 }
 

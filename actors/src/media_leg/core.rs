@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use contract::limits::CUT_OFF_BLOCKS_MAX;
 use contract::{
     ActorId, Core, Ctx, Deadlines, Emitted, Event, LegSocket, ListenerId, MediaCommand, MediaEvent,
     Now, RestoreError, SideKey, SrtpKeys, Time,
@@ -87,6 +88,8 @@ pub struct MediaLeg {
     pub(super) moved: Option<Moved>,
     /// Its address came here with it: not recorded, since to tell the peer is no more than needless.
     pub(super) stays: bool,
+    /// Blocks of numbers taken since the node is cut off.
+    pub(super) cut_off_blocks: u8,
 }
 
 pub(super) type LegCtx<'a> = Ctx<'a, crate::Message, Site>;
@@ -129,6 +132,7 @@ impl MediaLeg {
             timers: Deadlines::default(),
             moved: None,
             stays: false,
+            cut_off_blocks: 0,
         })
     }
 
@@ -282,6 +286,23 @@ impl MediaLeg {
         });
     }
 
+    /// Tells whether a block may be taken: a protected leg of a node that is cut off gets few, because
+    /// another node may go on with the call behind them.
+    fn may_reserve(&mut self, block: contract::ReserveBlock, ctx: &LegCtx<'_>) -> bool {
+        if !ctx.health().cut_off || self.data.agreement.protection().is_none() {
+            self.cut_off_blocks = 0;
+            return true;
+        }
+        let numbers = self.data.numbers.as_ref();
+        if numbers.is_some_and(|numbers| numbers.end().sequence_end == block.sequence_end) {
+            // SRTCP alone.
+            return true;
+        }
+        let has_room = self.cut_off_blocks < CUT_OFF_BLOCKS_MAX;
+        self.cut_off_blocks += u8::from(has_room);
+        has_room
+    }
+
     fn on_media(&mut self, event: MediaEvent, ctx: &mut LegCtx<'_>) {
         match event {
             MediaEvent::Opened { rtp } => self.opened(rtp, ctx),
@@ -313,6 +334,9 @@ impl MediaLeg {
                 received,
             } => {
                 let now = ctx.now();
+                if !self.may_reserve(block, ctx) {
+                    return ctx.ignore("cut off, and others may use these numbers");
+                }
                 let Some(numbers) = &mut self.data.numbers else {
                     return ctx.ignore("no stream of ours");
                 };

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use contract::limits::{SEQUENCE_BLOCK, SRTCP_BLOCK, SRTP_STREAMS_MAX};
+use contract::limits::{CUT_OFF_BLOCKS_MAX, SEQUENCE_BLOCK, SRTCP_BLOCK, SRTP_STREAMS_MAX};
 use contract::{Entropy, Now, ReceivedIndex, ReserveBlock, UtcMillis};
 use media::relay::recovered_timestamp;
 use serde::{Deserialize, Serialize};
@@ -67,6 +67,20 @@ impl Numbers {
         self.at = now.utc;
         self.received = received;
         self.received.truncate(SRTP_STREAMS_MAX);
+    }
+
+    /// Leaves out the blocks that another node may take while it is cut off, and one that it may have
+    /// taken before it saw that: two packets under one key and number give both away (RFC 3711 §9.1).
+    pub(super) fn leave_room(&mut self) {
+        let blocks = u16::from(CUT_OFF_BLOCKS_MAX) + 1;
+        let (end, has_wrapped) = self
+            .end
+            .sequence_end
+            .overflowing_add(blocks * SEQUENCE_BLOCK);
+        self.end.sequence_end = end;
+        self.rollover_end = self.rollover_end.wrapping_add(u32::from(has_wrapped));
+        let room = u32::from(blocks) * SRTCP_BLOCK;
+        self.end.rtcp_index_end = self.end.rtcp_index_end.saturating_add(room);
     }
 
     /// Goes on past the recorded block: the node was started again. The next block of sequence numbers
@@ -134,7 +148,6 @@ impl Numbers {
     }
 
     /// Returns the end of the last recorded block.
-    #[cfg(test)]
     pub(super) const fn end(&self) -> ReserveBlock {
         self.end
     }

@@ -37,12 +37,12 @@ impl MediaLeg {
     pub(super) fn restored(&mut self, why: Restored, ctx: &mut LegCtx<'_>) {
         match (why, &self.data.state) {
             (_, State::Closed) => self.tell(Ok(Report::NoPort), ctx),
-            (Restored::TakenOver, State::Open) if self.came_along(ctx) => {
+            (Restored::TakenOver { .. }, State::Open) if self.came_along(ctx) => {
                 self.stays = true;
                 self.reopen(why, ctx);
             }
             (
-                Restored::TakenOver | Restored::Moved,
+                Restored::TakenOver { .. } | Restored::Moved,
                 State::Undecided | State::Opening { .. } | State::Open,
             ) => self.take_over(why, ctx),
             (_, State::Undecided) => ctx.ignore("no port yet"),
@@ -94,12 +94,18 @@ impl MediaLeg {
         };
         self.data.is_carried = self.data.latched.is_some();
         let (clock, now) = (self.clock(), ctx.now());
+        let is_protected = self.data.agreement.protection().is_some();
         if let Some(numbers) = &mut self.data.numbers {
             match why {
                 Restored::Moved => numbers.follow(clock, now),
-                Restored::NodeStart | Restored::TakenOver | Restored::Panic | Restored::Wake => {
+                Restored::TakenOver { may_live: true } if is_protected => {
+                    numbers.leave_room();
                     numbers.skip(clock, now);
                 }
+                Restored::NodeStart
+                | Restored::TakenOver { .. }
+                | Restored::Panic
+                | Restored::Wake => numbers.skip(clock, now),
             }
         }
         ctx.store_and_gate();

@@ -70,6 +70,7 @@ impl MediaLeg {
             timers,
             moved: snapshot.moved,
             stays: false,
+            cut_off_blocks: 0,
         }
     }
 }

@@ -143,7 +143,7 @@ fn a_take_over_asks_every_connection_and_marks_what_is_gone() {
     for flow in [on(stream(3), 2), on(stream(3), 3), stream(3)] {
         let mut stage = node(1);
         bound_over(&mut stage, flow);
-        let actions = restored(&mut stage, Restored::TakenOver);
+        let actions = restored(&mut stage, Restored::TakenOver { may_live: false });
         assert_eq!(watched(&actions), [flow]);
         assert!(!locate(&mut stage)[0].unreachable);
         let actions = comes_back(&mut stage, flow, Undelivered::Absent);
@@ -213,26 +213,38 @@ fn after_a_crash_a_minute_remains_once_until_the_phone_refreshes() {
     };
     bound_over(&mut stage, home());
     stage.pass(Duration::from_secs(3_000));
-    assert!(stores(&restored(&mut stage, Restored::TakenOver)).is_empty());
+    assert!(
+        stores(&restored(
+            &mut stage,
+            Restored::TakenOver { may_live: false }
+        ))
+        .is_empty()
+    );
     assert_eq!(left(&stage), 600);
     stage.pass(Duration::from_secs(590));
     for why in [Restored::Wake, Restored::Panic, Restored::NodeStart] {
         restored(&mut stage, why);
         assert_eq!(left(&stage), 10, "{why:?}");
     }
-    let actions = restored(&mut stage, Restored::TakenOver);
+    let actions = restored(&mut stage, Restored::TakenOver { may_live: false });
     assert_eq!(
         (stores(&actions), left(&stage)),
         (vec![Store::Put { gate: false }], 60)
     );
     stage.pass(Duration::from_secs(30));
-    assert!(stores(&restored(&mut stage, Restored::TakenOver)).is_empty());
+    assert!(
+        stores(&restored(
+            &mut stage,
+            Restored::TakenOver { may_live: false }
+        ))
+        .is_empty()
+    );
     assert_eq!(left(&stage), 30, "not once more");
     // A refresh begins anew.
     let contact = format!("Contact: {PHONE};expires=60");
     tell(&mut stage, register(2, &[&contact], home()));
     stage.pass(Duration::from_secs(50));
-    restored(&mut stage, Restored::TakenOver);
+    restored(&mut stage, Restored::TakenOver { may_live: false });
     assert_eq!(left(&stage), 60);
 }
 
@@ -243,7 +255,7 @@ fn what_ended_before_a_take_over_stays_so() {
     let snapshot = stage.core.snapshot(stage.now);
     stage.set(stage.now.mono + Duration::from_secs(3_700));
     stage.core = Registration::restore(snapshot, stage.now).expect("restores");
-    stage.event(Event::Restored(Restored::TakenOver));
+    stage.event(Event::Restored(Restored::TakenOver { may_live: false }));
     assert!(locate(&mut stage).is_empty());
     assert_eq!(news(&stage.pass(Duration::ZERO)), ["expired"]);
 }
@@ -363,7 +375,7 @@ fn heal(nodes: &mut [Stage<Registration>]) {
             AnyCore::Registration(core) => stage.core = *core,
             other => panic!("{other:?}"),
         }
-        stage.event(Event::Restored(Restored::TakenOver));
+        stage.event(Event::Restored(Restored::TakenOver { may_live: false }));
     }
 }
 

@@ -136,7 +136,10 @@ pub enum Restored {
     NodeStart,
     /// Another node ran it, which is dead or has given it up: its ports, its transactions and the
     /// connections that end there are gone, and this node has other addresses.
-    TakenOver,
+    TakenOver {
+        /// That node is not proven to be dead: it may run it still, cut off from us.
+        may_live: bool,
+    },
     /// Another node of ours handed it over and still lives: connections that end there are as they
     /// were, but its ports and transactions are gone, and this node has other addresses.
     Moved,
@@ -155,6 +158,8 @@ pub struct Health {
     pub draining: bool,
     /// Its store has lost entries, and is not repaired yet (`cluster.md` §9).
     pub quarantined: bool,
+    /// More nodes have fallen silent than are left: they may have gone on with what is run here.
+    pub cut_off: bool,
     /// Calls of this node that have not ended.
     pub calls: u32,
 }

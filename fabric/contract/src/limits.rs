@@ -110,6 +110,10 @@ pub const LATCH_PACKETS: u8 = 5;
 pub const LATCH_WINDOW_MS: u64 = 5_000;
 /// Sequence numbers of one reserve (`cluster.md` §7): a jump after a restart stays under 3,000.
 pub const SEQUENCE_BLOCK: u16 = 2_048;
+/// Blocks of numbers that a protected leg may take while its node is cut off: two minutes of sound. Who
+/// took the call over meanwhile goes on behind them, under the same keys; more: no sound until the
+/// node is back, or has lost the call.
+pub const CUT_OFF_BLOCKS_MAX: u8 = 3;
 /// SRTCP indices of one reserve: as many as sequence numbers (`cluster.md` §7).
 pub const SRTCP_BLOCK: u32 = 2_048;
 /// Candidates of a peer that are kept; browsers send about ten. Further ones are ignored.

@@ -264,6 +264,8 @@ impl<R: Roster> Fabric<R> {
             .expect("no holder of the health panics");
         health.calls = u32::try_from(self.live(Kind::Call)).unwrap_or(u32::MAX);
         health.quarantined = self.is_quarantined();
+        let replicas = self.inner.replicas.as_ref();
+        health.cut_off = replicas.is_some_and(super::replicas::Replicas::is_cut_off);
         health.draining |= health.quarantined;
         health
     }

@@ -32,6 +32,7 @@ impl<R: Roster> State<R> {
                 degraded,
                 placed,
                 giver,
+                may_live,
             } => match newest {
                 // A tombstone of one side of a partition, and bindings of the other.
                 Some(newest) if !newest.header.is_ended() || merges(&id, &copies) => {
@@ -39,6 +40,7 @@ impl<R: Roster> State<R> {
                         epoch,
                         degraded,
                         giver,
+                        may_live,
                     };
                     self.take_over(*newest, &copies, claim);
                 }
@@ -96,7 +98,9 @@ impl<R: Roster> State<R> {
         } else if claim.giver == Some(former) {
             Restored::Moved
         } else {
-            Restored::TakenOver
+            Restored::TakenOver {
+                may_live: claim.may_live,
+            }
         };
         let Claim {
             epoch, degraded, ..
@@ -236,6 +240,8 @@ struct Claim {
     degraded: bool,
     /// Who has handed it over, and lives.
     giver: Option<NodeInst>,
+    /// Who owned it is not proven to be dead.
+    may_live: bool,
 }
 
 /// Commits that nothing is lacking; if something is, the verdict marks it again.

@@ -459,14 +459,14 @@ impl World {
             listener.rtp_local = address;
             listener.rtp_advertise = address;
         }
-        self.revive(Restored::TakenOver);
+        self.revive(Restored::TakenOver { may_live: false });
     }
 
     /// Kills the node; another one takes the call over, and its addresses.
     pub fn come_along(&mut self, node: u16) {
         self.queue.clear();
         self.site.node = NodeId(node);
-        self.revive(Restored::TakenOver);
+        self.revive(Restored::TakenOver { may_live: false });
         self.pass(Duration::from_millis(50));
     }
 

@@ -165,6 +165,7 @@ fn a_full_or_leaving_node_takes_no_new_work() {
             space,
             draining,
             quarantined: false,
+            cut_off: false,
             calls,
         };
         let actions = receive(&mut stage, peer(), draft("INVITE").text());

@@ -1,5 +1,6 @@
 //! Legs that another node had: row "media leg" of `cluster.md` §7. Whole calls are in `call/tests`.
 
+use contract::limits::CUT_OFF_BLOCKS_MAX;
 use contract::{KeyMaterial, LegTransport, ReceivedIndex, SrtpKeys};
 
 use super::*;
@@ -75,7 +76,7 @@ fn taken_over(stage: &Stage<MediaLeg>) -> (Stage<MediaLeg>, Actions) {
         listener.rtp_local = "10.0.0.2".parse().expect("an address");
         listener.rtp_advertise = "192.0.2.2".parse().expect("an address");
     }
-    let actions = next.event(Event::Restored(Restored::TakenOver));
+    let actions = next.event(Event::Restored(Restored::TakenOver { may_live: false }));
     (next, actions)
 }
 
@@ -288,6 +289,47 @@ fn a_leg_that_moves_while_it_is_heard_waits_for_no_block() {
     }
 }
 
+/// Who is cut off may send on for a while, and who takes its call over on its silence begins behind
+/// that: no number is used twice under one key (RFC 3711 §9.1).
+#[test]
+fn two_nodes_that_are_cut_apart_use_no_number_twice() {
+    let (mut cut_off, before, _) = secured();
+    let copy = restored(&cut_off);
+    let ask = |stage: &mut Stage<MediaLeg>, blocks: u16| {
+        let sequence_end = before.sequence_start.wrapping_add(SEQUENCE_BLOCK * blocks);
+        let block = ReserveBlock {
+            sequence_end,
+            rtcp_index_end: 0,
+        };
+        let actions = stage.event(Event::Media(MediaEvent::Reserve {
+            block,
+            timestamp: 0,
+            received: Vec::new(),
+        }));
+        let is_allowed = media(&actions)
+            .iter()
+            .any(|command| matches!(command, MediaCommand::Reserved { .. }));
+        is_allowed.then_some(sequence_end)
+    };
+    // One block before it sees that it is cut off.
+    let mut ends = vec![ask(&mut cut_off, 2).expect("a block")];
+    cut_off.health.cut_off = true;
+    ends.extend((3..20).map_while(|blocks| ask(&mut cut_off, blocks)));
+    assert_eq!(ends.len(), 1 + usize::from(CUT_OFF_BLOCKS_MAX));
+    for may_live in [false, true] {
+        let mut heir = restored(&copy);
+        heir.event(Event::Restored(Restored::TakenOver { may_live }));
+        let config = config(&opened_there(&mut heir));
+        let is_behind = ends
+            .iter()
+            .all(|end| config.sequence_start.wrapping_sub(*end) < 1 << 15);
+        assert_eq!(is_behind, may_live, "{config:?}");
+    }
+    cut_off.health.cut_off = false;
+    let blocks = u16::try_from(ends.len()).expect("few") + 2;
+    assert!(ask(&mut cut_off, blocks).is_some(), "it is back");
+}
+
 /// The address that the peer knows is bound here: the same port, and nothing to tell.
 #[test]
 fn a_leg_whose_address_came_along_stays() {
@@ -297,7 +339,7 @@ fn a_leg_whose_address_came_along_stays() {
         base: DIGEST,
         is_here: true,
     });
-    let actions = next.event(Event::Restored(Restored::TakenOver));
+    let actions = next.event(Event::Restored(Restored::TakenOver { may_live: false }));
     let local = stage.core.data.local.expect("a port");
     let opens = actions.iter().any(|action| {
         matches!(action, contract::Action::Media(contract::MediaCommand::Open { address, port, .. })

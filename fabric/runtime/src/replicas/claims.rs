@@ -52,6 +52,8 @@ pub(crate) enum Claimed {
         placed: HolderSet,
         /// The node that hands it over, if that lives.
         giver: Option<NodeInst>,
+        /// Who owned it is not proven to be dead.
+        may_live: bool,
     },
     /// It is another node's.
     Elsewhere,
@@ -422,6 +424,11 @@ impl<R: Roster> Turn<'_, R> {
         }
         let giver = self.state.moves.giver(id).map(|(giver, _)| giver);
         let giver = giver.filter(|giver| self.standing(*giver) == Standing::Connected);
+        let former = newest.as_ref().map(|image| image.header.owner);
+        let may_live = former.is_some_and(|life| {
+            // One that has started again has said itself that its former life is over.
+            self.life_of(life.node).is_none_or(|now| now == life) && !self.is_proven_gone(life.node)
+        });
         let mut images: Vec<&Image> = claim.activation.images().collect();
         images.sort_by_key(|image| std::cmp::Reverse(image.header.version));
         let parts = images.into_iter().filter(|image| !image.header.is_ended());
@@ -433,6 +440,7 @@ impl<R: Roster> Turn<'_, R> {
             degraded,
             placed: claim.placed,
             giver,
+            may_live,
         };
         self.tell_claimed(id, won);
     }

@@ -108,6 +108,8 @@ pub(crate) struct Replicas<R: Roster> {
     parcels: AtomicUsize,
     /// The store had lost something when the node started: it owns nothing until that is mended.
     is_quarantined: AtomicBool,
+    /// More nodes have fallen silent than are left.
+    is_cut_off: AtomicBool,
 }
 
 struct State<R: Roster> {
@@ -157,7 +159,13 @@ impl<R: Roster> Replicas<R> {
             due: Mutex::new(None),
             parcels: AtomicUsize::new(0),
             is_quarantined: AtomicBool::new(false),
+            is_cut_off: AtomicBool::new(false),
         }
+    }
+
+    /// Tells whether more nodes have fallen silent than are left.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.is_cut_off.load(Ordering::SeqCst)
     }
 
     fn inputs(&self) -> MutexGuard<'_, VecDeque<Input<R>>> {

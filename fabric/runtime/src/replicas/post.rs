@@ -88,7 +88,9 @@ impl<R: Roster> Turn<'_, R> {
         let held = self.state.desk.held(store.as_ref(), &owner).ok();
         let header = held.and_then(|held| held.image).map(|image| image.header);
         let me = self.me().node;
-        let is_so = |header: &Header| header.owner == at && !desk::is_stray(header, me);
+        let is_so = |header: &Header| {
+            header.owner == at && !header.is_ended() && !desk::is_stray(header, me)
+        };
         if !header.is_some_and(|header| is_so(&header)) {
             self.state.directory.forget(&owner, at);
         }

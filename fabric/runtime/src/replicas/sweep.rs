@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use cluster::{Conf, Header, REPAIR_ORDER, desk};
@@ -83,6 +84,7 @@ impl<R: Roster> Turn<'_, R> {
         let is_back = |life: &NodeInst| lives.iter().any(|other| other.node == life.node);
         self.state.sweep.gone.retain(|life, _| !is_back(life));
         self.state.sweep.heirs.retain(|life, _| !is_back(life));
+        self.note_cut();
         self.state.sweep.next = 0;
         self.state.sweep.look_at(self.now.mono + AFTER_VIEW);
     }
@@ -96,6 +98,7 @@ impl<R: Roster> Turn<'_, R> {
             of: self.state.lives.len() + usize::from(!is_seen),
         };
         self.state.sweep.gone.insert(life, gone);
+        self.note_cut();
         self.state.sweep.next = 0;
         self.state.sweep.look_at(self.now.mono);
     }
@@ -168,6 +171,12 @@ impl<R: Roster> Turn<'_, R> {
         let gone = self.state.sweep.gone.values();
         let silent = gone.filter(|gone| !gone.is_proven).count();
         self.state.lives.len() < silent
+    }
+
+    /// Cores are told with their next event.
+    fn note_cut(&self) {
+        let is_cut_off = self.is_cut_off();
+        self.replicas.is_cut_off.store(is_cut_off, Ordering::SeqCst);
     }
 
     /// Tells whether it was noticed that a life is gone.
