@@ -26,7 +26,7 @@ const OFFER_AGAIN_S: u32 = 2;
 enum Source {
     /// The peer's: its connection or address.
     Same,
-    /// The peer's: its account's digest, over another flow.
+    /// The peer's: its account's digest, over another flow, or the flow that was lost.
     Proven,
     /// Perhaps the peer's, whose connection is gone, or may be: nobody tells us of that before we
     /// send on it.
@@ -89,8 +89,12 @@ impl Dialog {
     }
 
     fn source_of(&self, inbound: &Inbound, ctx: &DialogCtx<'_>) -> Source {
-        if inbound.flow.is_same_source(&self.data.flow) && !self.data.is_flow_gone {
-            return Source::Same;
+        if inbound.flow.is_same_source(&self.data.flow) {
+            // A connection that was out of reach with its node for a moment, and speaks, is there.
+            return match self.data.is_flow_gone {
+                true => Source::Proven,
+                false => Source::Same,
+            };
         }
         let listener = ctx.site().listener(inbound.flow.listener());
         let has_digest = listener.is_some_and(|listener| listener.auth == Auth::Digest);

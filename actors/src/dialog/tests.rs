@@ -405,6 +405,19 @@ fn a_request_over_another_connection_is_asked_who_sends_it() {
     assert_eq!(stage.core.state(), "confirmed");
 }
 
+/// Its node was out of reach for a moment: simulator, 5 nodes, seed 13, where it was an ACK.
+#[test]
+fn a_connection_that_was_thought_gone_and_speaks_is_there() {
+    let mut stage = after_a_restart();
+    let mut bye = bye_of_the_peer(&stage);
+    bye.flow = stage.core.data.flow;
+    assert!(stage.core.data.is_flow_gone);
+    let actions = stage.tell(Message::Request(bye));
+    assert_eq!(crate::script::statuses(&actions), [200]);
+    assert!(!stage.core.data.is_flow_gone);
+    assert_eq!(stage.core.state(), "ended");
+}
+
 #[test]
 fn what_meets_a_full_lane_is_told_again() {
     let (mut stage, actions) = on_stage(2, order_invite());
