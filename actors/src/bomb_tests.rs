@@ -1,6 +1,7 @@
 //! Octets that promise much more than they bring: what the decoders of messages and of stored parts
 //! allocate for them. A peer sends both: parts come with records.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
@@ -75,7 +76,8 @@ fn no_stored_part_makes_its_reader_allocate_for_what_is_not_there() {
         let (count, held) = worst(&unhex(&text), |octets| {
             drop(AnyCore::restore(&id, octets, now));
             let copy = Bytes::copy_from_slice(octets);
-            drop(AnyCore::bequeath(&id, &copy));
+            let parts = BTreeMap::from([(id.clone(), copy.clone())]);
+            drop(AnyCore::bequeath(&id, &parts, Some(&copy), now));
             drop(AnyCore::merge(&id, &[copy], now));
         });
         parts += 1;

@@ -3,12 +3,13 @@
 //! In: events with the one [`Message`]. Out: the same, sorted to the core of the right kind. It
 //! decides nothing.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
 use bytes::Bytes;
 use contract::core::{Core, Ctx, Event, RestoreError, Roster};
-use contract::{ActorId, FrameClass, Now, Time, codec};
+use contract::{ActorId, FrameClass, Kind, Now, Time, codec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -214,9 +215,37 @@ impl Roster for AnyCore {
             .unwrap_or_default()
     }
 
-    fn bequeath(id: &ActorId, copy: &Bytes) -> Option<Message> {
-        let copy = copy.clone();
-        matches!(id, ActorId::Registration(_)).then(|| registration::Message::Merge { copy }.into())
+    fn bequeath(
+        id: &ActorId,
+        parts: &BTreeMap<ActorId, Bytes>,
+        newer: Option<&Bytes>,
+        now: Now,
+    ) -> Option<Message> {
+        let copy = parts.get(id)?;
+        match id.kind() {
+            Kind::Registration => {
+                let both = newer.map(|newer| [newer.clone(), copy.clone()]);
+                let is_known = both.is_some_and(|both| {
+                    Self::merge(id, &both, now) == Self::merge(id, &both[..1], now)
+                });
+                let copy = copy.clone();
+                (!is_known).then(|| registration::Message::Merge { copy }.into())
+            }
+            Kind::Call => {
+                let (theirs, newer) = (stored_call(copy)?, stored_call(newer?)?);
+                let is_better = theirs.is_talking() && newer.is_unanswered();
+                let parts = parts.clone().into_iter().collect();
+                is_better.then(|| call::Message::Bequest { parts }.into())
+            }
+            Kind::Dialog
+            | Kind::MediaLeg
+            | Kind::Gateway
+            | Kind::Flow
+            | Kind::DoorSession
+            | Kind::Lane
+            | Kind::Console
+            | Kind::Member => None,
+        }
     }
 
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {
@@ -349,6 +378,24 @@ pub(crate) fn stored_registration(copy: &Bytes) -> Option<registration::Snapshot
             | Stored::MediaLegV1(_)
             | Stored::JsonDialogV1(_)
             | Stored::CallV2(_)
+            | Stored::MediaLegV2(_)
+            | Stored::DialogV2(_),
+        )
+        | Err(_) => None,
+    }
+}
+
+/// Reads a call as it was stored; `None` if it is none.
+pub(crate) fn stored_call(copy: &Bytes) -> Option<call::Snapshot> {
+    match codec::decode(copy) {
+        Ok(Stored::CallV1(snapshot)) => Some(call::Snapshot::from(snapshot)),
+        Ok(Stored::CallV2(snapshot)) => Some(snapshot),
+        Ok(
+            Stored::RegistrationV1(_)
+            | Stored::RegistrationV2(_)
+            | Stored::DialogV1(_)
+            | Stored::MediaLegV1(_)
+            | Stored::JsonDialogV1(_)
             | Stored::MediaLegV2(_)
             | Stored::DialogV2(_),
         )

@@ -51,7 +51,7 @@ census!(of_registration: registration::Message, [
 ]);
 census!(of_call: call::Message, [
     Invite, Dial, Cancel, Located, Hangup, Progressed, Answered, Failed, Acknowledged, Cancelled,
-    Offered, OfferAnswered, OfferRefused, HungUp, Info, Trickle, Digits, Ended, Media,
+    Offered, OfferAnswered, OfferRefused, HungUp, Info, Trickle, Digits, Ended, Media, Bequest,
 ]);
 census!(of_dialog: dialog::Message, [
     Request, Response, RequestFailed, Serve, Invite, Retransmitted, Cancelled, Progress, Accept,
@@ -787,6 +787,9 @@ fn calls() -> Vec<call::Message> {
             duration: Duration::from_millis(160),
         },
         Message::Ended { side },
+        Message::Bequest {
+            parts: vec![(ActorId::Call(call_key()), sdp())],
+        },
     ];
     for sdp in [None, Some(sdp())] {
         messages.extend([

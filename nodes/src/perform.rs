@@ -70,6 +70,8 @@ where
                 telemetry::emit(origin.id, emitted);
             }
             Action::Emit(emitted) => telemetry::emit(origin.id, emitted),
+            // The shell does that itself.
+            Action::Adopt { .. } => {}
             Action::Connect { flow } => self.connect(fabric, flow),
             Action::Close { flow, code, why } => self.env.close(&flow, code, why),
             Action::Http {

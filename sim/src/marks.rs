@@ -23,13 +23,14 @@ pub const QUARANTINED: &str = "mark: quarantined: the others are asked for what 
 pub const LIFTED: &str = "mark: quarantine over: the others had these records";
 
 /// What the product's log says where a rare branch is taken.
-pub const SAID: [&str; 6] = [
+pub const SAID: [&str; 7] = [
     "quarantined: the others are asked for what the store has lost",
     "quarantine over: the others had these records",
     "registrations went where placement wants them",
     "another node has won the record",
     "claimed with fewer holders than wanted",
     "a message has passed enough nodes",
+    "goes on as the node had it that was cut off",
 ];
 
 /// Counts a core that was built from its record.
@@ -77,7 +78,7 @@ pub fn restored(world: &World, kind: Kind, state: &str, why: Restored) {
 }
 
 /// Every mark.
-pub const ALL: [&str; 33] = [
+pub const ALL: [&str; 34] = [
     "mark: a registration that moved",
     "mark: a call that moved",
     "mark: registrations went where placement wants them",
@@ -104,6 +105,7 @@ pub const ALL: [&str; 33] = [
     "mark: another node has won the record",
     "mark: claimed with fewer holders than wanted",
     "mark: a message has passed enough nodes",
+    "mark: goes on as the node had it that was cut off",
     "mark: rot at a running node",
     "mark: rot while a node was away",
     "mark: a cut tail",

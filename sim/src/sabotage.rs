@@ -78,6 +78,7 @@ fn note(site: &Site, actions: &[Action<Message>]) {
             | Action::Store(_)
             | Action::Lookup { .. }
             | Action::Media(_)
+            | Action::Adopt { .. }
             | Action::Connect { .. }
             | Action::Close { .. } => continue,
         };
@@ -168,8 +169,13 @@ impl Roster for Saboteur {
         merged
     }
 
-    fn bequeath(id: &ActorId, copy: &Bytes) -> Option<Message> {
-        AnyCore::bequeath(id, copy)
+    fn bequeath(
+        id: &ActorId,
+        parts: &BTreeMap<ActorId, Bytes>,
+        newer: Option<&Bytes>,
+        now: Now,
+    ) -> Option<Message> {
+        AnyCore::bequeath(id, parts, newer, now)
     }
 
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {

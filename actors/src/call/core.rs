@@ -129,6 +129,21 @@ pub(super) enum State {
     Over,
 }
 
+impl State {
+    pub(super) const fn is_talking(&self) -> bool {
+        matches!(self, State::Talking { .. })
+    }
+
+    pub(super) const fn is_unanswered(&self) -> bool {
+        match self {
+            State::New | State::Preparing | State::Locating { .. } | State::Ringing => true,
+            State::Answering { .. } | State::Talking { .. } | State::Ending(_) | State::Over => {
+                false
+            }
+        }
+    }
+}
+
 /// How far the caller's 200 is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum AnswerStage {
@@ -232,7 +247,8 @@ impl Call {
             | Message::Trickle { .. }
             | Message::Digits { .. }
             | Message::Ended { .. }
-            | Message::Media { .. } => return None,
+            | Message::Media { .. }
+            | Message::Bequest { .. } => return None,
         };
         let data = Data {
             key,
@@ -376,6 +392,7 @@ impl Call {
                 self.tell_dialog(CALLER, dialog::Message::Cancelled(inbound));
             }
             Message::Located { aor, targets } => self.on_located(&aor, targets, ctx),
+            Message::Bequest { parts } => self.on_bequest(parts, ctx),
             Message::Hangup { cause } => {
                 let cause = super::outcome::known_cause(&cause);
                 self.end(super::outcome::status_of_cause(cause), cause, "weft", ctx);
@@ -520,7 +537,8 @@ impl Core for Call {
                 | ActorId::Console(_)
                 | ActorId::Member(_) => ctx.ignore("not a child"),
             },
-            Event::Restored(Restored::TakenOver { .. } | Restored::Moved) => self.take_over(ctx),
+            Event::Restored(Restored::TakenOver { may_live }) => self.take_over(may_live, ctx),
+            Event::Restored(Restored::Moved) => self.take_over(false, ctx),
             Event::Restored(Restored::NodeStart | Restored::Panic | Restored::Wake) => {
                 self.resume(ctx);
             }

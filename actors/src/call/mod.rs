@@ -41,11 +41,13 @@
 //! | `ending.rs` | the end, its record |
 //! | `restart.rs` | what is asked again after a restart |
 //! | `takeover.rs` | what is said and asked where another node had the call |
+//! | `bequest.rs` | what another node had answered meanwhile |
 //! | `undelivered.rs` | what comes back |
 //! | `outcome.rs` | best response, causes |
 
 mod admission;
 mod answering;
+mod bequest;
 mod bridge;
 mod core;
 mod digits;
@@ -65,7 +67,7 @@ mod undelivered;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::FlowRef;
+use contract::{ActorId, FlowRef};
 use serde::{Deserialize, Serialize};
 use sip::{Aor, Uri};
 
@@ -195,6 +197,11 @@ pub enum Message {
         /// What.
         report: media_leg::Report,
     },
+    /// The node that had the call before, and was cut off, has connected the caller meanwhile.
+    Bequest {
+        /// Parts of its record.
+        parts: Vec<(ActorId, Bytes)>,
+    },
 }
 
 /// A JSON client calls somebody.
@@ -260,6 +267,10 @@ impl Message {
             }
             Message::Ended { side } => (format!("side {side} ended"), 16),
             Message::Media { side, report } => (format!("leg {side}: {}", report.describe()), 64),
+            Message::Bequest { parts } => {
+                let octets = parts.iter().map(|(_, part)| part.len()).sum();
+                (format!("bequest of {} parts", parts.len()), octets)
+            }
         }
     }
 }

@@ -43,6 +43,16 @@ impl From<SnapshotV1> for Snapshot {
 }
 
 impl Snapshot {
+    /// Tells whether the caller has its 200.
+    pub(crate) const fn is_talking(&self) -> bool {
+        self.data.state.is_talking()
+    }
+
+    /// Tells whether nobody has answered yet.
+    pub(crate) const fn is_unanswered(&self) -> bool {
+        self.data.state.is_unanswered()
+    }
+
     /// Returns the oldest form that holds all of it: the first, or this one.
     ///
     /// # Errors

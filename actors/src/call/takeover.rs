@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | Preparing, Locating | asks again, as after a restart | early dialog |
 //! | Ringing, a fork was answered | it wins | early dialog |
-//! | Ringing | after 50 ms every fork is cancelled, the user is located again; the caller goes on hearing what it heard | early dialog |
+//! | Ringing | after 50 ms (8 s if the other node may live: `bequest.rs`) every fork is cancelled, the user is located again; the caller goes on hearing what it heard | early dialog |
 //! | Answering | as after a restart; who was described the other node's address is told ours once the caller has its 200 | early, confirmed dialog |
 //! | Talking | each party is offered what it has, from here; on hold stays on hold | confirmed dialog, media leg |
 //! | Talking, an exchange open | who offered gets 491 and tries again; both parties are told | confirmed dialog |
@@ -46,6 +46,10 @@ const RING_MAX: Duration = Duration::from_secs(35);
 /// How long forks have to say that they were answered before the other node was gone: they do so at
 /// once.
 const CALL_ANEW_AFTER: Duration = Duration::from_millis(50);
+
+/// The same where the other node may only be out of our reach: there they may be answered, and to call
+/// them anew ends that. A cut of seconds heals meanwhile.
+const CALL_ANEW_AFTER_DOUBT: Duration = Duration::from_secs(8);
 
 /// Parties that do not know where we are, by side.
 pub(super) type Moves = BTreeMap<u8, Move>;
@@ -90,7 +94,7 @@ impl Move {
 
 impl Call {
     /// Goes on with what another node had.
-    pub(super) fn take_over(&mut self, ctx: &mut CallCtx<'_>) {
+    pub(super) fn take_over(&mut self, may_live: bool, ctx: &mut CallCtx<'_>) {
         self.is_inherited = true;
         self.timers.clear(Timer::MoveAgain);
         match self.data.state.clone() {
@@ -99,8 +103,11 @@ impl Call {
             State::Locating { .. } => self.owe_early(),
             State::Ringing => {
                 self.owe_early();
-                self.timers
-                    .set(Timer::CallAnew, ctx.now().mono, CALL_ANEW_AFTER);
+                let after = match may_live {
+                    true => CALL_ANEW_AFTER_DOUBT,
+                    false => CALL_ANEW_AFTER,
+                };
+                self.timers.set(Timer::CallAnew, ctx.now().mono, after);
             }
             State::Answering { peer, stage } => self.owe_answered(peer, &stage),
             State::Talking { peer } => {

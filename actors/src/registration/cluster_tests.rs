@@ -715,7 +715,12 @@ fn i13_a_copy_of_the_other_side_is_taken_in_once() {
     );
     let core = AnyCore::Registration(Box::new(nodes[1].core.clone()));
     let copy = Bytes::from(core.snapshot(nodes[1].now));
-    let message = AnyCore::bequeath(&id(), &copy).expect("registrations are merged");
+    let parts = BTreeMap::from([(id(), copy.clone())]);
+    let newer = AnyCore::Registration(Box::new(nodes[0].core.clone())).snapshot(nodes[0].now);
+    let newer = Bytes::from(newer);
+    assert!(AnyCore::bequeath(&id(), &parts, Some(&copy), nodes[0].now).is_none());
+    let message = AnyCore::bequeath(&id(), &parts, Some(&newer), nodes[0].now)
+        .expect("registrations are merged");
     let crate::Message::Registration(message) = message else {
         panic!("not for a registration: {message:?}");
     };

@@ -207,6 +207,23 @@ impl Owned {
         Ok(())
     }
 
+    /// Replaces all parts; the holders get them with the next whole record ([`Owned::image`]).
+    ///
+    /// # Errors
+    /// As [`Owned::put`]; nothing is changed then.
+    pub fn replace(&mut self, parts: Vec<(ActorId, Bytes)>) -> Result<(), RecordError> {
+        let former = self.clone();
+        self.parts.clear();
+        self.header.parts.clear();
+        for (part, bytes) in parts {
+            if let Err(error) = self.put(&part, bytes.to_vec(), None) {
+                *self = former;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
     /// Removes an actor's part; `None` if there is none, or the record has ended.
     pub fn remove(&mut self, part: &ActorId) -> Option<Commit> {
         self.header.part(part)?;

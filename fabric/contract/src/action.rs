@@ -44,6 +44,12 @@ pub enum Action<M> {
     },
     /// Records this actor's part as it is after the event.
     Store(Store),
+    /// Goes on as another copy of this actor's record says, as after a take-over (records that have
+    /// sides only): the sides end without a word, and all of them begin from these parts.
+    Adopt {
+        /// Parts of that copy: this actor's and its sides'.
+        parts: Vec<(ActorId, Bytes)>,
+    },
     /// Asks what only the node knows; `Answer` comes back with the token.
     Lookup {
         /// Comes back with the answer.

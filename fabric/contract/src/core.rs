@@ -3,6 +3,7 @@
 //! In: an event and a [`Ctx`]. Out: actions and a new state. A core owns no socket, clock, disk,
 //! task or channel; `fabric/runtime` runs it, in production and in the simulator alike.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -301,9 +302,15 @@ pub trait Roster: Send + Sized + 'static {
     /// (`cluster.md` §8): the same whatever their order, and nothing newer is lost. For kinds
     /// whose newest copy is the truth, that is the first one.
     fn merge(id: &ActorId, copies: &[Bytes], now: Now) -> Bytes;
-    /// Makes the message that hands its owner a copy of a part that a holder had beside it: after a
-    /// partition, what the other side accepted. `None` for kinds whose newest copy is the truth.
-    fn bequeath(id: &ActorId, copy: &Bytes) -> Option<Self::Message>;
+    /// Makes the message that hands its owner a copy that a holder had beside it: after a partition,
+    /// what the other side accepted. `parts` are those of the copy, `newer` is the owner's part, if its
+    /// record has not ended. `None` if there is nothing in it that the owner has not, or should have.
+    fn bequeath(
+        id: &ActorId,
+        parts: &BTreeMap<ActorId, Bytes>,
+        newer: Option<&Bytes>,
+        now: Now,
+    ) -> Option<Self::Message>;
     /// Handles an event; `Timer(())` stands for the earliest due deadline.
     fn handle(
         &mut self,

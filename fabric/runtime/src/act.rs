@@ -105,6 +105,10 @@ impl<R: Roster> State<R> {
             {
                 self.note_line(now, false, Noted::Message(to.clone(), message.clone()));
             }
+            if let Action::Adopt { parts } = action {
+                // Whatever follows is of the copy that is given up.
+                return self.adopt_copy(parts);
+            }
             if let Action::Store(store) = &action {
                 // An event may end it and begin it again.
                 self.has_ended_record = matches!(store, Store::End { .. });

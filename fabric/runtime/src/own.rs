@@ -183,6 +183,41 @@ impl<R: Roster> State<R> {
         self.end();
     }
 
+    /// Goes on as another copy of the record has it: what is here ends as if it were lost, and nothing
+    /// of the copy is done before it is safe.
+    pub(crate) fn adopt_copy(&mut self, copy: Vec<(ActorId, Bytes)>) {
+        let (records, id) = (&self.fabric.inner.records, self.entry.id.clone());
+        let adopted = records.change(&id, |owned| {
+            let epoch = owned.epoch();
+            owned.replace(copy).map(|()| (epoch, owned.image()))
+        });
+        let (epoch, delta) = match adopted {
+            Some(Ok(adopted)) if self.fabric.inner.replicas.is_some() => adopted,
+            Some(Err(error)) => {
+                tracing::error!(%error, "a copy of the record cannot be gone on with");
+                return;
+            }
+            Some(Ok(_)) | None => return,
+        };
+        self.core = None;
+        self.suspended = None;
+        self.unwritten = None;
+        self.gate.drop_held();
+        self.causes.clear();
+        let children = std::mem::take(&mut self.entry.status().children);
+        for child in children.iter().filter_map(|child| self.fabric.find(child)) {
+            child.push_side(Side::Fenced(epoch));
+        }
+        let why = Restored::TakenOver { may_live: true };
+        self.claiming = Some(Claiming::Found(delta.parts.clone(), why));
+        let entry = Arc::clone(&self.entry);
+        let done = move |result| {
+            entry.push_side(Side::Adopted(result));
+        };
+        let (delta, done) = (Box::new(delta), Box::new(done));
+        self.fabric.give(Input::Commit { delta, done });
+    }
+
     /// Changes the record's holders towards what placement wants, or says that it is whole again.
     pub(crate) fn mend(&mut self) {
         if self.claiming.is_some() {

@@ -331,6 +331,12 @@ impl World {
                     self.is_tombstone = true;
                     self.stored.retain(|id, _| id.call().is_none());
                 }
+                Action::Adopt { parts } => {
+                    let parts = parts.into_iter();
+                    self.stored = parts.map(|(id, part)| (id, part.to_vec())).collect();
+                    self.queue.clear();
+                    return self.revive(Restored::TakenOver { may_live: true });
+                }
                 Action::Media(command) => self.play_media(by, command),
                 Action::Send { bytes, .. } => {
                     let ActorId::DoorSession(_, number) = by else {
@@ -451,6 +457,11 @@ impl World {
 
     pub fn inherit(&mut self, node: u16) {
         self.queue.clear();
+        self.move_to(node);
+        self.revive(Restored::TakenOver { may_live: false });
+    }
+
+    fn move_to(&mut self, node: u16) {
         self.site.node = NodeId(node);
         let address = IpAddr::from([192, 0, 2, u8::try_from(node).expect("a small number")]);
         for listener in &mut self.site.listeners {
@@ -459,7 +470,14 @@ impl World {
             listener.rtp_local = address;
             listener.rtp_advertise = address;
         }
-        self.revive(Restored::TakenOver { may_live: false });
+    }
+
+    /// Another node takes the call over as it was `then`, since it cannot hear this one.
+    pub fn be_cut_off(&mut self, node: u16, then: BTreeMap<ActorId, Vec<u8>>) {
+        self.queue.clear();
+        self.stored = then;
+        self.move_to(node);
+        self.revive(Restored::TakenOver { may_live: true });
     }
 
     /// Kills the node; another one takes the call over, and its addresses.

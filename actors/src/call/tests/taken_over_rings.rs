@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
-use contract::FlowRef;
+use bytes::Bytes;
+use contract::{ActorId, FlowRef};
 use sip::HeaderName;
 
 use super::fixture::*;
 use super::taken_over::{accept, body_of, branch, cseq, is_from, line, port};
+use crate::call;
 
 fn field(sent: &Sent, name: HeaderName) -> String {
     let value = sent.message.header(name);
@@ -75,6 +77,70 @@ fn a_fork_is_cancelled_by_its_branch_and_called_anew() {
     world.request(1, A, "BYE", 11, "");
     world.answer_to(&world.last(B, "BYE"), 200, "b1", "");
     assert_eq!(world.record().cause, "NORMAL_CLEARING");
+}
+
+fn parts_of(world: &World) -> Vec<(ActorId, Bytes)> {
+    let parts = world.stored.iter();
+    parts
+        .map(|(id, part)| (id.clone(), part.clone().into()))
+        .collect()
+}
+
+/// Two nodes that are cut apart: simulator, 3 nodes, seed 116.
+#[test]
+fn a_call_that_was_answered_where_it_could_not_be_heard_goes_on() {
+    let mut world = ringing();
+    let then = world.stored.clone();
+    let early = parts_of(&world);
+    world.answer(B, "INVITE", 200, SDP_B);
+    world.ack("");
+    assert_eq!(world.state(&world.call_id()), "talking");
+    let parts = parts_of(&world);
+    world.be_cut_off(2, then);
+    world.pass(Duration::from_secs(7));
+    world.tell(
+        world.call_id(),
+        call::Message::Bequest {
+            parts: early.clone(),
+        },
+    );
+    assert_eq!(world.state(&world.call_id()), "ringing");
+    world.tell(
+        world.call_id(),
+        call::Message::Bequest {
+            parts: parts.clone(),
+        },
+    );
+    for peer in [A, B] {
+        is_from(&world, &world.last(peer, "INVITE"), 2);
+    }
+    accept(&mut world, A, SDP_A);
+    accept(&mut world, B, SDP_B);
+    world.pass(Duration::from_secs(20));
+    assert_eq!(world.state(&world.call_id()), "talking");
+    assert_eq!(world.count(B, "CANCEL") + world.count(B, "BYE"), 0);
+    // Told once more, it stays as it is.
+    let offers = world.count(B, "INVITE");
+    world.tell(world.call_id(), call::Message::Bequest { parts });
+    assert_eq!(world.count(B, "INVITE"), offers);
+}
+
+#[test]
+fn who_rang_where_it_could_not_be_heard_is_called_anew_after_a_while() {
+    let mut world = ringing();
+    let then = world.stored.clone();
+    world.answer(B, "INVITE", 200, SDP_B);
+    world.ack("");
+    let parts = parts_of(&world);
+    world.be_cut_off(2, then);
+    world.pass(Duration::from_secs(9));
+    assert_eq!((world.count(B, "CANCEL"), world.count(B, "INVITE")), (1, 2));
+    // What it had has been ended: nothing to go on with.
+    world.tell(world.call_id(), call::Message::Bequest { parts });
+    assert_ne!(world.state(&world.call_id()), "talking");
+    world.answer(B, "INVITE", 200, SDP_B);
+    world.ack("");
+    assert_eq!(world.state(&world.call_id()), "talking");
 }
 
 #[test]

@@ -91,26 +91,14 @@ impl<R: Roster> Turn<'_, R> {
             return;
         };
         let epoch = image.header.version.epoch;
-        let Some(copy) = former
-            .parts
-            .get(id)
-            .filter(|_| former.header.version.epoch < epoch)
-        else {
-            return;
-        };
-        let Some(message) = R::bequeath(id, copy) else {
-            return;
-        };
-        let now = self.now;
-        if let Some(newer) = image.parts.get(id) {
-            let both = [newer.clone(), copy.clone()];
-            if R::merge(id, &both, now) == R::merge(id, &both[..1], now) {
-                return;
-            }
-        } else if !image.header.is_ended() {
-            // It will come whole.
+        let newer = image.parts.get(id);
+        let will_come_whole = newer.is_none() && !image.header.is_ended();
+        if former.header.version.epoch >= epoch || will_come_whole {
             return;
         }
+        let Some(message) = R::bequeath(id, &former.parts, newer, self.now) else {
+            return;
+        };
         let me = self.me();
         // After what is under way: by then the owner is known here.
         self.replicas.put(Input::Post(Parcel {

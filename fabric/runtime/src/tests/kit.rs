@@ -1,5 +1,6 @@
 //! The scripted core, and what it says.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub(super) enum Step {
     LookUp(u64, ActorId),
     /// Panics, also when restored, as long as the site has bombs.
     BeCursed,
+    /// Goes on as a copy with these numbers in its parts.
+    Adopt(Vec<(ActorId, i64)>),
 }
 
 /// What cores share with the test.
@@ -119,6 +122,16 @@ impl Counter {
             Step::BeStubborn => self.is_stubborn = true,
             Step::LookUp(token, id) => ctx.look_up(token, Lookup::Actor { id }),
             Step::BeCursed => self.is_cursed = true,
+            Step::Adopt(copy) => {
+                let part = |number| {
+                    let stored: Stored = (number, Vec::new(), false);
+                    Bytes::from(codec::encode(&stored).unwrap())
+                };
+                let parts = copy.into_iter().map(|(id, number)| (id, part(number)));
+                ctx.act(Action::Adopt {
+                    parts: parts.collect(),
+                });
+            }
         }
     }
 }
@@ -165,7 +178,12 @@ impl Roster for Counter {
         copies.first().cloned().unwrap_or_default()
     }
 
-    fn bequeath(_: &ActorId, _: &Bytes) -> Option<Say> {
+    fn bequeath(
+        _: &ActorId,
+        _: &BTreeMap<ActorId, Bytes>,
+        _: Option<&Bytes>,
+        _: Now,
+    ) -> Option<Say> {
         None
     }
 

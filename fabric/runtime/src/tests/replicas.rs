@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cluster::{Epoch, Frame, HolderRequest};
 use contract::{ActorId, Boot, Event, MemberState, NodeId, NodeInst, Peers};
 
-use super::kit::{PUT, Say, Step, act, call, lane, note, reg};
+use super::kit::{PUT, Say, Step, act, call, dialog, lane, note, reg};
 use super::mesh::{End, Wire, inst, lane_of, member, tell};
 use super::world::{Disk, Mode, Node, pass, settle};
 
@@ -102,6 +102,54 @@ pub(super) fn of(log: Vec<String>, who: &str) -> Vec<String> {
     log.into_iter().filter(is_of).collect()
 }
 
+/// What another copy says replaces the record and its sides, at all holders, before anything is done.
+#[tokio::test(start_paused = true)]
+async fn a_call_goes_on_as_another_copy_has_it() {
+    let mut cluster = Cluster::of(3).await;
+    let side = Box::new(act([Step::Add(5), PUT]));
+    let begin = [Step::Add(1), PUT, Step::Spawn(dialog(1), side)];
+    cluster.say(0, &call(), act(begin)).await;
+    // One with a part of another record changes nothing.
+    let foreign = Step::Adopt(vec![(call(), 30), (reg("a"), 3)]);
+    cluster.say(1, &call(), act([foreign])).await;
+    cluster
+        .say(1, &call(), act([Step::Add(1), PUT, Step::Out(1)]))
+        .await;
+    let log = of(cluster.logs(), "call");
+    assert_eq!(
+        log.last().map(String::as_str),
+        Some("call out 1"),
+        "{log:?}"
+    );
+    let copy = Step::Adopt(vec![(call(), 40), (dialog(3), 7)]);
+    cluster.say(1, &call(), act([copy])).await;
+    cluster.say(2, &dialog(3), act([Step::Out(2)])).await;
+    let logs = cluster.logs();
+    let why = "TakenOver { may_live: true }";
+    for line in [
+        format!("call restored {why} 40"),
+        format!("dialog3 restored {why} 7"),
+        "dialog3 out 2".to_owned(),
+    ] {
+        assert!(logs.contains(&line), "{line}: {logs:?}");
+    }
+    assert!(cluster.hosts(&dialog(1)).is_empty());
+    assert_eq!(cluster.hosts(&dialog(3)), [0]);
+    cluster.kill(0);
+    pass(2_000).await;
+    let logs = cluster.logs();
+    let why = "TakenOver { may_live: false }";
+    assert!(
+        logs.contains(&format!("call restored {why} 40")),
+        "{logs:?}"
+    );
+    assert!(
+        logs.contains(&format!("dialog3 restored {why} 7")),
+        "{logs:?}"
+    );
+    assert!(cluster.hosts(&dialog(1)).is_empty());
+}
+
 #[tokio::test(start_paused = true)]
 async fn messages_from_every_node_reach_the_one_actor() {
     let cluster = Cluster::of(3).await;
@@ -195,7 +243,7 @@ async fn another_node_goes_on_with_what_a_dead_one_had() {
         .await;
     pass(200).await;
     let log = of(cluster.logs(), "a");
-    assert_eq!(log, ["a restored TakenOver 5", "a do", "a out 1"]);
+    assert_eq!(log, ["a restored TakenOver { may_live: false } 5", "a do", "a out 1"]);
     let host = cluster.hosts(&reg("a"));
     assert_eq!(host.len(), 1);
     assert_eq!(cluster.nodes[host[0]].row(&reg("a")).unwrap().epoch, 2);
@@ -371,7 +419,7 @@ async fn records_that_were_begun_alone_are_given_more_holders() {
     cluster.kill(0);
     cluster.logs();
     cluster.say(0, &reg("a"), act([])).await;
-    assert_eq!(of(cluster.logs(), "a")[0], "a restored TakenOver 5");
+    assert_eq!(of(cluster.logs(), "a")[0], "a restored TakenOver { may_live: false } 5");
 }
 
 /// I12: a node whose shards were not compared does not say that there is none.

@@ -269,6 +269,7 @@ impl Performer<Counter> for Notary {
             Action::Send { .. }
             | Action::Media(_)
             | Action::Emit(_)
+            | Action::Adopt { .. }
             | Action::Connect { .. }
             | Action::Close { .. } => {}
         }
