@@ -538,7 +538,7 @@ impl Core for Call {
                 | ActorId::Member(_) => ctx.ignore("not a child"),
             },
             Event::Restored(Restored::TakenOver { may_live }) => self.take_over(may_live, ctx),
-            Event::Restored(Restored::Moved) => self.take_over(false, ctx),
+            Event::Restored(Restored::Moved | Restored::Adopted) => self.take_over(false, ctx),
             Event::Restored(Restored::NodeStart | Restored::Panic | Restored::Wake) => {
                 self.resume(ctx);
             }

@@ -57,6 +57,8 @@ pub(super) const ACK_WAIT: Duration = Duration::from_secs(32);
 /// 64·T1 and a little: how long the end of a transaction is awaited that a lane will report.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(34);
 /// Time before a message to a full inbox is told again.
+/// Blocks of CSeq numbers that are passed over where two nodes have used some.
+const ADOPTED_BLOCKS: u8 = 16;
 const RETELL_AFTER: Duration = Duration::from_millis(100);
 /// How long requests wait for a lost connection (`architecture.md` §7).
 pub(super) const PARK: Duration = Duration::from_secs(8);
@@ -459,15 +461,21 @@ impl Dialog {
         self.timers.set(Timer::Retell, ctx.now().mono, RETELL_AFTER);
     }
 
+    /// Goes on behind so many blocks of CSeq numbers.
+    fn take_over_behind(&mut self, blocks: u8, ctx: &mut DialogCtx<'_>) {
+        if let Some(dialog) = &mut self.data.dialog {
+            for _ in 0..blocks {
+                dialog.skip_block();
+            }
+        }
+        self.take_over(ctx);
+    }
+
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
         match why {
             Restored::NodeStart => self.start_again(ctx),
-            Restored::TakenOver { .. } => {
-                if let Some(dialog) = &mut self.data.dialog {
-                    dialog.skip_block();
-                }
-                self.take_over(ctx);
-            }
+            Restored::TakenOver { .. } => self.take_over_behind(1, ctx),
+            Restored::Adopted => self.take_over_behind(ADOPTED_BLOCKS, ctx),
             Restored::Moved => self.take_over(ctx),
             Restored::Panic | Restored::Wake => {}
         }

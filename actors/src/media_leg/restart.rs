@@ -37,12 +37,14 @@ impl MediaLeg {
     pub(super) fn restored(&mut self, why: Restored, ctx: &mut LegCtx<'_>) {
         match (why, &self.data.state) {
             (_, State::Closed) => self.tell(Ok(Report::NoPort), ctx),
-            (Restored::TakenOver { .. }, State::Open) if self.came_along(ctx) => {
+            (Restored::TakenOver { .. } | Restored::Adopted, State::Open)
+                if self.came_along(ctx) =>
+            {
                 self.stays = true;
                 self.reopen(why, ctx);
             }
             (
-                Restored::TakenOver { .. } | Restored::Moved,
+                Restored::TakenOver { .. } | Restored::Adopted | Restored::Moved,
                 State::Undecided | State::Opening { .. } | State::Open,
             ) => self.take_over(why, ctx),
             (_, State::Undecided) => ctx.ignore("no port yet"),
@@ -102,8 +104,15 @@ impl MediaLeg {
                     numbers.leave_room();
                     numbers.skip(clock, now);
                 }
+                Restored::Adopted if is_protected => {
+                    // That of who took it over, and what that one has used.
+                    numbers.leave_room();
+                    numbers.leave_room();
+                    numbers.skip(clock, now);
+                }
                 Restored::NodeStart
                 | Restored::TakenOver { .. }
+                | Restored::Adopted
                 | Restored::Panic
                 | Restored::Wake => numbers.skip(clock, now),
             }

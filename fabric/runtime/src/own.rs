@@ -208,7 +208,7 @@ impl<R: Roster> State<R> {
         for child in children.iter().filter_map(|child| self.fabric.find(child)) {
             child.push_side(Side::Fenced(epoch));
         }
-        let why = Restored::TakenOver { may_live: true };
+        let why = Restored::Adopted;
         self.claiming = Some(Claiming::Found(delta.parts.clone(), why));
         let entry = Arc::clone(&self.entry);
         let done = move |result| {

@@ -335,7 +335,7 @@ impl World {
                     let parts = parts.into_iter();
                     self.stored = parts.map(|(id, part)| (id, part.to_vec())).collect();
                     self.queue.clear();
-                    return self.revive(Restored::TakenOver { may_live: true });
+                    return self.revive(Restored::Adopted);
                 }
                 Action::Media(command) => self.play_media(by, command),
                 Action::Send { bytes, .. } => {

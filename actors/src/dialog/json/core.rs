@@ -391,7 +391,9 @@ impl JsonDialog {
             }
             // Its connection is another node's: that may live.
             Restored::NodeStart => self.watch(ctx),
-            Restored::TakenOver { .. } | Restored::Moved => self.take_over(ctx),
+            Restored::TakenOver { .. } | Restored::Adopted | Restored::Moved => {
+                self.take_over(ctx);
+            }
             Restored::Panic | Restored::Wake => self.watch(ctx),
         }
         self.announce(ctx);

@@ -56,7 +56,8 @@ impl<R: Roster> Turn<'_, R> {
         let key = self.fabric.inner.records.ids().record_key(&owner);
         // A node that is cut off from most others cannot say that there is none.
         let is_settled = self.state.desk.is_settled(desk::shard(key));
-        let is_settled = is_settled && !self.is_cut_off() && !self.is_in_doubt();
+        let is_settled =
+            is_settled && !self.is_cut_off() && !self.is_in_doubt() && !self.misses_somebody();
         let candidates = self.fabric.candidates();
         let directory = &mut self.state.directory;
         let holders = own.map(|header| header.conf.nodes()).unwrap_or_default();

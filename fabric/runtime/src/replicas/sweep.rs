@@ -77,6 +77,9 @@ impl Sweep {
     }
 }
 
+/// How long a node that fell silent may come back with what nobody else has: calls that it began.
+const MISSED_FOR: Duration = Duration::from_secs(60);
+
 impl<R: Roster> Turn<'_, R> {
     /// The view has changed.
     pub(super) fn sweep_view(&mut self) {
@@ -171,6 +174,12 @@ impl<R: Roster> Turn<'_, R> {
         let gone = self.state.sweep.gone.values();
         let silent = gone.filter(|gone| !gone.is_proven).count();
         self.state.lives.len() < silent
+    }
+
+    /// Tells whether a node has fallen silent not long ago: what nobody else has, that one may.
+    pub(super) fn misses_somebody(&self) -> bool {
+        let mut gone = self.state.sweep.gone.values();
+        gone.any(|gone| !gone.is_proven && gone.since + MISSED_FOR > self.now.mono)
     }
 
     /// Cores are told with their next event.

@@ -125,7 +125,7 @@ async fn a_call_goes_on_as_another_copy_has_it() {
     cluster.say(1, &call(), act([copy])).await;
     cluster.say(2, &dialog(3), act([Step::Out(2)])).await;
     let logs = cluster.logs();
-    let why = "TakenOver { may_live: true }";
+    let why = "Adopted";
     for line in [
         format!("call restored {why} 40"),
         format!("dialog3 restored {why} 7"),
@@ -243,7 +243,14 @@ async fn another_node_goes_on_with_what_a_dead_one_had() {
         .await;
     pass(200).await;
     let log = of(cluster.logs(), "a");
-    assert_eq!(log, ["a restored TakenOver { may_live: false } 5", "a do", "a out 1"]);
+    assert_eq!(
+        log,
+        [
+            "a restored TakenOver { may_live: false } 5",
+            "a do",
+            "a out 1"
+        ]
+    );
     let host = cluster.hosts(&reg("a"));
     assert_eq!(host.len(), 1);
     assert_eq!(cluster.nodes[host[0]].row(&reg("a")).unwrap().epoch, 2);
@@ -419,7 +426,10 @@ async fn records_that_were_begun_alone_are_given_more_holders() {
     cluster.kill(0);
     cluster.logs();
     cluster.say(0, &reg("a"), act([])).await;
-    assert_eq!(of(cluster.logs(), "a")[0], "a restored TakenOver { may_live: false } 5");
+    assert_eq!(
+        of(cluster.logs(), "a")[0],
+        "a restored TakenOver { may_live: false } 5"
+    );
 }
 
 /// I12: a node whose shards were not compared does not say that there is none.
