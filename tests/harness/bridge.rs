@@ -1,10 +1,11 @@
 //! Network namespaces joined by a bridge, one a node: each has an address of its own, cables can be
 //! pulled, and floating addresses move between them as between machines.
 //!
-//! In: how many. Out: namespaces that go when dropped, a hook that moves addresses, cuts. It starts
-//! no node.
+//! In: how many. Out: namespaces that go when dropped, a hook that moves addresses, cuts: of a node
+//! from everybody, or in silence from some. It starts no node.
 
 use std::fs;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -126,6 +127,51 @@ impl Bridge {
     /// Plugs it in again.
     pub fn heal(&self, number: u8) {
         must(&format!("link set {} up", self.cable(number)));
+    }
+
+    /// Adds an address of phones on this side, which a node can be parted from.
+    #[must_use]
+    pub fn more_ours(&self, number: u8) -> Ipv4Addr {
+        let address = Ipv4Addr::new(10, 78, self.subnet, 253 - number);
+        must(&format!("addr add {address}/24 dev wk{}", self.subnet));
+        address
+    }
+
+    /// From now on nothing passes between a node and some addresses, and nobody is told: as by a
+    /// network that is parted. It replaces what the node was parted from before.
+    ///
+    /// # Panics
+    /// If the rules are refused.
+    pub fn part(&self, number: u8, from: &[Ipv4Addr]) {
+        self.join(number);
+        let set: Vec<_> = from.iter().map(ToString::to_string).collect();
+        let set = set.join(", ");
+        let rules = format!(
+            "table ip parted {{\n\
+             chain in {{ type filter hook input priority 0; ip saddr {{ {set} }} drop; }}\n\
+             chain out {{ type filter hook output priority 0; ip daddr {{ {set} }} drop; }}\n}}\n"
+        );
+        let mut nft = self.nft(number, &["-f", "-"]);
+        let mut nft = nft.stdin(Stdio::piped()).spawn().expect("nft is installed");
+        let mut input = nft.stdin.take().expect("it is piped");
+        input.write_all(rules.as_bytes()).expect("written");
+        drop(input);
+        assert!(nft.wait().is_ok_and(|status| status.success()), "{rules}");
+    }
+
+    /// Ends that a node is parted from anybody.
+    pub fn join(&self, number: u8) {
+        let mut nft = self.nft(number, &["delete", "table", "ip", "parted"]);
+        let _ = nft.stderr(Stdio::null()).status();
+    }
+
+    fn nft(&self, number: u8, arguments: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        let space = self.namespace(number);
+        command
+            .args(["netns", "exec", &space, "nft"])
+            .args(arguments);
+        command
     }
 
     /// Writes the hook that moves addresses into a folder.

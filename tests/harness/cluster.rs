@@ -68,6 +68,8 @@ struct More<'a> {
     cluster: &'a str,
     /// Port of SIP, the same for all.
     sip_port: Option<u16>,
+    /// How many, if not all three.
+    count: Option<u8>,
     /// Namespaces, one a node; otherwise the loopback.
     bridge: Option<&'a Bridge>,
 }
@@ -167,6 +169,21 @@ impl Three {
         three
     }
 
+    /// Starts the first two of them, or all, in namespaces of their own on a bridge, which can be parted
+    /// from each other; `None`, said on the standard output, if this process may not.
+    #[must_use]
+    pub fn start_parted(count: u8) -> Option<Three> {
+        let bridge = Bridge::new(count)?;
+        let mut three = Three::told(&More {
+            count: Some(count),
+            sip_port: Some(free_port()),
+            bridge: Some(&bridge),
+            ..More::default()
+        });
+        three.bridge = Some(bridge);
+        Some(three)
+    }
+
     /// Starts them in namespaces of their own on a bridge, with a floating address each and a hook that
     /// moves it if `floats`; `None`, said on the standard output, if this process may not.
     ///
@@ -259,7 +276,7 @@ impl Three {
         let file = secret(&folder, "cluster.key", 7);
         let mut seed = free_address();
         let mut nodes = Vec::new();
-        for (host, name) in (1..).zip(NAMES) {
+        for (host, name) in (1..=more.count.unwrap_or(3)).zip(NAMES) {
             let mut listen = if host == 1 { seed } else { free_address() };
             if let Some(bridge) = more.bridge {
                 listen.set_ip(bridge.at(host - 1).into());
@@ -278,13 +295,13 @@ impl Three {
         three
     }
 
-    /// Waits until each node says that all three are up.
+    /// Waits until each node says that all are up.
     ///
     /// # Panics
     /// If one does not.
     pub fn all_see_all(&self) {
         for node in &self.nodes {
-            sees(node, &NAMES);
+            sees(node, &NAMES[..self.nodes.len()]);
         }
     }
 
@@ -311,8 +328,9 @@ impl Three {
     /// # Panics
     /// If they do not.
     pub fn others_see_it_gone(&self, at: usize) {
-        let left: Vec<_> = NAMES
-            .into_iter()
+        let left: Vec<_> = NAMES[..self.nodes.len()]
+            .iter()
+            .copied()
             .filter(|name| *name != NAMES[at])
             .collect();
         for other in self.others(at) {

@@ -4,6 +4,7 @@
 //! In: a caller and a callee, any two nodes. Out: the two sides of the call, what they were asked, who
 //! hung up. One thread drives them all: [`attend`] lets each phone of a set read what has come.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::media::Pump;
@@ -239,6 +240,31 @@ pub fn attend(calls: &mut [Roaming], pump: &Pump) {
             );
         }
     }
+}
+
+/// Lets all phones answer what comes while something else is done.
+///
+/// # Panics
+/// If one was told that its call is over, or the work panics.
+pub fn attend_while<T: Send>(
+    calls: &mut [Roaming],
+    pump: &Pump,
+    work: impl FnOnce() -> T + Send,
+) -> T {
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let working = scope.spawn(|| {
+            let value = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            is_done.store(true, Ordering::Relaxed);
+            value
+        });
+        while !is_done.load(Ordering::Relaxed) {
+            attend(calls, pump);
+            std::thread::sleep(TURN);
+        }
+        let value = working.join().expect("it catches its own panics");
+        value.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// Lets all phones answer what comes until a state has come.

@@ -148,7 +148,9 @@ impl Call {
 
     /// Nothing was heard of a party for too long.
     pub(super) fn on_silence(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
-        if self.data.answered.is_some() && self.is_party(side) {
+        if self.is_nobody_reached() {
+            ctx.ignore("they may be heard on the other side of a parted network");
+        } else if self.data.answered.is_some() && self.is_party(side) {
             self.end(480, "MEDIA_TIMEOUT", "weft", ctx);
         } else {
             ctx.ignore("silence counts once a call is answered");

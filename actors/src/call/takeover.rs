@@ -19,7 +19,9 @@
 //! |---|---|
 //! | accepts | its leg takes the answer; legs are joined |
 //! | 491, 500 | offered again after 2.1 to 4 s, 8 times (RFC 3261 §14.1, §14.2) |
-//! | 408, 481, nothing | its dialog hangs up; the other party too |
+//! | 481 | its dialog hangs up; the other party too |
+//! | says nothing or cannot be reached, and nobody of the call was told or heard | offered again, 16 times: the former owner may be alive beside them, cut off from us; their silence ends nothing |
+//! | says nothing, but somebody was | its dialog hangs up; the other party too |
 //! | 480, or cannot be reached, and is heard | offered again until it can: its silence ends the call |
 //! | refuses, or cannot be reached and is not heard | the call ends: by it, with the cause of its status |
 //! | knows a floating address that is here now | nothing: it is told nothing (`Report::Stays`) |
@@ -39,6 +41,8 @@ use crate::media_leg::{self, Want};
 
 /// How often a party is offered anew that is busy with an offer.
 const TRIES_MAX: u8 = 8;
+/// How often parties are offered anew of whom nobody was reached: 9 min if they say nothing at all.
+const UNREACHED_TRIES_MAX: u8 = 16;
 /// How long a callee rings whose caller may have given up: its CANCEL goes to the other node
 /// (`cluster.md` §7).
 const RING_MAX: Duration = Duration::from_secs(35);
@@ -322,13 +326,30 @@ impl Call {
         self.resume(ctx);
     }
 
+    /// Tells whether another node's call was gone on with, and none of its parties knows it, or was
+    /// heard here: they may still talk through that node, on the other side of a parted network.
+    pub(super) fn is_nobody_reached(&self) -> bool {
+        let State::Talking { peer } = &self.data.state else {
+            return false;
+        };
+        let other = match peer {
+            Peer::Side(side) => Some(*side),
+            Peer::Echo | Peer::Tone { .. } | Peer::Nobody => None,
+        };
+        let is_out_of_reach = |side: u8| self.moves.get(&side).is_some_and(|one| !one.is_heard);
+        is_out_of_reach(CALLER) && other.is_none_or(is_out_of_reach)
+    }
+
     /// A party does not take our offer.
     pub(super) fn on_move_refused(&mut self, side: u8, status: u16, ctx: &mut CallCtx<'_>) {
+        let is_nobody_reached = self.is_nobody_reached();
         let Some(party) = self.moves.get_mut(&side) else {
             return ctx.ignore("it is not told anything");
         };
         let is_busy = matches!(status, 491 | 500) && party.tries < TRIES_MAX;
-        if is_busy || (status == 480 && party.is_heard) {
+        let is_cut_off =
+            matches!(status, 408 | 480) && is_nobody_reached && party.tries < UNREACHED_TRIES_MAX;
+        if is_busy || is_cut_off || (status == 480 && party.is_heard) {
             party.tries = party.tries.saturating_add(1);
             party.step = Step::Paused;
             self.is_changed = true;

@@ -239,6 +239,8 @@ pub struct Dialog {
     pub(super) out: Outbox,
     /// Messages that met a full inbox. Bound: `DIALOG_RETELLS_MAX`.
     pub(super) retells: VecDeque<(ActorId, crate::Message)>,
+    /// The peer is being told our new address: that it says nothing ends nothing, the call sees to it.
+    pub(super) is_untold: bool,
 }
 
 impl Dialog {
@@ -310,6 +312,7 @@ impl Dialog {
             timers: Deadlines::default(),
             out: Outbox::default(),
             retells: VecDeque::new(),
+            is_untold: false,
         })
     }
 

@@ -311,6 +311,7 @@ impl Dialog {
         if let Some(dialog) = &mut self.data.dialog {
             dialog.refresh_target(response);
         }
+        self.is_untold = false;
         let is_kept = response.bytes().len() <= CALL_MESSAGE_BYTES_MAX;
         let sdp = sdp_of(response).filter(|_| is_kept);
         if sent.purpose == Purpose::Offer {
@@ -365,7 +366,12 @@ impl Dialog {
                     side: self.number(),
                     status: 408,
                 });
-                self.lose("RECOVERY_ON_TIMER_EXPIRE", ctx);
+                if !self.is_untold {
+                    self.lose("RECOVERY_ON_TIMER_EXPIRE", ctx);
+                }
+            }
+            Purpose::Refresh | Purpose::Info if self.is_untold => {
+                ctx.ignore("an offer tells whether the peer is there");
             }
             Purpose::Refresh | Purpose::Info => self.lose("RECOVERY_ON_TIMER_EXPIRE", ctx),
         }

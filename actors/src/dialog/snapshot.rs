@@ -144,6 +144,7 @@ impl Dialog {
             timers,
             out: Outbox::default(),
             retells: VecDeque::new(),
+            is_untold: false,
         }
     }
 }

@@ -231,6 +231,7 @@ impl Dialog {
             let news = call::Message::OfferAnswered { side, sdp: None };
             return self.out.call(news);
         }
+        self.is_untold = true;
         if let Some(sdp) = sdp.or_else(|| Wire::bytes(self.data.sdp.as_ref())) {
             return self.offer(Some(&sdp), true, ctx);
         }

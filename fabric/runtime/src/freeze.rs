@@ -36,13 +36,6 @@ pub(crate) struct Frozen {
     is_told: bool,
 }
 
-impl Frozen {
-    /// Tells whether whoever wanted it knows that it rests.
-    pub(crate) const fn is_at_rest(&self) -> bool {
-        self.is_told
-    }
-}
-
 impl<R: Roster> State<R> {
     /// Is to be handed over (`number`), or to rest as a side of what is.
     pub(crate) fn freeze(&mut self, number: Option<u64>) {

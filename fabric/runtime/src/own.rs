@@ -156,7 +156,7 @@ impl<R: Roster> State<R> {
         self.is_elsewhere = true;
         self.core = None;
         self.suspended = None;
-        let is_handed_over = self.frozen.take().is_some_and(|frozen| frozen.is_at_rest());
+        self.frozen = None;
         self.claiming = None;
         self.unwritten = None;
         self.gate.drop_held();
@@ -167,14 +167,10 @@ impl<R: Roster> State<R> {
             }
         }
         if let ActorId::MediaLeg(leg) = &self.entry.id {
-            let leg = *leg;
-            // A handed over call is heard here until its ends send their sound there.
-            let command = if is_handed_over {
-                MediaCommand::Linger { leg }
-            } else {
-                MediaCommand::Close { leg }
-            };
-            self.fabric.env().media().command(command);
+            // A call that was handed over, or gone on with while this node was cut off, is heard here
+            // until its ends send their sound there.
+            let linger = MediaCommand::Linger { leg: *leg };
+            self.fabric.env().media().command(linger);
         }
         let children = self.entry.status().children.clone();
         for child in children.iter().filter_map(|child| self.fabric.find(child)) {

@@ -342,17 +342,58 @@ fn a_party_that_knows_nothing_of_the_call_ends_it_and_the_other_is_told() {
     }
 }
 
+/// The last offer to a party has got no response.
+fn is_silent(world: &mut World, peer: &str, side: u8) {
+    let offer = world.last(peer, "INVITE");
+    let failed = dialog::Message::RequestFailed {
+        branch: branch(&offer),
+        why: dialog::RequestFailure::TimedOut,
+    };
+    world.tell(world.dialog(side), failed);
+}
+
+#[test]
+fn parties_that_only_the_former_owner_can_reach_are_not_hung_up_on() {
+    let mut world = World::connected();
+    world.take_over(2);
+    for tries in 1..=3 {
+        for (peer, side) in [(A, 1), (B, 2)] {
+            is_silent(&mut world, peer, side);
+            // Nor is their silence the end: they are heard there.
+            world.give(world.leg(side), silence());
+        }
+        assert_eq!((world.count(A, "BYE"), world.count(B, "BYE")), (0, 0));
+        world.pass(Duration::from_secs(5));
+        assert_eq!(world.count(A, "INVITE"), 1 + tries, "told again");
+    }
+    // The network is whole again.
+    accept(&mut world, A, SDP_A);
+    accept(&mut world, B, SDP_B);
+    assert_eq!(world.state(&world.call_id()), "talking");
+    world.request(1, A, "BYE", 12, "");
+    world.answer(B, "BYE", 200, "");
+    assert_eq!(world.record().ended_by, "caller");
+}
+
+#[test]
+fn parties_that_nobody_reaches_do_not_keep_a_call_for_ever() {
+    let mut world = World::connected();
+    world.take_over(2);
+    for _ in 0..40 {
+        if world.count(A, "BYE") == 0 {
+            is_silent(&mut world, A, 1);
+            world.pass(Duration::from_secs(5));
+        }
+    }
+    assert_eq!((world.count(A, "BYE"), world.count(B, "BYE")), (1, 1));
+}
+
 #[test]
 fn a_party_that_does_not_answer_is_hung_up_on() {
     let mut world = World::connected();
     world.take_over(2);
     accept(&mut world, B, SDP_B);
-    let offer = world.last(A, "INVITE");
-    let failed = dialog::Message::RequestFailed {
-        branch: branch(&offer),
-        why: dialog::RequestFailure::TimedOut,
-    };
-    world.tell(world.dialog(1), failed);
+    is_silent(&mut world, A, 1);
     assert_eq!((world.count(A, "BYE"), world.count(B, "BYE")), (1, 1));
     world.answer(B, "BYE", 200, "");
     world.answer(A, "BYE", 200, "");
