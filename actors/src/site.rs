@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cluster::{CommitMode, FloatingAddress};
-use contract::{IdHasher, ListenerId, NodeId, NodeInst, Secret, SrtpProfile, TokenMaker};
+use contract::{FlowRef, IdHasher, ListenerId, NodeId, NodeInst, Secret, SrtpProfile, TokenMaker};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use sip::digest::Algorithm;
@@ -50,13 +50,63 @@ impl Site {
         self.listeners.get(usize::from(self.usable(id).0))
     }
 
-    /// Returns the listener that is bound here: itself, or the one that stands in for it.
+    /// Returns the listener that is bound here: itself, or the one that stands in for it: that at the
+    /// floating address of this node, which takes along what is told of it, or the node's own.
     #[must_use]
     pub fn usable(&self, id: ListenerId) -> ListenerId {
         let listener = self.listeners.get(usize::from(id.0));
         match listener.and_then(|one| one.floating) {
-            Some(floating) if !floating.is_here => floating.base,
+            Some(floating) if !floating.is_here => self.at_home(floating.base),
             Some(_) | None => id,
+        }
+    }
+
+    fn at_home(&self, base: ListenerId) -> ListenerId {
+        let addresses = self.cluster.iter().flat_map(|cluster| &cluster.floating);
+        let homes = addresses.filter(|one| one.home == self.name);
+        let mut homes = homes.map(|one| one.address);
+        let is_here = |one: &Listener| {
+            let floating = one.floating.filter(|floating| floating.is_here);
+            floating.is_some_and(|floating| floating.base == base)
+        };
+        let at = homes.find_map(|home| {
+            let mut listeners = self.listeners.iter();
+            listeners.position(|one| one.local.ip() == home && is_here(one))
+        });
+        let at = at.and_then(|at| u16::try_from(at).ok());
+        at.map_or(base, ListenerId)
+    }
+
+    /// Tells whether two requests come from the same source: the same connection, or the same address
+    /// and port, to whichever address of a listener (`threats.md`, policy).
+    #[must_use]
+    pub fn is_same_source(&self, one: &FlowRef, other: &FlowRef) -> bool {
+        let base = |id: ListenerId| {
+            let listener = self.listeners.get(usize::from(id.0));
+            let floating = listener.and_then(|one| one.floating);
+            floating.map_or(id, |floating| floating.base)
+        };
+        match (one, other) {
+            (
+                FlowRef::Datagram { listener, remote },
+                FlowRef::Datagram {
+                    listener: known,
+                    remote: peer,
+                },
+            ) => remote == peer && base(*listener) == base(*known),
+            (FlowRef::Datagram { .. } | FlowRef::Stream { .. }, _) => one == other,
+        }
+    }
+
+    /// Returns the flow by which a peer is reached from here: no connection has another one.
+    #[must_use]
+    pub fn flow_from_here(&self, flow: FlowRef) -> FlowRef {
+        match flow {
+            FlowRef::Datagram { listener, remote } => FlowRef::Datagram {
+                listener: self.usable(listener),
+                remote,
+            },
+            FlowRef::Stream { .. } => flow,
         }
     }
 

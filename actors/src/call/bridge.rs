@@ -115,6 +115,10 @@ impl Call {
         let mut reachable: Vec<Target> = targets
             .into_iter()
             .filter(|target| !target.unreachable)
+            .map(|target| Target {
+                flow: ctx.site().flow_from_here(target.flow),
+                ..target
+            })
             .collect();
         if reachable.is_empty() && some_gone && tries < LOCATES_MAX {
             return self.locate_after(tries, LOCATE_AGAIN_AFTER, ctx);

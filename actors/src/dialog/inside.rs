@@ -89,7 +89,7 @@ impl Dialog {
     }
 
     fn source_of(&self, inbound: &Inbound, ctx: &DialogCtx<'_>) -> Source {
-        if inbound.flow.is_same_source(&self.data.flow) {
+        if ctx.site().is_same_source(&inbound.flow, &self.data.flow) {
             // A connection that was out of reach with its node for a moment, and speaks, is there.
             return match self.data.is_flow_gone {
                 true => Source::Proven,

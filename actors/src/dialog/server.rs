@@ -47,7 +47,8 @@ impl Dialog {
         if !is_same || self.data.transaction.is_none() {
             return ctx.ignore("an INVITE of another source");
         }
-        let is_same_way = !self.data.is_flow_gone && inbound.flow.is_same_source(&self.data.flow);
+        let is_same_way =
+            !self.data.is_flow_gone && ctx.site().is_same_source(&inbound.flow, &self.data.flow);
         let first = self.data.transaction.as_ref().and_then(|first| first.node);
         let is_elsewhere = first.is_some_and(|first| Some(first) != inbound.transaction.node);
         if !(is_same_way && is_elsewhere) {
@@ -162,7 +163,7 @@ impl Dialog {
 
     /// A CANCEL: of no effect from another source (`threats.md` 24), or after the final response.
     pub(super) fn on_cancelled(&mut self, inbound: &Inbound, ctx: &mut DialogCtx<'_>) {
-        if !inbound.flow.is_same_source(&self.data.flow) || self.data.is_flow_gone {
+        if !ctx.site().is_same_source(&inbound.flow, &self.data.flow) || self.data.is_flow_gone {
             return ctx.ignore("a CANCEL of another source");
         }
         self.answer(inbound, 200, ctx, |_| {});

@@ -1,13 +1,16 @@
 //! A call that another node takes over while its parties talk: rows "confirmed dialog" and "media
 //! leg" of `cluster.md` §7.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use contract::{Event, MediaCommand, MediaEvent, TokenUse};
+use contract::{Event, ListenerId, MediaCommand, MediaEvent, NodeInst, TokenUse};
 use sip::HeaderName;
 
 use super::fixture::*;
 use crate::dialog;
+use crate::script::{DIGEST, datagram};
+use crate::site::{Cluster, CommitMode, FloatingAddress, FloatingListener};
 
 pub(super) fn body_of(sent: &Sent) -> String {
     String::from_utf8_lossy(sent.message.body()).into_owned()
@@ -580,4 +583,62 @@ fn nobody_is_told_when_their_address_came_along() {
     world.request(1, A, "BYE", 12, "");
     world.answer(B, "BYE", 200, "");
     assert_eq!(world.record().cause, "NORMAL_CLEARING");
+}
+
+/// Adds listeners at a floating address of this node, which is here, and at one of another node.
+fn with_addresses(world: &mut World) -> [ListenerId; 2] {
+    let listeners = &mut world.site.listeners;
+    let first = listeners.len();
+    for (host, is_here) in [(13, false), (11, true)] {
+        let mut listener = listeners[usize::from(DIGEST.0)].clone();
+        let address = IpAddr::from([192, 0, 2, host]);
+        listener.local.set_ip(address);
+        listener.advertise.set_ip(address);
+        listener.rtp_local = address;
+        listener.rtp_advertise = address;
+        listener.floating = Some(FloatingListener {
+            base: DIGEST,
+            is_here,
+        });
+        listeners.push(listener);
+    }
+    let floating = |host: u8, home: &str| FloatingAddress {
+        address: IpAddr::from([192, 0, 2, host]),
+        home: home.to_owned(),
+    };
+    world.site.cluster = Some(Cluster {
+        instance: NodeInst::default(),
+        address: "192.0.2.1:7100".parse().expect("an address"),
+        seeds: Vec::new(),
+        zone: String::new(),
+        replicas: 3,
+        commit: CommitMode::Available,
+        floating: vec![floating(13, "another"), floating(11, &world.site.name)],
+    });
+    [first, first + 1].map(|at| ListenerId(u16::try_from(at).expect("a few")))
+}
+
+#[test]
+fn a_callee_at_an_address_that_is_elsewhere_is_called_from_that_of_this_node() {
+    for by in [1, 2] {
+        let mut world = World::new();
+        let [elsewhere, here] = with_addresses(&mut world);
+        let mut callee = target(B, 1_000);
+        callee.flow = datagram(elsewhere, B);
+        world.targets = vec![callee];
+        world.connect();
+        let invite = world.last(B, "INVITE");
+        assert_eq!(invite.flow, datagram(here, B));
+        let contact = invite.message.header(HeaderName::Contact);
+        assert!(contact.is_some_and(|contact| contact.contains("@192.0.2.11:5060")));
+        assert_eq!(line(&body_of(&invite), "c="), "IN IP4 192.0.2.11");
+        // It may answer to either address of the node.
+        let text = world.request_text(2, "BYE", 1, "", "");
+        let flow = datagram(if by == 1 { here } else { DIGEST }, B);
+        let inbound = world.inbound_on(flow, text, None);
+        world.tell(world.dialog(2), dialog::Message::Request(inbound));
+        assert_eq!(world.count(B, "481"), 0);
+        world.answer(A, "BYE", 200, "");
+        assert_eq!(world.record().ended_by, "callee");
+    }
 }
