@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::bridge::Bridge;
 use crate::wait::PATIENCE;
 use crate::{signal, wait};
 
@@ -77,6 +78,19 @@ impl Namespace {
         ip(&["-n", &name, "link", "set", &peer, "up"]);
         ip(&["-n", &name, "link", "set", "lo", "up"]);
         namespace
+    }
+}
+
+impl Namespace {
+    /// Takes one that is there already, on a bridge: phones in it see all that is on that.
+    #[must_use]
+    pub fn of_bridge(bridge: &Bridge, number: u8) -> Namespace {
+        Namespace {
+            name: bridge.namespace(number),
+            interface: bridge.cable(number),
+            ours: bridge.ours(),
+            theirs: bridge.at(number),
+        }
     }
 }
 

@@ -115,7 +115,9 @@ impl Bridge {
         format!("wk{}n{number}", self.subnet)
     }
 
-    fn cable(&self, number: u8) -> String {
+    /// Returns the name of a namespace's cable on this side.
+    #[must_use]
+    pub fn cable(&self, number: u8) -> String {
         format!("wk{}c{number}", self.subnet)
     }
 

@@ -8,7 +8,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -191,7 +191,16 @@ impl Three {
     /// If an address does not come to its home.
     #[must_use]
     pub fn start_apart(floats: bool) -> Option<Three> {
-        let bridge = Bridge::new(3)?;
+        Three::start_apart_with(3, floats, "")
+    }
+
+    /// The same with so many namespaces, the first three for the nodes, and more tables.
+    ///
+    /// # Panics
+    /// If an address does not come to its home.
+    #[must_use]
+    pub fn start_apart_with(spaces: u8, floats: bool, tables: &str) -> Option<Three> {
+        let bridge = Bridge::new(spaces)?;
         let folder = std::env::temp_dir().join(format!("weft-hook-{}", free_port()));
         fs::create_dir_all(&folder).expect("a folder");
         let hook = bridge.hook(&folder);
@@ -202,6 +211,7 @@ impl Three {
             String::new()
         };
         let mut three = Three::told(&More {
+            tables,
             cluster: &cluster,
             sip_port: Some(free_port()),
             bridge: Some(&bridge),
@@ -315,12 +325,39 @@ impl Three {
         found.unwrap_or_else(|| panic!("no node {name:?}"))
     }
 
-    /// Kills a node and returns how long it took until both others say so.
+    /// Kills a node and returns how long it took until both others had noticed, as they log. Who asks
+    /// the API meanwhile waits a second for the answer of the node that is gone.
     pub fn kill(&mut self, at: usize) -> Duration {
-        let killed = Instant::now();
+        let killed = SystemTime::now();
         self.nodes[at].kill();
         self.others_see_it_gone(at);
-        killed.elapsed()
+        let noticed = self.noticed(at, killed);
+        noticed.into_iter().max().unwrap_or_default()
+    }
+
+    /// Returns how long after `killed` each of the others noted that a node is down.
+    ///
+    /// # Panics
+    /// If one has not.
+    #[must_use]
+    pub fn noticed(&self, at: usize, killed: SystemTime) -> Vec<Duration> {
+        let killed_ms = killed.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let killed_ms = u64::try_from(killed_ms.as_millis()).unwrap_or_default();
+        let life = format!("\"life\":\"{}.", at + 1);
+        let noted = |log: &str| {
+            let lines = log.lines();
+            let downs = lines.filter(|line| line.contains("\"a node is down\""));
+            let mut of_it = downs.filter(|line| line.contains(&life));
+            let after = of_it.find_map(|line| {
+                let line: Value = serde_json::from_str(line).ok()?;
+                line["ts_ms"].as_u64()?.checked_sub(killed_ms)
+            });
+            after.map(Duration::from_millis)
+        };
+        let others = self.others(at);
+        others
+            .map(|node| noted(&node.log()).unwrap_or_else(|| panic!("{} of {:?}", at, node.folder)))
+            .collect()
     }
 
     /// Waits until the others say that a node is gone.

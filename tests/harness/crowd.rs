@@ -75,6 +75,10 @@ struct Phones {
     /// By the number in the Call-ID, which is the user's place.
     open: BTreeMap<usize, Open>,
     sent: usize,
+    /// Whether a phone stays with its node while that answers.
+    stays: bool,
+    /// Number of each one's node.
+    own: Vec<usize>,
 }
 
 impl Crowd {
@@ -86,7 +90,32 @@ impl Crowd {
     /// If no socket can be had.
     #[must_use]
     pub fn start(first: u32, count: u32, nodes: Vec<SocketAddr>, rate: u32) -> Crowd {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        Crowd::of(Ipv4Addr::LOCALHOST, (first, count), nodes, rate, false)
+    }
+
+    /// The same at an address of this machine, each phone with a node of its own: it turns to the next
+    /// one when it gets no answer.
+    ///
+    /// # Panics
+    /// If no socket can be had.
+    #[must_use]
+    pub fn start_at(
+        ip: Ipv4Addr,
+        (first, count): (u32, u32),
+        nodes: Vec<SocketAddr>,
+        rate: u32,
+    ) -> Crowd {
+        Crowd::of(ip, (first, count), nodes, rate, true)
+    }
+
+    fn of(
+        ip: Ipv4Addr,
+        (first, count): (u32, u32),
+        nodes: Vec<SocketAddr>,
+        rate: u32,
+        stays: bool,
+    ) -> Crowd {
+        let socket = UdpSocket::bind((ip, 0)).expect("a socket");
         socket
             .set_read_timeout(Some(Duration::from_millis(1)))
             .expect("a timeout");
@@ -103,6 +132,8 @@ impl Crowd {
             users,
             open: BTreeMap::new(),
             sent: 0,
+            stays,
+            own: (0..count as usize).collect(),
         };
         let thread = std::thread::spawn(move || phones.run(rate));
         Crowd {
@@ -194,7 +225,7 @@ impl Phones {
         self.cseqs[user] += 1;
         let cseq = self.cseqs[user];
         let text = self.request(user, cseq, more);
-        self.send(&text);
+        self.send(user, &text);
         let open = Open {
             user,
             cseq,
@@ -230,9 +261,14 @@ impl Phones {
         text
     }
 
-    fn send(&mut self, text: &str) {
+    fn send(&mut self, user: usize, text: &str) {
         let nodes = lock(&self.shared.nodes);
-        let to = nodes[self.sent % nodes.len()];
+        let turn = if self.stays {
+            self.own[user]
+        } else {
+            self.sent
+        };
+        let to = nodes[turn % nodes.len()];
         self.sent += 1;
         // A node that is down answers with ICMP: the datagram is lost, as on any network.
         let _ = self.socket.send_to(text.as_bytes(), to);
@@ -306,7 +342,8 @@ impl Phones {
             open.repeat_at = now + open.wait;
             let text = open.text.clone();
             lock(&self.shared.tally).repeated += 1;
-            self.send(&text);
+            self.own[user] += 1;
+            self.send(user, &text);
         }
     }
 }

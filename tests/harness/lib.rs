@@ -22,6 +22,7 @@ pub mod pair;
 pub mod phone;
 pub mod plain;
 pub mod ports;
+pub mod ringing;
 pub mod roaming;
 pub mod sipp;
 pub mod wait;

@@ -57,6 +57,16 @@ impl Sipp {
     /// If there is no such scenario.
     #[must_use]
     pub fn with(scenario: &str, server: SocketAddr, replaced: &[(&str, &str)]) -> Sipp {
+        let local = if server.is_ipv6() { "::1" } else { "127.0.0.1" };
+        Sipp::at(local, scenario, server, replaced)
+    }
+
+    /// The same at an address of this machine.
+    ///
+    /// # Panics
+    /// If there is no such scenario.
+    #[must_use]
+    pub fn at(local: &str, scenario: &str, server: SocketAddr, replaced: &[(&str, &str)]) -> Sipp {
         let folder = std::env::temp_dir().join(format!(
             "weft-sipp-{}-{}",
             std::process::id(),
@@ -79,7 +89,6 @@ impl Sipp {
         fs::write(&file, text).expect("a scenario");
         let port = free_port();
         let media = free_port();
-        let local = if server.is_ipv6() { "::1" } else { "127.0.0.1" };
         let mut command = Command::new("sipp");
         command
             .arg(server.to_string())

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use weft_tests::cluster::{NAMES, Three};
 use weft_tests::media::Pump;
 use weft_tests::phone::Phone;
-use weft_tests::roaming::{Roaming, all_hear, attend_until};
+use weft_tests::roaming::{Roaming, all_hear, attend_until, attend_while};
 
 /// Calls of one node, all at its floating address.
 fn connect(three: &Three, pump: &Pump, at: usize, count: usize) -> Vec<Roaming> {
@@ -180,7 +180,7 @@ fn calls_outlive_kills_of_nodes_whose_addresses_move() {
         let victim = turn as usize % 3;
         let on_victim = calls_of(&three, victim);
         pump.forget_pauses();
-        detected.push(three.kill(victim));
+        detected.push(attend_while(&mut calls, &pump, || three.kill(victim)));
         all_hear(&mut calls, &pump, 10);
         gaps.extend(pauses(&calls, &pump, 2 * on_victim));
         three.agree(three.others(victim), "registration", |rows| {
@@ -195,7 +195,7 @@ fn calls_outlive_kills_of_nodes_whose_addresses_move() {
         }
     }
     count_told(&calls);
-    tell("a death is noticed by both others, by the API", detected);
+    tell("a death is noticed by both others", detected);
     if !gaps.is_empty() {
         tell("no sound in calls whose address moves", gaps);
     }
@@ -223,7 +223,7 @@ fn cuts(floats: bool) {
         let on_victim = calls_of(&three, victim);
         pump.forget_pauses();
         bridge.cut(u8::try_from(victim).expect("one of three"));
-        three.others_see_it_gone(victim);
+        attend_while(&mut calls, &pump, || three.others_see_it_gone(victim));
         all_hear(&mut calls, &pump, 10);
         gaps.extend(pauses(&calls, &pump, 2 * on_victim));
         three.agree(three.others(victim), "registration", |rows| {

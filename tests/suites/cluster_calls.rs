@@ -13,7 +13,7 @@ use weft_tests::cluster::{NAMES, Three};
 use weft_tests::media::Pump;
 use weft_tests::node::Node;
 use weft_tests::phone::{Message, Phone};
-use weft_tests::roaming::{Party, Roaming, all_hear, attend, attend_until};
+use weft_tests::roaming::{Party, Roaming, all_hear, attend, attend_until, attend_while};
 use weft_tests::wait::{self, PATIENCE};
 
 const BOB: &str = "registration:1001@weft.test";
@@ -423,7 +423,7 @@ fn twenty_registrations_and_ten_calls_outlive_kills_of_any_node() {
         let on_victim = rows.iter().filter(|row| row["node"] == NAMES[victim]);
         let on_victim = on_victim.count();
         pump.forget_pauses();
-        detected.push(three.kill(victim));
+        detected.push(attend_while(&mut calls, &pump, || three.kill(victim)));
         all_hear(&mut calls, &pump, 10);
         let owned = three.agree(three.others(victim), "registration", |rows| {
             rows.len() == 20
@@ -442,7 +442,7 @@ fn twenty_registrations_and_ten_calls_outlive_kills_of_any_node() {
         all_hear(&mut calls, &pump, 5);
     }
     if !detected.is_empty() {
-        tell("a death is noticed by both others, by the API", detected);
+        tell("a death is noticed by both others", detected);
     }
     if !gaps.is_empty() {
         tell("no sound at the parties of calls of a killed node", gaps);
