@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::core::{Core, Ctx, Event, RestoreError, Roster};
-use contract::{ActorId, FrameClass, Kind, Now, Time, codec};
+use contract::{ActorId, FrameClass, Kind, Now, SchemaVersion, Time, codec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -51,10 +51,14 @@ enum Stored {
     MediaLegV1(media_leg::SnapshotV1),
     JsonDialogV1(dialog::json::Snapshot),
     RegistrationV2(registration::Snapshot),
-    CallV2(call::Snapshot),
+    CallV2(call::SnapshotV2),
     MediaLegV2(media_leg::Snapshot),
     DialogV2(dialog::Snapshot),
+    CallV3(call::Snapshot),
 }
+
+/// The schema that `CallV3` came with.
+const CALL_V3: SchemaVersion = SchemaVersion(2);
 
 macro_rules! with_core {
     ($any:expr, $core:ident => $body:expr) => {
@@ -188,6 +192,9 @@ impl Roster for AnyCore {
                 call::Call::restore(snapshot.into(), now).map(|core| AnyCore::Call(Box::new(core)))
             }
             Stored::CallV2(snapshot) => {
+                call::Call::restore(snapshot.into(), now).map(|core| AnyCore::Call(Box::new(core)))
+            }
+            Stored::CallV3(snapshot) => {
                 call::Call::restore(snapshot, now).map(|core| AnyCore::Call(Box::new(core)))
             }
             Stored::DialogV1(snapshot) => dialog::Dialog::restore(snapshot.into(), now)
@@ -267,12 +274,13 @@ impl Roster for AnyCore {
         with_core!(self, core => core.next_deadline().map(|(at, _)| at))
     }
 
-    fn snapshot(&self, now: Now) -> Vec<u8> {
+    fn snapshot(&self, now: Now, schema: SchemaVersion) -> Vec<u8> {
         let stored = match self {
             AnyCore::Registration(core) => Stored::RegistrationV2(core.snapshot(now)),
+            AnyCore::Call(core) if schema >= CALL_V3 => Stored::CallV3(core.snapshot(now)),
             AnyCore::Call(core) => {
-                let oldest = core.snapshot(now).oldest();
-                oldest.map_or_else(|later| Stored::CallV2(*later), Stored::CallV1)
+                let former = core.snapshot(now).into_schema_1();
+                former.map_or_else(|second| Stored::CallV2(*second), Stored::CallV1)
             }
             AnyCore::Dialog(core) => match core.snapshot(now).oldest() {
                 Ok(first) => Stored::DialogV1(first),
@@ -353,8 +361,8 @@ impl Roster for AnyCore {
         }
     }
 
-    fn encode(message: &Message) -> Vec<u8> {
-        wire::encode(message)
+    fn encode(message: &Message, schema: SchemaVersion) -> Vec<u8> {
+        wire::encode(message, schema)
     }
 
     fn decode(bytes: &[u8]) -> Option<Message> {
@@ -379,7 +387,8 @@ pub(crate) fn stored_registration(copy: &Bytes) -> Option<registration::Snapshot
             | Stored::JsonDialogV1(_)
             | Stored::CallV2(_)
             | Stored::MediaLegV2(_)
-            | Stored::DialogV2(_),
+            | Stored::DialogV2(_)
+            | Stored::CallV3(_),
         )
         | Err(_) => None,
     }
@@ -389,7 +398,8 @@ pub(crate) fn stored_registration(copy: &Bytes) -> Option<registration::Snapshot
 pub(crate) fn stored_call(copy: &Bytes) -> Option<call::Snapshot> {
     match codec::decode(copy) {
         Ok(Stored::CallV1(snapshot)) => Some(call::Snapshot::from(snapshot)),
-        Ok(Stored::CallV2(snapshot)) => Some(snapshot),
+        Ok(Stored::CallV2(snapshot)) => Some(call::Snapshot::from(snapshot)),
+        Ok(Stored::CallV3(snapshot)) => Some(snapshot),
         Ok(
             Stored::RegistrationV1(_)
             | Stored::RegistrationV2(_)

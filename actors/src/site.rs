@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use cluster::{CommitMode, FloatingAddress};
-use contract::{FlowRef, IdHasher, ListenerId, NodeId, NodeInst, Secret, SrtpProfile, TokenMaker};
+use contract::{
+    FlowRef, IdHasher, ListenerId, NodeId, NodeInst, SchemaVersion, Secret, SrtpProfile, TokenMaker,
+};
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 use sip::digest::Algorithm;
@@ -171,6 +173,8 @@ pub struct Cluster {
     pub replicas: usize,
     /// What counts when fewer holders answer than wanted.
     pub commit: CommitMode,
+    /// The newest schema that this node lets be written.
+    pub schema: SchemaVersion,
     /// Addresses that move between nodes.
     pub floating: Vec<FloatingAddress>,
 }

@@ -6,23 +6,29 @@
 //! knows no frame: `fabric/cluster` puts the octets into one.
 //!
 //! ```text
-//! WIRE_FORM u16 little-endian | Message (bincode)
+//! form u16 little-endian | Message (bincode)
 //! ```
 //!
-//! bincode writes variants by their number and fields by their order: a variant may be added at
-//! the end of its enum only by a program whose peers all read it; any other change is a new form.
+//! bincode writes variants by their number and fields by their order: a variant that is added at
+//! the end of its enum makes a new form, of the schema it comes with, for the messages that have it
+//! (`former`); all others are written in form 1 as before. Any other change needs a type of its
+//! own for the former schema.
 //! What is said to JSON clients has one frozen form already, and travels as that text.
 
 use bytes::Bytes;
 use contract::codec::{self, CodecError};
 use contract::limits::FRAME_BYTES_MAX;
-use contract::{FaultClass, UtcMillis};
+use contract::{Answer, FaultClass, MoveFault, SchemaVersion, UtcMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::Message;
+use crate::{Message, call, console};
 
-/// Form that this program writes, and the only one it reads.
+/// Form of messages that every program reads.
 pub const WIRE_FORM: u16 = 1;
+/// Form of messages that programs of schema 2 read; the newest one.
+pub const WIRE_FORM_2: u16 = 2;
+/// The schema it came with.
+const FORM_2_SINCE: SchemaVersion = SchemaVersion(2);
 
 /// Octets of the number of the form.
 const FORM_BYTES: usize = size_of::<u16>();
@@ -43,7 +49,7 @@ pub enum WireError {
         octets: usize,
     },
     /// Written by another release.
-    #[error("a message in form {form}, known is {WIRE_FORM}")]
+    #[error("a message in form {form}, known up to {WIRE_FORM_2}")]
     UnknownForm {
         /// The form it says.
         form: u16,
@@ -66,14 +72,49 @@ impl WireError {
     }
 }
 
-/// Returns the octets of a message.
+/// How a message is said to a node of schema 1.
+enum Former {
+    /// As it is.
+    Same,
+    /// By the nearest word that it knows.
+    Instead(Message),
+    /// Not at all: it would know no better than if the message were lost.
+    Nothing,
+}
+
+fn former(message: &Message) -> Former {
+    if let Message::Console(console::Message::Answered { number, answer }) = message
+        && matches!(answer, Answer::Moved(Err(MoveFault::Loaded)))
+    {
+        let (number, answer) = (*number, Answer::Moved(Err(MoveFault::NotTaken)));
+        return Former::Instead(console::Message::Answered { number, answer }.into());
+    }
+    if matches!(message, Message::Call(call::Message::Bequest { .. })) {
+        return Former::Nothing;
+    }
+    Former::Same
+}
+
+/// Returns the octets of a message for a node that reads that schema.
 ///
 /// Bound: `FRAME_BYTES_MAX`. What messages of calls carry came in messages of 64 KiB or from a
 /// record, so none comes near it; the traces of a call with many sides, as one console answers
-/// another, may. A longer message is logged and gives no octets, which `decode` refuses.
+/// another, may. A longer message is logged and gives no octets, which `decode` refuses; nor does
+/// one that a node of that schema has no word for.
 #[must_use]
-pub fn encode(message: &Message) -> Vec<u8> {
-    let form = WIRE_FORM.to_le_bytes().to_vec();
+pub fn encode(message: &Message, schema: SchemaVersion) -> Vec<u8> {
+    match former(message) {
+        Former::Same => encode_as(WIRE_FORM, message),
+        Former::Instead(_) | Former::Nothing if schema >= FORM_2_SINCE => {
+            encode_as(WIRE_FORM_2, message)
+        }
+        Former::Instead(former) => encode_as(WIRE_FORM, &former),
+        Former::Nothing => Vec::new(),
+    }
+}
+
+fn encode_as(form: u16, message: &Message) -> Vec<u8> {
+    let form = form.to_le_bytes().to_vec();
     match codec::encode(message).map(|body| [form, body].concat()) {
         Ok(octets) if octets.len() <= FRAME_BYTES_MAX => octets,
         Ok(octets) => {
@@ -103,7 +144,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
         return Err(WireError::NoForm { octets });
     };
     let form = u16::from_le_bytes(*form);
-    if form != WIRE_FORM {
+    if !(WIRE_FORM..=WIRE_FORM_2).contains(&form) {
         return Err(WireError::UnknownForm { form });
     }
     codec::decode(body).map_err(WireError::Damaged)

@@ -13,7 +13,7 @@ use contract::limits::FRAME_BYTES_MAX;
 use contract::{
     ActorId, ActorRow, ActorView, Answer, Boot, CallKey, Door, FaultClass, FlowRef, FrameClass,
     Kind, ListenerId, Lookup, Loss, Member, MemberState, MoveFault, NodeId, NodeInst, NodeView,
-    Peer, Time, TraceLine, UtcMillis,
+    Peer, SchemaVersion, Time, TraceLine, UtcMillis,
 };
 use doors::json::{CallState, IceServer, Party, ServerMessage, Why};
 use media::sdp::{Codec, Direction};
@@ -26,11 +26,16 @@ use crate::dialog::{ClientCommand, ClientOrder, OfferKind, RequestFailure};
 use crate::door_session::{About, Delivery};
 use crate::lane::NonceVerdict;
 use crate::media_leg::{Codecs, Destination, Offering, Report, Stream, Want};
-use crate::wire::{WIRE_FORM, WireError, decode, encode};
+use crate::wire::{WIRE_FORM, WIRE_FORM_2, WireError, decode};
 use crate::{
     AnyCore, Inbound, Message, Target, TransactionRef, call, console, dialog, door_session, flow,
     lane, media_leg, member, registration,
 };
+
+/// Writes a message in the newest form.
+fn encode(message: &Message) -> Vec<u8> {
+    crate::wire::encode(message, SchemaVersion::NEWEST)
+}
 
 /// Names the variants of an enum, and the variant of a value: a variant that is not listed here
 /// does not compile.
@@ -167,8 +172,10 @@ fn every_variant_is_among_the_samples() {
 fn every_message_travels_unchanged() {
     let samples = all_samples();
     for message in &samples {
-        let octets = AnyCore::encode(message);
-        assert_eq!(octets[..2], WIRE_FORM.to_le_bytes(), "{message:?}");
+        let octets = AnyCore::encode(message, SchemaVersion::NEWEST);
+        let is_newer = matches!(message, Message::Call(call::Message::Bequest { .. }));
+        let form = if is_newer { WIRE_FORM_2 } else { WIRE_FORM };
+        assert_eq!(octets[..2], form.to_le_bytes(), "{message:?}");
         let read = decode(&octets).unwrap_or_else(|error| panic!("{message:?}: {error:?}"));
         assert_eq!(format!("{read:?}"), format!("{message:?}"));
         assert_eq!(encode(&read), octets, "{message:?}");
@@ -248,6 +255,10 @@ fn goldens() -> Vec<(&'static str, Message)> {
         number: 65_537,
         answer: Answer::Moved(Err(MoveFault::NotUp)),
     };
+    let loaded = console::Message::Answered {
+        number: 65_537,
+        answer: Answer::Moved(Err(MoveFault::Loaded)),
+    };
     let drain = console::Message::Ask {
         number: 65_538,
         what: lookups().remove(7),
@@ -289,6 +300,7 @@ fn goldens() -> Vec<(&'static str, Message)> {
         ("console_move_v1", hand_over.into()),
         ("console_moved_v1", not_moved.into()),
         ("console_drain_v1", drain.into()),
+        ("console_moved_v2", loaded.into()),
     ]
 }
 
@@ -315,13 +327,39 @@ fn messages_are_their_golden_octets_and_are_read_from_them() {
     }
 }
 
+/// Whoever reads schema 1 is told the same of all that schema 1 can say, octet for octet.
+#[test]
+fn messages_for_the_former_schema_are_of_its_form() {
+    let former = |message: &Message| crate::wire::encode(message, SchemaVersion::OLDEST);
+    for (name, message) in goldens() {
+        let octets = former(&message);
+        assert_eq!(octets[..2], WIRE_FORM.to_le_bytes(), "{name}");
+        if name.ends_with("_v1") {
+            assert_eq!(octets, encode(&message), "{name}");
+        } else {
+            assert_eq!(encode(&message)[..2], WIRE_FORM_2.to_le_bytes(), "{name}");
+        }
+    }
+    let loaded = console::Message::Answered {
+        number: 5,
+        answer: Answer::Moved(Err(MoveFault::Loaded)),
+    };
+    let bequest = call::Message::Bequest { parts: Vec::new() }.into();
+    assert!(former(&bequest).is_empty() && decode(&encode(&bequest)).is_ok());
+    let read = decode(&former(&loaded.into())).unwrap();
+    let Message::Console(console::Message::Answered { number: 5, answer }) = read else {
+        panic!("{read:?}");
+    };
+    assert!(matches!(answer, Answer::Moved(Err(MoveFault::NotTaken))));
+}
+
 #[test]
 fn another_form_is_refused_and_the_known_one_is_named() {
     let mut octets = encode(&registration::Message::Clear.into());
-    octets[..2].copy_from_slice(&2_u16.to_le_bytes());
+    octets[..2].copy_from_slice(&3_u16.to_le_bytes());
     let error = decode(&octets).unwrap_err();
-    assert!(matches!(error, WireError::UnknownForm { form: 2 }));
-    assert_eq!(error.to_string(), "a message in form 2, known is 1");
+    assert!(matches!(error, WireError::UnknownForm { form: 3 }));
+    assert_eq!(error.to_string(), "a message in form 3, known up to 2");
     assert_eq!(error.class(), FaultClass::Reject);
     assert!(AnyCore::decode(&octets).is_none());
 }
@@ -1229,6 +1267,7 @@ fn member(state: MemberState) -> Member {
         state,
         zone: String::new(),
         weight: 100,
+        schema: contract::SchemaVersion::default(),
     }
 }
 

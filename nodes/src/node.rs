@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use actors::site::{CommitMode, Listener};
 use actors::{Message, Site, console, member};
 use contract::env::{BindError, Env, NetSink, Work};
 use contract::{
-    ActorId, Event, FaultClass, Kind, ListenerId, NodeInst, Roster, Space, StreamKind, Time,
+    ActorId, Event, FaultClass, Kind, ListenerId, NodeInst, Roster, SchemaVersion, Space,
+    StreamKind, Time,
 };
 use runtime::{Balance, Delivery, Fabric, Parts, StartError};
 use tokio::sync::Notify;
@@ -116,6 +117,8 @@ struct State {
     is_over: AtomicBool,
     is_poisoned: AtomicBool,
     is_ample: AtomicBool,
+    /// Schema that was written when it was looked at last.
+    schema: AtomicU16,
     poisoned: Notify,
 }
 
@@ -126,6 +129,7 @@ impl State {
             is_over: AtomicBool::new(false),
             is_poisoned: AtomicBool::new(false),
             is_ample: AtomicBool::new(true),
+            schema: AtomicU16::new(0),
             poisoned: Notify::new(),
         }
     }
@@ -181,6 +185,7 @@ where
         let shared = site.cluster.as_ref();
         let holders = shared.map_or(1, |cluster| cluster.replicas);
         let commit = shared.map_or(CommitMode::Available, |cluster| cluster.commit);
+        let schema = shared.map_or(SchemaVersion::NEWEST, |cluster| cluster.schema);
         let fabric = Fabric::start(Parts {
             env: Arc::clone(&env),
             ids: site.ids.clone(),
@@ -191,6 +196,7 @@ where
             performer: Arc::new(performer),
             holders,
             commit,
+            schema,
         })
         .await
         .map_err(NodeError::Fabric)?;
@@ -445,5 +451,9 @@ where
         .into_iter()
         .map(|kind| (kind, fabric.live(kind)))
         .collect();
-    telemetry::gauges(&live, free_bytes);
+    let schema = fabric.spoken();
+    if state.schema.swap(schema.0, Ordering::AcqRel) != schema.0 {
+        tracing::info!(%schema, "records and frames are written in this schema");
+    }
+    telemetry::gauges(&live, free_bytes, schema);
 }

@@ -1,5 +1,6 @@
 //! The end of a connection reaches its lanes, whatever became of its actor; no number comes twice.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use actors::{AnyCore, Message, Site};
 use bytes::Bytes;
 use contract::core::{Ctx, Event, RestoreError, Roster};
-use contract::{ActorId, Boot, FrameClass, Kind, NodeId, NodeInst, Now, Time};
+use contract::{ActorId, Boot, FrameClass, Kind, NodeId, NodeInst, Now, SchemaVersion, Time};
 
 use super::{NUMBERS_PER_LIFE, Sockets};
 use crate::run::tests::{Folder, Running, WAIT, loaded_with, start_as};
@@ -44,8 +45,13 @@ impl Roster for Brittle {
         AnyCore::merge(id, copies, now)
     }
 
-    fn bequeath(id: &ActorId, copy: &Bytes) -> Option<Message> {
-        AnyCore::bequeath(id, copy)
+    fn bequeath(
+        id: &ActorId,
+        former: &BTreeMap<ActorId, Bytes>,
+        newer: Option<&Bytes>,
+        now: Now,
+    ) -> Option<Message> {
+        AnyCore::bequeath(id, former, newer, now)
     }
 
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {
@@ -59,8 +65,8 @@ impl Roster for Brittle {
         self.inner.next_deadline()
     }
 
-    fn snapshot(&self, now: Now) -> Vec<u8> {
-        self.inner.snapshot(now)
+    fn snapshot(&self, now: Now, schema: SchemaVersion) -> Vec<u8> {
+        self.inner.snapshot(now, schema)
     }
 
     fn view(&self, now: Now) -> serde_json::Value {
@@ -87,8 +93,8 @@ impl Roster for Brittle {
         AnyCore::frame_class(message)
     }
 
-    fn encode(message: &Message) -> Vec<u8> {
-        AnyCore::encode(message)
+    fn encode(message: &Message, schema: SchemaVersion) -> Vec<u8> {
+        AnyCore::encode(message, schema)
     }
 
     fn decode(bytes: &[u8]) -> Option<Message> {

@@ -3,7 +3,7 @@
 //! In: `Emitted`. Out: one log line each, and `weft_…` metrics with bounded labels. Numbers, addresses
 //! and contacts are masked above `debug` (`style.md` §9). It decides nothing.
 
-use contract::{ActorId, CallRecord, Emitted, Kind, Private};
+use contract::{ActorId, CallRecord, Emitted, Kind, Private, SchemaVersion};
 
 /// Logs and counts what an actor says.
 pub(crate) fn emit(origin: &ActorId, emitted: Emitted) {
@@ -87,7 +87,8 @@ fn call_ended(record: &CallRecord) {
 }
 
 /// Sets the gauges that are read rather than told.
-pub(crate) fn gauges(live: &[(Kind, usize)], free_bytes: u64) {
+pub(crate) fn gauges(live: &[(Kind, usize)], free_bytes: u64, schema: SchemaVersion) {
+    metrics::gauge!("weft_schema_written").set(f64::from(schema.0));
     for (kind, count) in live {
         metrics::gauge!("weft_actors_live", "kind" => kind.word()).set(*count as f64);
         if *kind == Kind::Call {

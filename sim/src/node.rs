@@ -16,7 +16,8 @@ use actors::site::{
 };
 use contract::Env;
 use contract::{
-    ActorRow, FabricKeys, Kind, Member, NodeId, NodeInst, Secret, SideKey, SrtpProfile, Time,
+    ActorRow, FabricKeys, Kind, Member, NodeId, NodeInst, SchemaVersion, Secret, SideKey,
+    SrtpProfile, Time,
 };
 use regex::Regex;
 use runtime::Balance;
@@ -72,6 +73,8 @@ pub struct Role {
     pub nodes: u16,
     /// Phones of every make use it.
     pub mixed: bool,
+    /// The newest schema that its release knows.
+    pub schema: SchemaVersion,
 }
 
 /// Lanes: more than one, so that what lanes tell each other is exercised.
@@ -318,6 +321,7 @@ fn cluster(role: Role, me: NodeInst) -> Option<Cluster> {
         zone: String::new(),
         replicas: 3,
         commit: cluster::CommitMode::Available,
+        schema: role.schema,
         floating: Vec::new(),
     })
 }

@@ -258,6 +258,8 @@ pub struct Plan {
     pub mixed: bool,
     /// Every phone stays with its node.
     pub sticky: bool,
+    /// Nodes that begin with the former release, and how many lives they have with it.
+    pub former: Vec<(u16, u32)>,
     /// A bug that is planted.
     pub planted: Option<Bug>,
     /// Faults with their numbers and times from the start.
@@ -307,6 +309,11 @@ impl Plan {
             let mut own = Entropy::from_seed(octets).split("damage");
             faults.extend(draw_damages(hostile, nodes, &mut own));
         }
+        let mut own = Entropy::from_seed(octets).split("schema");
+        let former = draw_former(nodes, &mut own);
+        if !former.is_empty() && allowed.contains(&FaultKind::Crash) {
+            faults.extend(draw_upgrades(hostile, &former, &mut own));
+        }
         faults.sort_by_key(|(at, _)| *at);
         let numbered = faults.into_iter().enumerate();
         let faults = numbered
@@ -319,6 +326,7 @@ impl Plan {
             phones,
             mixed: true,
             sticky: false,
+            former,
             planted: None,
             faults,
         }
@@ -329,6 +337,36 @@ impl Plan {
         self.faults
             .retain(|(number, _, _)| numbers.contains(number));
     }
+}
+
+/// Draws who begins with the former release: some nodes of one seed in two.
+fn draw_former(nodes: u16, rng: &mut Entropy) -> Vec<(u16, u32)> {
+    if nodes < 2 || rng.below(2) == 0 {
+        return Vec::new();
+    }
+    let all = (1..=nodes).map(|node| (node, rng.below(2) == 0, 1 + rng.below(3)));
+    let some: Vec<_> = all.filter(|(_, is_former, _)| *is_former).collect();
+    some.iter()
+        .map(|(node, _, lives)| (*node, *lives))
+        .collect()
+}
+
+/// Draws when they are upgraded, as far as they are: by `kill -9`.
+fn draw_upgrades(
+    hostile: Duration,
+    former: &[(u16, u32)],
+    rng: &mut Entropy,
+) -> Vec<(Duration, Fault)> {
+    let latest = u32::try_from(hostile.as_millis()).unwrap_or(u32::MAX);
+    let mut upgrades = Vec::new();
+    for (node, _) in former {
+        if rng.below(3) > 0 {
+            let at = Duration::from_millis(u64::from(rng.below(latest)));
+            let away = draw_away(rng);
+            upgrades.push((at, Fault::Crash { node: *node, away }));
+        }
+    }
+    upgrades
 }
 
 /// Draws damages: one seed in three has some.

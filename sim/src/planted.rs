@@ -9,6 +9,7 @@ use std::str::FromStr;
 use actors::{Message, member};
 use bytes::Bytes;
 use cluster::{Frame, HolderReply, HolderRequest};
+use contract::SchemaVersion;
 use contract::core::Event;
 
 /// A planted bug.
@@ -91,7 +92,9 @@ pub fn answer(frame: &Bytes) -> Option<Bytes> {
     };
     let newest = None;
     let reply = HolderReply::Granted { epoch, newest };
-    Frame::Reply { number, reply }.write().ok()
+    Frame::Reply { number, reply }
+        .write(SchemaVersion::OLDEST)
+        .ok()
 }
 
 /// `ForgetfulMerge`: returns the copies that a merge looks at.

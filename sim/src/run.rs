@@ -10,7 +10,7 @@ use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{FabricKeys, NodeInst, Time};
+use contract::{FabricKeys, NodeId, NodeInst, SchemaVersion, Time};
 
 use crate::checkers::denied::Denied;
 use crate::checkers::durable::Durable;
@@ -36,6 +36,8 @@ use crate::world::{Broken, Weather, World};
 const CALM: Duration = Duration::from_secs(60);
 /// Time after a fault in which nodes find each other, or a record its holders.
 const AFTERMATH: Duration = Duration::from_secs(10);
+/// Time in which an operator has upgraded a node that is not let in.
+const UPGRADE: Duration = Duration::from_millis(500);
 /// Time after which no transaction, tombstone or retransmission of an ended call is left.
 const QUIET: Duration = Duration::from_secs(180);
 
@@ -93,6 +95,8 @@ struct Place {
     number: u16,
     disk: Arc<SimStore>,
     node: Option<SimNode>,
+    /// Lives that it has left with the former release.
+    former: u32,
 }
 
 struct Run {
@@ -155,6 +159,7 @@ impl Run {
         let place = |number| {
             let disk = Arc::clone(&disks[at_place(number)]);
             let addresses = (sip_address(number), web_address(number));
+            let former = plan.former.iter().find(|(node, _)| *node == number);
             disk.watch(fence::watch(world, keys.ids(), count > 1));
             world.observe(Box::new(Durable::new(world, &disks, addresses, &keys)));
             world.observe(Box::new(Sequence::new(world, addresses)));
@@ -162,6 +167,7 @@ impl Run {
                 number,
                 disk,
                 node: None,
+                former: former.map_or(0, |(_, lives)| *lives),
             }
         };
         let places = (1..=count).map(place).collect();
@@ -282,6 +288,7 @@ impl Run {
                 self.check_quarantined();
                 self.ask_console(now);
                 if !self.is_calm {
+                    self.upgrade_outdated();
                     self.crowd.pull_a_plug(&self.world);
                 }
                 self.plan_change(now + Duration::from_secs(1), Change::Look);
@@ -307,19 +314,48 @@ impl Run {
     }
 
     async fn start_node(&mut self, at: usize) {
-        let role = Role {
-            number: self.places[at].number,
-            nodes: u16::try_from(self.places.len()).unwrap_or(u16::MAX),
-            mixed: self.mixed,
+        let nodes = u16::try_from(self.places.len()).unwrap_or(u16::MAX);
+        let place = &mut self.places[at];
+        let schema = if place.former > 0 {
+            SchemaVersion(SchemaVersion::NEWEST.0 - 1)
+        } else {
+            SchemaVersion::NEWEST
         };
+        if schema < SchemaVersion::NEWEST {
+            self.world.count("starts of the former release");
+        }
+        place.former = place.former.saturating_sub(1);
+        let role = Role {
+            number: place.number,
+            nodes,
+            mixed: self.mixed,
+            schema,
+        };
+        self.world.mesh().set_reads(NodeId(role.number), schema);
         let disk = &self.places[at].disk;
         let node = SimNode::start(&self.world, disk, &self.keys, role).await;
         self.world.count("starts");
         self.places[at].node = Some(node);
     }
 
+    /// Upgrades the nodes that are not let in any more: the others have stepped on while they were
+    /// cut off.
+    fn upgrade_outdated(&mut self) {
+        let now = self.world.now().mono;
+        for node in self.world.mesh().outdated() {
+            let at = at_place(node.0);
+            self.places[at].former = 0;
+            if self.places[at].node.is_some() {
+                self.world.count("upgrades of nodes that were not let in");
+                let (node, away) = (node.0, UPGRADE);
+                self.begin(Fault::Crash { node, away }, now);
+            }
+        }
+    }
+
     /// Ends all faults.
     async fn calm_down(&mut self) {
+        self.upgrade_outdated();
         self.is_calm = true;
         sabotage::clear();
         self.crowd.be_polite();

@@ -12,7 +12,9 @@ use std::time::Duration;
 use actors::{AnyCore, Message, Site};
 use bytes::Bytes;
 use contract::core::{Ctx, Event, RestoreError, Restored, Roster};
-use contract::{Action, ActorId, Emitted, FrameClass, Kind, Member, NodeId, NodeInst, Now, Time};
+use contract::{
+    Action, ActorId, Emitted, FrameClass, Kind, Member, NodeId, NodeInst, Now, SchemaVersion, Time,
+};
 
 use crate::planted;
 
@@ -207,8 +209,8 @@ impl Roster for Saboteur {
         self.inner.next_deadline()
     }
 
-    fn snapshot(&self, now: Now) -> Vec<u8> {
-        self.inner.snapshot(now)
+    fn snapshot(&self, now: Now, schema: SchemaVersion) -> Vec<u8> {
+        self.inner.snapshot(now, schema)
     }
 
     fn view(&self, now: Now) -> serde_json::Value {
@@ -235,8 +237,8 @@ impl Roster for Saboteur {
         AnyCore::frame_class(message)
     }
 
-    fn encode(message: &Message) -> Vec<u8> {
-        AnyCore::encode(message)
+    fn encode(message: &Message, schema: SchemaVersion) -> Vec<u8> {
+        AnyCore::encode(message, schema)
     }
 
     fn decode(bytes: &[u8]) -> Option<Message> {

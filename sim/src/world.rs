@@ -12,6 +12,7 @@ use bytes::Bytes;
 use cluster::Frame;
 use contract::{Entropy, NodeId, NodeInst, Now, Time, UtcMillis};
 
+use crate::checkers::mixed;
 use crate::mesh::Mesh;
 use crate::stream::{Listeners, Wires};
 use crate::trace::Trace;
@@ -211,6 +212,7 @@ impl World {
         let Ok(frame) = Frame::read(octets) else {
             return self.broken("frames", format!("{from} sends {to} what is no frame"));
         };
+        mixed::check(self, (from, to), octets, &frame);
         let mut witnesses = self.witnesses.lock().expect("no witness panics");
         for witness in witnesses.iter_mut() {
             witness.sent(self, from, to, &frame);

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use weft_tests::cluster::{NAMES, Three};
 use weft_tests::crowd::{Crowd, percentile, users};
+use weft_tests::http;
 use weft_tests::media::Pump;
+use weft_tests::node::Node;
 use weft_tests::phone::Phone;
 use weft_tests::roaming::{Roaming, all_hear, attend};
 use weft_tests::wait::{self, PATIENCE};
@@ -241,28 +243,7 @@ fn nodes_are_drained_one_after_the_other_under_load() {
     let pump = Pump::new();
     let mut calls: Vec<Roaming> = (0..number).map(|at| connect(&three, at, &pump)).collect();
     all_hear(&mut calls, &pump, 10);
-    let mut all = Vec::new();
-    for (at, name) in NAMES.into_iter().enumerate() {
-        pump.forget_pauses();
-        let began = Instant::now();
-        crowd.turn_to(sip_of(&three, Some(at)));
-        three.nodes[(at + 1) % 3].drain(name, 600);
-        let what = format!("the node to end, see {:?}", three.logs());
-        let code = wait::until(&what, Duration::from_secs(180), || {
-            attend(&mut calls, &pump);
-            three.nodes[at].exit_code()
-        });
-        assert_eq!(code, 0, "{}", three.nodes[at].log());
-        println!("{name} was drained in {:?}", began.elapsed());
-        all_hear(&mut calls, &pump, 10);
-        all.extend(gaps(&calls, &pump));
-        three.start_again(at);
-        crowd.turn_to(sip_of(&three, None));
-        let rows = three.agree(three.nodes.iter(), "call", |rows| rows.len() == calls.len());
-        let is_clear = rows.iter().all(|row| row["node"] != name);
-        assert!(is_clear, "{rows:#?}");
-        attend(&mut calls, &pump);
-    }
+    let mut all = roll(&mut three, &crowd, &mut calls, &pump, |_| {});
     let p99 = report("three drains", &mut all);
     assert!(p99 <= GAP_MAX, "{p99:?}");
     for (at, call) in calls.iter_mut().enumerate() {
@@ -278,6 +259,116 @@ fn nodes_are_drained_one_after_the_other_under_load() {
     three.no_calls_left();
     assert_eq!(three.call_records().len(), calls.len());
     three.no_errors();
+}
+
+/// Drains one node after the other and starts it again, `changed` before; returns the gaps of all
+/// calls.
+fn roll(
+    three: &mut Three,
+    crowd: &Crowd,
+    calls: &mut [Roaming],
+    pump: &Pump,
+    changed: impl Fn(&Node),
+) -> Vec<Duration> {
+    let mut all = Vec::new();
+    for (at, name) in NAMES.into_iter().enumerate() {
+        pump.forget_pauses();
+        let began = Instant::now();
+        crowd.turn_to(sip_of(three, Some(at)));
+        three.nodes[(at + 1) % 3].drain(name, 600);
+        let what = format!("the node to end, see {:?}", three.logs());
+        let code = wait::until(&what, Duration::from_secs(180), || {
+            attend(calls, pump);
+            three.nodes[at].exit_code()
+        });
+        assert_eq!(code, 0, "{}", three.nodes[at].log());
+        println!("{name} was drained in {:?}", began.elapsed());
+        all_hear(calls, pump, 10);
+        all.extend(gaps(calls, pump));
+        changed(&three.nodes[at]);
+        three.start_again(at);
+        crowd.turn_to(sip_of(three, None));
+        let rows = three.agree(three.nodes.iter(), "call", |rows| rows.len() == calls.len());
+        let is_clear = rows.iter().all(|row| row["node"] != name);
+        assert!(is_clear, "{rows:#?}");
+        attend(calls, pump);
+    }
+    all
+}
+
+/// A cluster that is kept at the former schema, as after an upgrade that may still be taken back, is
+/// restarted node by node at the newest one, with calls and registrations under way; then all write
+/// the newest one, and a node that is kept at the former one again is among them.
+#[test]
+fn a_cluster_goes_to_the_next_schema_node_by_node_under_load() {
+    let people = count("WEFT_MOVES_USERS", 60);
+    let number = count("WEFT_MOVES_CALLS", 4).min(100);
+    let more = users(CROWD, people) + &users(CALLED + 19, number.saturating_sub(19));
+    let mut three = Three::start_as(&routed(&more), FORMER);
+    assert_eq!(written(&three), [1, 1, 1]);
+    let crowd = crowd(&three, people, 50);
+    let pump = Pump::new();
+    let mut calls: Vec<Roaming> = (0..number).map(|at| connect(&three, at, &pump)).collect();
+    all_hear(&mut calls, &pump, 10);
+    roll(&mut three, &crowd, &mut calls, &pump, |node| {
+        retold(node, |text| text.replace(FORMER, ""));
+    });
+    wait::until("the newest schema", Duration::from_secs(90), || {
+        attend(&mut calls, &pump);
+        (written(&three) == [2, 2, 2]).then_some(())
+    });
+    // Records of the newest schema, and one node that lets nothing newer be written any more.
+    let at = 1;
+    retold(&three.nodes[at], |text| {
+        text.replace("zone = \"east\"\n", &format!("zone = \"east\"\n{FORMER}"))
+    });
+    crowd.turn_to(sip_of(&three, Some(at)));
+    three.nodes[(at + 1) % 3].drain(NAMES[at], 600);
+    wait::until("the node to end", Duration::from_secs(180), || {
+        attend(&mut calls, &pump);
+        three.nodes[at].exit_code()
+    });
+    three.start_again(at);
+    crowd.turn_to(sip_of(&three, None));
+    wait::until("the former schema", PATIENCE, || {
+        (written(&three) == [1, 1, 1]).then_some(())
+    });
+    all_hear(&mut calls, &pump, 10);
+    for (at, call) in calls.iter_mut().enumerate() {
+        call.end(at % 2 == 0, &pump);
+    }
+    crowd.end().is_clean();
+    three.no_calls_left();
+    assert_eq!(
+        three.call_records().len(),
+        calls.len(),
+        "no call was dropped"
+    );
+    three.no_errors();
+}
+
+/// What keeps a node at the former schema.
+const FORMER: &str = "schema = 1\n";
+
+/// Changes what a node is told at its next start.
+fn retold(node: &Node, change: impl Fn(String) -> String) {
+    let file = node.folder.join("weft.toml");
+    let text = std::fs::read_to_string(&file).expect("a configuration");
+    let changed = change(text.clone());
+    assert_ne!(text, changed, "something changes");
+    std::fs::write(&file, changed).expect("written");
+}
+
+/// Returns the schema that each node writes, as its metrics say.
+fn written(three: &Three) -> Vec<u16> {
+    let of = |node: &Node| {
+        let answer = http::ask(node.http, "GET", "/metrics", &[])?;
+        let mut lines = answer.body.lines();
+        let value = lines.find_map(|line| line.strip_prefix("weft_schema_written "))?;
+        value.trim().parse().ok()
+    };
+    let nodes = three.nodes.iter();
+    nodes.map(|node| of(node).unwrap_or_default()).collect()
 }
 
 /// Users beyond those of every suite can be called, too.

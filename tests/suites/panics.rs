@@ -15,7 +15,9 @@ use actors::site::{Account, Auth, Credential, Domain, Limits, Listener, Route, S
 use actors::{AnyCore, Message, Site};
 use bytes::Bytes;
 use contract::core::{Ctx, Event, RestoreError, Roster};
-use contract::{ActorId, FabricKeys, FrameClass, Kind, NodeId, NodeInst, Now, Secret, Time};
+use contract::{
+    ActorId, FabricKeys, FrameClass, Kind, NodeId, NodeInst, Now, SchemaVersion, Secret, Time,
+};
 use weft::doors::Tickets;
 use weft::env_os::{Clock, OsEnv, OsParts};
 use weft::media_plane::certificate::MediaCertificate;
@@ -67,8 +69,13 @@ impl Roster for Saboteur {
         AnyCore::merge(id, copies, now)
     }
 
-    fn bequeath(id: &ActorId, copy: &Bytes) -> Option<Message> {
-        AnyCore::bequeath(id, copy)
+    fn bequeath(
+        id: &ActorId,
+        former: &BTreeMap<ActorId, Bytes>,
+        newer: Option<&Bytes>,
+        now: Now,
+    ) -> Option<Message> {
+        AnyCore::bequeath(id, former, newer, now)
     }
 
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {
@@ -84,8 +91,8 @@ impl Roster for Saboteur {
         self.inner.next_deadline()
     }
 
-    fn snapshot(&self, now: Now) -> Vec<u8> {
-        self.inner.snapshot(now)
+    fn snapshot(&self, now: Now, schema: SchemaVersion) -> Vec<u8> {
+        self.inner.snapshot(now, schema)
     }
 
     fn view(&self, now: Now) -> serde_json::Value {
@@ -112,8 +119,8 @@ impl Roster for Saboteur {
         AnyCore::frame_class(message)
     }
 
-    fn encode(message: &Message) -> Vec<u8> {
-        AnyCore::encode(message)
+    fn encode(message: &Message, schema: SchemaVersion) -> Vec<u8> {
+        AnyCore::encode(message, schema)
     }
 
     fn decode(bytes: &[u8]) -> Option<Message> {

@@ -85,7 +85,7 @@ impl Call {
         if why == Undelivered::Busy && tries < LOCATES_MAX {
             return self.locate_after(tries, LOCATE_BUSY_AFTER * u32::from(tries + 1), ctx);
         }
-        if self.is_inherited && tries < LOCATES_MAX {
+        if self.changes_of_node > 0 && tries < LOCATES_MAX {
             // The registration may have been of the node that is gone as well.
             return self.locate_after(tries, LOCATE_AGAIN_AFTER, ctx);
         }

@@ -213,8 +213,8 @@ impl Side {
 #[derive(Debug)]
 pub struct Call {
     pub(super) data: Data,
-    /// Another node had the call.
-    pub(super) is_inherited: bool,
+    /// How often another node has taken the call over or been handed it.
+    pub(super) changes_of_node: u32,
     /// Who does not know yet where we are.
     pub(super) moves: Moves,
     pub(super) timers: Deadlines<Timer>,
@@ -273,7 +273,7 @@ impl Call {
         };
         Some(Call {
             data,
-            is_inherited: false,
+            changes_of_node: 0,
             moves: Moves::new(),
             timers: Deadlines::default(),
             is_changed: false,

@@ -73,7 +73,7 @@ use sip::{Aor, Uri};
 
 pub(crate) use self::core::CALLER;
 pub use self::core::{Call, Timer};
-pub use self::snapshot::{Snapshot, SnapshotV1};
+pub use self::snapshot::{Snapshot, SnapshotV1, SnapshotV2};
 use crate::{Inbound, Target, media_leg};
 
 /// What a call may be told. `side` is the number of the side that tells.

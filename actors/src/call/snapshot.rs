@@ -3,9 +3,11 @@
 //! | form | since | has besides |
 //! |---|---|---|
 //! | `SnapshotV1` | 1.0 | – |
-//! | `Snapshot` | calls that another node had | that, and who does not know yet where we are |
+//! | `SnapshotV2` | calls that another node had | that, and who does not know yet where we are |
+//! | `Snapshot` | schema 2 | how many nodes have had it |
 //!
-//! A call that no other node had is written in the first form, which every release reads.
+//! For schema 1 a call is written in the first form if no other node had it, else in the second:
+//! whoever reads it there knows of one other node.
 
 use std::collections::VecDeque;
 
@@ -22,12 +24,22 @@ pub struct SnapshotV1 {
     timers: Vec<(Timer, StoredDeadline)>,
 }
 
+/// The second stored form.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SnapshotV2 {
+    data: Data,
+    timers: Vec<(Timer, StoredDeadline)>,
+    is_inherited: bool,
+    moves: Moves,
+}
+
 /// The stored form.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     data: Data,
     timers: Vec<(Timer, StoredDeadline)>,
-    is_inherited: bool,
+    /// How often another node has taken it over or been handed it.
+    changes_of_node: u32,
     moves: Moves,
 }
 
@@ -36,7 +48,7 @@ impl From<SnapshotV1> for Snapshot {
         Snapshot {
             data: first.data,
             timers: first.timers,
-            is_inherited: false,
+            changes_of_node: 0,
             moves: Moves::new(),
         }
     }
@@ -52,19 +64,32 @@ impl Snapshot {
     pub(crate) const fn is_unanswered(&self) -> bool {
         self.data.state.is_unanswered()
     }
+}
 
-    /// Returns the oldest form that holds all of it: the first, or this one.
-    ///
-    /// # Errors
-    /// Not a fault: the call itself, if the first form cannot hold it.
-    pub fn oldest(self) -> Result<SnapshotV1, Box<Self>> {
-        if self.is_inherited {
-            return Err(Box::new(self));
+impl From<SnapshotV2> for Snapshot {
+    fn from(second: SnapshotV2) -> Self {
+        Snapshot {
+            data: second.data,
+            timers: second.timers,
+            changes_of_node: u32::from(second.is_inherited),
+            moves: second.moves,
         }
-        Ok(SnapshotV1 {
-            data: self.data,
-            timers: self.timers,
-        })
+    }
+}
+
+impl Snapshot {
+    /// Returns the form of schema 1 that holds it: the first, or the second.
+    pub(crate) fn into_schema_1(self) -> Result<SnapshotV1, Box<SnapshotV2>> {
+        let (data, timers) = (self.data, self.timers);
+        if self.changes_of_node == 0 {
+            return Ok(SnapshotV1 { data, timers });
+        }
+        Err(Box::new(SnapshotV2 {
+            data,
+            timers,
+            is_inherited: true,
+            moves: self.moves,
+        }))
     }
 }
 
@@ -73,7 +98,7 @@ impl Call {
         Snapshot {
             data: self.data.clone(),
             timers: self.timers.to_stored(now),
-            is_inherited: self.is_inherited,
+            changes_of_node: self.changes_of_node,
             moves: self.moves.clone(),
         }
     }
@@ -82,7 +107,7 @@ impl Call {
         let timers = Deadlines::from_stored(&snapshot.timers, now);
         Call {
             data: snapshot.data,
-            is_inherited: snapshot.is_inherited,
+            changes_of_node: snapshot.changes_of_node,
             moves: snapshot.moves,
             timers,
             is_changed: false,

@@ -99,7 +99,7 @@ impl Move {
 impl Call {
     /// Goes on with what another node had.
     pub(super) fn take_over(&mut self, may_live: bool, ctx: &mut CallCtx<'_>) {
-        self.is_inherited = true;
+        self.changes_of_node = self.changes_of_node.saturating_add(1);
         self.timers.clear(Timer::MoveAgain);
         match self.data.state.clone() {
             State::New | State::Over | State::Ending(_) => return self.resume(ctx),
@@ -190,7 +190,7 @@ impl Call {
     /// Returns how long callees ring.
     pub(super) fn ring_timeout(&self, site: &Site) -> Duration {
         let usual = site.limits.ring_timeout;
-        if self.is_inherited && self.data.answered.is_none() {
+        if self.changes_of_node > 0 && self.data.answered.is_none() {
             usual.min(RING_MAX)
         } else {
             usual

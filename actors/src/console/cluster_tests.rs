@@ -30,6 +30,7 @@ pub(super) fn member(node: u16) -> Member {
         state: MemberState::Up,
         zone: String::new(),
         weight: 100,
+        schema: contract::SchemaVersion::default(),
     }
 }
 
@@ -43,6 +44,7 @@ pub(super) fn stage() -> Stage<Console> {
         zone: String::new(),
         replicas: 3,
         commit: CommitMode::Available,
+        schema: contract::SchemaVersion::NEWEST,
         floating: Vec::new(),
     });
     stage

@@ -128,9 +128,11 @@ const fn status(why: MoveFault) -> u16 {
         | MoveFault::NotUp
         | MoveFault::Moving
         | MoveFault::Unrecorded => 409,
-        MoveFault::Unreachable | MoveFault::Restless | MoveFault::NotTaken | MoveFault::Crowded => {
-            503
-        }
+        MoveFault::Unreachable
+        | MoveFault::Restless
+        | MoveFault::NotTaken
+        | MoveFault::Crowded
+        | MoveFault::Loaded => 503,
         MoveFault::Silent => 504,
     }
 }

@@ -99,6 +99,7 @@ fn every_reason_of_the_fabric_has_its_status_and_its_words() {
         (MoveFault::Restless, 503),
         (MoveFault::NotTaken, 503),
         (MoveFault::Crowded, 503),
+        (MoveFault::Loaded, 503),
         (MoveFault::Silent, 504),
     ];
     for (why, expected) in table {

@@ -204,7 +204,7 @@ fn a_refusal_is_sent_again_after_a_restart() {
     let cause = "USER_BUSY".to_owned();
     stage.tell(Message::End { status: 486, cause });
     let core = crate::AnyCore::Dialog(Box::new(stage.core));
-    let bytes = core.snapshot(stage.now);
+    let bytes = core.snapshot(stage.now, contract::SchemaVersion::NEWEST);
     let restored = crate::AnyCore::restore(&stage.me, &bytes, stage.now).expect("a snapshot");
     let crate::AnyCore::Dialog(dialog) = restored else {
         panic!("a dialog")
@@ -258,7 +258,7 @@ fn after_a_restart() -> Stage<Dialog> {
         flow: old,
     });
     let core = crate::AnyCore::Dialog(Box::new(stage.core));
-    let bytes = core.snapshot(stage.now);
+    let bytes = core.snapshot(stage.now, contract::SchemaVersion::NEWEST);
     let restored = crate::AnyCore::restore(&stage.me, &bytes, stage.now).expect("a snapshot");
     let crate::AnyCore::Dialog(dialog) = restored else {
         panic!("a dialog")

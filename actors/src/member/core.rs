@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use cluster::Floating;
 use cluster::membership::{Action as Gossip, Membership, NodeMeta, Proof, Roles, VersionRange};
-use cluster::{Floating, SCHEMA, frame};
 use contract::net::GOSSIP;
 use contract::{
     Action, ActorId, Answer, Core, Ctx, Deadlines, Emitted, Event, FlowRef, Lookup, MemberState,
-    NodeId, Now, Peer, RestoreError, Time,
+    NodeId, Now, Peer, RestoreError, SchemaVersion, Time,
 };
 
 use super::addresses::neighbours;
@@ -257,14 +257,21 @@ const fn able(ctx: &Context<'_>) -> MemberState {
 /// What this node says of itself.
 fn meta(site: &Site, state: MemberState) -> NodeMeta {
     let zone = site.cluster.as_ref().map(|cluster| cluster.zone.clone());
+    let schema = site
+        .cluster
+        .as_ref()
+        .map_or(SchemaVersion::OLDEST, |it| it.schema);
     NodeMeta {
         name: site.name.clone(),
         state,
         zone: zone.unwrap_or_default(),
         roles: Roles::CALLS.with(Roles::TRUNK),
         load_permille: 0,
-        proto: VersionRange::only(frame::PROTO),
-        schema: VersionRange::only(SCHEMA),
+        proto: VersionRange::only(1),
+        schema: VersionRange {
+            low: SchemaVersion::OLDEST.0,
+            high: schema.0,
+        },
     }
 }
 
@@ -285,6 +292,7 @@ fn for_all(member: &cluster::membership::Member) -> contract::Member {
             MemberState::Up => WEIGHT,
             MemberState::Joining | MemberState::Draining => 0,
         },
+        schema: SchemaVersion(member.meta.schema.high),
     }
 }
 

@@ -42,6 +42,7 @@ fn stage(node: u16, seeds: &[(&str, u16)]) -> Stage<Member> {
         zone: "east".to_owned(),
         replicas: 3,
         commit: CommitMode::Available,
+        schema: contract::SchemaVersion::NEWEST,
         floating: Vec::new(),
     });
     stage

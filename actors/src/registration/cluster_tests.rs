@@ -40,6 +40,7 @@ fn node(number: u16) -> Stage<Registration> {
         replicas: 3,
         commit: site::CommitMode::Available,
         floating: Vec::new(),
+        schema: contract::SchemaVersion::NEWEST,
     });
     let account = stage.site.domains[0].users.get_mut("1000");
     account.expect("an account").max_contacts = 9;
@@ -365,7 +366,7 @@ fn heal(nodes: &mut [Stage<Registration>]) {
         .iter()
         .map(|one| {
             let core = AnyCore::Registration(Box::new(one.core.clone()));
-            Bytes::from(core.snapshot(one.now))
+            Bytes::from(core.snapshot(one.now, contract::SchemaVersion::NEWEST))
         })
         .collect();
     for stage in nodes {
@@ -714,9 +715,10 @@ fn i13_a_copy_of_the_other_side_is_taken_in_once() {
         register_as("c2", 1, &[&contact("b")], home()),
     );
     let core = AnyCore::Registration(Box::new(nodes[1].core.clone()));
-    let copy = Bytes::from(core.snapshot(nodes[1].now));
+    let copy = Bytes::from(core.snapshot(nodes[1].now, contract::SchemaVersion::NEWEST));
     let parts = BTreeMap::from([(id(), copy.clone())]);
-    let newer = AnyCore::Registration(Box::new(nodes[0].core.clone())).snapshot(nodes[0].now);
+    let newer = AnyCore::Registration(Box::new(nodes[0].core.clone()))
+        .snapshot(nodes[0].now, contract::SchemaVersion::NEWEST);
     let newer = Bytes::from(newer);
     assert!(AnyCore::bequeath(&id(), &parts, Some(&copy), nodes[0].now).is_none());
     let message = AnyCore::bequeath(&id(), &parts, Some(&newer), nodes[0].now)

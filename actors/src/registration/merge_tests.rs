@@ -522,7 +522,7 @@ fn stored_forms_are_their_golden_octets_and_both_are_read() {
         assert_eq!(golden, text, "{name}");
         let core = AnyCore::restore(&id(), &octets, now()).expect("restores");
         assert_eq!(core.state(), "2 bindings", "{name}");
-        let again = core.snapshot(now());
+        let again = core.snapshot(now(), contract::SchemaVersion::NEWEST);
         let form = u32::from_le_bytes(again[..4].try_into().expect("four octets"));
         assert_eq!(form, 5, "written in version 2");
         let (_, read): (u32, Snapshot) = codec::decode(&again).expect("decodes");

@@ -558,7 +558,7 @@ fn the_roster_restores_what_it_stored() {
     use contract::Roster;
     let stage = registered();
     let any = crate::AnyCore::Registration(Box::new(stage.core.clone()));
-    let bytes = any.snapshot(stage.now);
+    let bytes = any.snapshot(stage.now, contract::SchemaVersion::NEWEST);
     let restored = crate::AnyCore::restore(&id(), &bytes, stage.now).expect("restores");
     assert_eq!(restored.view(stage.now), any.view(stage.now));
     assert_eq!(restored.state(), "1 binding");

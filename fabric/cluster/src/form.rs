@@ -14,10 +14,10 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use contract::limits::{HOLDERS_MAX, PARTS_PER_RECORD_MAX};
-use contract::{ActorId, Boot, NodeId, NodeInst, RecordKey, UtcMillis, codec};
+use contract::{ActorId, Boot, NodeId, NodeInst, RecordKey, SchemaVersion, UtcMillis, codec};
 use serde::{Deserialize, Serialize};
 
-use crate::{Conf, Epoch, Header, HolderSet, PartEntry, RecordError, RecordState, SCHEMA, Version};
+use crate::{Conf, Epoch, Header, HolderSet, PartEntry, RecordError, RecordState, Version};
 
 /// Form of header and part values this program writes.
 pub(crate) const FORM: u16 = 1;
@@ -289,7 +289,7 @@ impl From<&Header> for HeaderV1 {
             },
             conf: header.conf.sets().map(numbers).collect(),
             expires_ms: header.expires.0,
-            schema: header.schema,
+            schema: header.schema.0,
             degraded: header.degraded,
             parts: header.parts.iter().map(PartEntryV1::from).collect(),
         }
@@ -317,8 +317,9 @@ impl TryFrom<HeaderV1> for Header {
         if id.record_owner() != id || !id.kind().is_recorded() {
             return Err(format!("{id} has no record of its own").into());
         }
-        if stored.schema > SCHEMA {
-            let (form, known) = (stored.schema, SCHEMA);
+        let schema = SchemaVersion(stored.schema);
+        if schema > SchemaVersion::NEWEST {
+            let (form, known) = (schema.0, SchemaVersion::NEWEST.0);
             return Err(Unread::Newer { form, known });
         }
         if stored.parts.len() > PARTS_PER_RECORD_MAX {
@@ -344,7 +345,7 @@ impl TryFrom<HeaderV1> for Header {
             },
             conf: read_conf(&stored.conf)?,
             expires: UtcMillis(stored.expires_ms),
-            schema: stored.schema,
+            schema,
             degraded: stored.degraded,
             parts,
         })

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 
 use bytes::Bytes;
-use contract::{ActorId, Boot, CallKey, FabricKeys, NodeId, NodeInst, UtcMillis};
+use contract::{ActorId, Boot, CallKey, FabricKeys, NodeId, NodeInst, SchemaVersion, UtcMillis};
 
 use crate::form::*;
 use crate::*;
@@ -50,7 +50,7 @@ fn call_header() -> Header {
             new: set(&[2, 4]).unwrap(),
         },
         expires: UtcMillis(0),
-        schema: SCHEMA,
+        schema: SchemaVersion::OLDEST,
         degraded: true,
         parts: vec![
             part(ActorId::Call(call()), 16, 4, None),
@@ -73,7 +73,7 @@ fn tombstone() -> Header {
         state: RecordState::Ended,
         conf: Conf::Settled(HolderSet::alone(NodeId(2))),
         expires: UtcMillis(1_760_000_000_000),
-        schema: SCHEMA,
+        schema: SchemaVersion::OLDEST,
         degraded: false,
         parts: Vec::new(),
     }
@@ -165,10 +165,10 @@ fn forms_and_schemas_of_a_later_release_are_refused_by_name() {
         Err(Unread::Newer { form: 2, known: 1 })
     );
     let later = Header {
-        schema: SCHEMA + 1,
+        schema: SchemaVersion(SchemaVersion::NEWEST.0 + 1),
         ..tombstone()
     };
-    let (form, known) = (SCHEMA + 1, SCHEMA);
+    let (form, known) = (SchemaVersion::NEWEST.0 + 1, SchemaVersion::NEWEST.0);
     let value = write_stored(Epoch::ZERO, Some(&later), None);
     assert_eq!(read_stored(&value), Err(Unread::Newer { form, known }));
     let error = Unread::Newer { form, known }.of("x".into());

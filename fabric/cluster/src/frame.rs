@@ -7,10 +7,16 @@
 //! ```text
 //! proto u16 little-endian | frame (bincode)
 //! ```
+//!
+//! A form holds what the one before cannot: all else is written in the older one, whatever the
+//! schema.
 
 use bytes::Bytes;
+use contract::codec::{self, CodecError};
 use contract::limits::{FRAME_BYTES_MAX, REPAIR_FETCH_MAX, SHARDS};
-use contract::{ActorId, FaultClass, FlowRef, MoveFault, NodeId, NodeInst, Undelivered, codec};
+use contract::{
+    ActorId, FaultClass, FlowRef, MoveFault, NodeId, NodeInst, SchemaVersion, Undelivered,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::digest::ShardSet;
@@ -20,8 +26,9 @@ use crate::exchange::{
 use crate::form::{EpochV1, HeaderV1, InstV1, Unread, VersionV1, part_of, part_place};
 use crate::{Epoch, Header, HolderReply, HolderRequest, Image, Version};
 
-/// Form of frames that this program writes, and the highest it reads.
-pub const PROTO: u16 = 1;
+/// The highest form of frames that this program reads.
+pub const PROTO: u16 = 2;
+const PROTO_1: u16 = 1;
 /// Nodes a message may pass before it counts as lost (`cluster.md` §3).
 pub const HOPS_MAX: u8 = 3;
 
@@ -184,17 +191,21 @@ impl From<Unread> for FrameError {
 }
 
 impl Frame {
-    /// Writes it.
+    /// Writes it as a node that takes frames of that schema reads it.
     ///
     /// # Errors
     /// `TooLong`.
-    pub fn write(&self) -> Result<Bytes, FrameError> {
-        let form = FrameV1::from(self);
-        let body = codec::encode(&form).map_err(|_| FrameError::TooLong(FRAME_BYTES_MAX))?;
+    pub fn write(&self, schema: SchemaVersion) -> Result<Bytes, FrameError> {
+        let newer = FrameV2::of(self).filter(|_| schema >= FrameV2::SINCE);
+        let (proto, body) = match newer {
+            Some(form) => (PROTO, codec::encode(&form)),
+            None => (PROTO_1, codec::encode(&FrameV1::from(self))),
+        };
+        let body = body.map_err(|_| FrameError::TooLong(FRAME_BYTES_MAX))?;
         if body.len() + 2 > FRAME_BYTES_MAX {
             return Err(FrameError::TooLong(body.len() + 2));
         }
-        Ok([&PROTO.to_le_bytes()[..], &body].concat().into())
+        Ok([&proto.to_le_bytes()[..], &body].concat().into())
     }
 
     /// Reads it.
@@ -208,14 +219,55 @@ impl Frame {
         let Some((proto, body)) = octets.split_first_chunk() else {
             return Err(FrameError::Damaged("cut before its form".to_owned()));
         };
+        let damaged = |error: CodecError| FrameError::Damaged(error.to_string());
         match u16::from_le_bytes(*proto) {
-            PROTO => {}
-            0 => return Err(FrameError::Damaged("form 0".to_owned())),
-            proto => return Err(FrameError::Newer { proto }),
+            PROTO_1 => codec::decode::<FrameV1>(body).map_err(damaged)?.read(),
+            PROTO => Ok(codec::decode::<FrameV2>(body).map_err(damaged)?.read()),
+            0 => Err(FrameError::Damaged("form 0".to_owned())),
+            proto => Err(FrameError::Newer { proto }),
         }
-        let form: FrameV1 =
-            codec::decode(body).map_err(|error| FrameError::Damaged(error.to_string()))?;
-        form.read()
+    }
+}
+
+/// What form 1 has no word for.
+#[derive(Serialize, Deserialize)]
+enum FrameV2 {
+    KeptLoaded(u64),
+}
+
+impl FrameV2 {
+    /// The first schema whose programs read it.
+    const SINCE: SchemaVersion = SchemaVersion(2);
+
+    const fn of(frame: &Frame) -> Option<FrameV2> {
+        match frame {
+            Frame::Kept {
+                number,
+                why: MoveFault::Loaded,
+            } => Some(FrameV2::KeptLoaded(*number)),
+            Frame::Kept { .. }
+            | Frame::Tell { .. }
+            | Frame::Returned { .. }
+            | Frame::Ask { .. }
+            | Frame::Reply { .. }
+            | Frame::Where { .. }
+            | Frame::Found { .. }
+            | Frame::Redirect { .. }
+            | Frame::Send { .. }
+            | Frame::Repair { .. }
+            | Frame::Take { .. }
+            | Frame::Taken { .. }
+            | Frame::Left { .. } => None,
+        }
+    }
+
+    const fn read(self) -> Frame {
+        match self {
+            FrameV2::KeptLoaded(number) => Frame::Kept {
+                number,
+                why: MoveFault::Loaded,
+            },
+        }
     }
 }
 
@@ -272,7 +324,8 @@ impl From<MoveFault> for KeptV1 {
             | MoveFault::Unreachable
             | MoveFault::Unrecorded
             | MoveFault::Restless
-            | MoveFault::Silent => KeptV1::NotTaken,
+            | MoveFault::Silent
+            | MoveFault::Loaded => KeptV1::NotTaken,
         }
     }
 }

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use contract::limits::{REPAIR_FETCH_MAX, REPAIR_PAGE_MAX, SHARDS};
 use contract::{
     ActorId, Boot, CallKey, Door, FlowRef, Kind, ListenerId, MoveFault, NodeId, NodeInst,
-    Undelivered, UtcMillis,
+    SchemaVersion, Undelivered, UtcMillis,
 };
 use proptest::prelude::*;
 
 use crate::frame::{Frame, FrameError, Whereabouts};
 use crate::{
     Conf, Entry, Epoch, Exchange, Header, HolderReply, HolderRequest, HolderSet, Image, Look, Mark,
-    Page, PartEntry, Range, RecordState, SCHEMA, ShardSet, Version, Wanted,
+    Page, PartEntry, Range, RecordState, ShardSet, Version, Wanted,
 };
 
 fn inst(node: u16) -> NodeInst {
@@ -56,7 +56,7 @@ fn image() -> Image {
                 new: HolderSet::new(vec![NodeId(1), NodeId(2), NodeId(3)]).expect("a set"),
             },
             expires: UtcMillis(0),
-            schema: SCHEMA,
+            schema: SchemaVersion::OLDEST,
             degraded: true,
             parts: entries.collect(),
         },
@@ -205,7 +205,7 @@ fn wanted() -> Wanted {
 #[test]
 fn every_frame_is_read_as_it_was_written() {
     for frame in every() {
-        let octets = frame.write().expect("it fits");
+        let octets = frame.write(SchemaVersion::OLDEST).expect("it fits");
         assert_eq!(Frame::read(&octets), Ok(frame));
     }
 }
@@ -221,7 +221,7 @@ fn why_an_actor_is_kept_is_read_as_it_was_written() {
         MoveFault::NotTaken,
     ] {
         let frame = Frame::Kept { number: 1, why };
-        let octets = frame.write().expect("it fits");
+        let octets = frame.write(SchemaVersion::OLDEST).expect("it fits");
         assert_eq!(Frame::read(&octets), Ok(frame));
     }
     let of_a_side = Frame::Take {
@@ -229,8 +229,47 @@ fn why_an_actor_is_kept_is_read_as_it_was_written() {
         id: ActorId::Dialog(CallKey::from_bits(1 << 64).side(1)),
         epoch: Epoch::ZERO,
     };
-    let octets = of_a_side.write().expect("it fits");
+    let octets = of_a_side.write(SchemaVersion::OLDEST).expect("it fits");
     assert!(Frame::read(&octets).is_err(), "a side has no record");
+}
+
+/// What form 1 has no word for is said in form 2 to whom reads it, and in the nearest word of form 1
+/// to others; all else is written in form 1, octet for octet, whatever the schema.
+#[test]
+fn frames_are_written_for_the_schema_of_the_reader() {
+    let new = SchemaVersion::NEWEST;
+    for frame in every() {
+        assert_eq!(frame.write(new), frame.write(SchemaVersion::OLDEST));
+    }
+    let kept = |why| Frame::Kept { number: 13, why };
+    let loaded = kept(MoveFault::Loaded);
+    let octets = loaded.write(new).expect("it fits");
+    let text: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
+    assert_eq!(text, GOLDEN_KEPT_LOADED);
+    assert_eq!(Frame::read(&octets), Ok(loaded.clone()));
+    let octets = loaded.write(SchemaVersion::OLDEST).expect("it fits");
+    assert_eq!(Frame::read(&octets), Ok(kept(MoveFault::NotTaken)));
+}
+
+/// A node of the next release, or a damaged one, cannot make this one fail: a variant that is not
+/// known, a field more, a later form.
+#[test]
+fn what_a_later_release_adds_is_refused_and_harms_nothing() {
+    for frame in every() {
+        let octets = frame.write(SchemaVersion::NEWEST).expect("it fits");
+        let mut later = octets.to_vec();
+        later[2..6].copy_from_slice(&99_u32.to_le_bytes());
+        assert!(matches!(Frame::read(&later), Err(FrameError::Damaged(_))));
+        let longer = [&octets[..], &[0]].concat();
+        assert!(matches!(Frame::read(&longer), Err(FrameError::Damaged(_))));
+        for proto in [3_u16, 4, u16::MAX] {
+            let later = [&proto.to_le_bytes()[..], &octets[2..]].concat();
+            assert_eq!(Frame::read(&later), Err(FrameError::Newer { proto }));
+        }
+    }
+    let unknown_of_form_2 = [2, 0, 7, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0];
+    let read = Frame::read(&unknown_of_form_2);
+    assert!(matches!(read, Err(FrameError::Damaged(_))), "{read:?}");
 }
 
 /// `cluster.md` §12: what a node of the version before writes must be read for ever.
@@ -238,7 +277,7 @@ fn why_an_actor_is_kept_is_read_as_it_was_written() {
 fn frames_of_form_1_are_frozen() {
     let frames = every();
     let octets = |at: usize| {
-        let octets = frames[at].write().expect("it fits");
+        let octets = frames[at].write(SchemaVersion::OLDEST).expect("it fits");
         octets
             .iter()
             .map(|octet| format!("{octet:02x}"))
@@ -271,18 +310,19 @@ const GOLDEN_IMAGES: &str = "0100130000000c0000000000000001000000000000002900000
 const GOLDEN_TAKE: &str = "0100140000000d00000000000000290000000000000063616c6c3a31323334353637382d396162632d386566302d393132322d33333434353536363737303003000000000000000200";
 const GOLDEN_TAKEN: &str = "0100150000000d0000000000000004000000000000000200";
 const GOLDEN_KEPT: &str = "0100160000000d0000000000000000000000";
+const GOLDEN_KEPT_LOADED: &str = "0200000000000d00000000000000";
 const GOLDEN_LEFT: &str = "0100170000000d00000000000000";
 const GOLDEN_FENCED: &str = "010007000000090000000000000005000000000000000200";
 
 #[test]
 fn what_is_no_frame_is_refused() {
-    let good = every()[2].write().expect("it fits");
+    let good = every()[2].write(SchemaVersion::OLDEST).expect("it fits");
     for length in 0..good.len() {
         assert!(Frame::read(&good[..length]).is_err(), "cut at {length}");
     }
     let mut newer = good.to_vec();
-    newer[0] = 2;
-    assert_eq!(Frame::read(&newer), Err(FrameError::Newer { proto: 2 }));
+    newer[0] = 3;
+    assert_eq!(Frame::read(&newer), Err(FrameError::Newer { proto: 3 }));
     newer[0] = 0;
     assert!(matches!(Frame::read(&newer), Err(FrameError::Damaged(_))));
     let mut image = image();
@@ -292,7 +332,7 @@ fn what_is_no_frame_is_refused() {
     );
     let request = HolderRequest::Commit(image);
     let lie = Frame::Ask { number: 1, request };
-    let octets = lie.write().expect("it fits");
+    let octets = lie.write(SchemaVersion::OLDEST).expect("it fits");
     assert!(matches!(Frame::read(&octets), Err(FrameError::Damaged(_))));
     let of_a_side = Frame::Ask {
         number: 1,
@@ -301,7 +341,7 @@ fn what_is_no_frame_is_refused() {
             epoch: Epoch::ZERO,
         },
     };
-    let octets = of_a_side.write().expect("it fits");
+    let octets = of_a_side.write(SchemaVersion::OLDEST).expect("it fits");
     assert!(Frame::read(&octets).is_err(), "a side has no record");
     let huge = Frame::Send {
         flow: FlowRef::Datagram {
@@ -310,13 +350,16 @@ fn what_is_no_frame_is_refused() {
         },
         bytes: vec![0; contract::limits::FRAME_BYTES_MAX].into(),
     };
-    assert!(matches!(huge.write(), Err(FrameError::TooLong(_))));
+    assert!(matches!(
+        huge.write(SchemaVersion::OLDEST),
+        Err(FrameError::TooLong(_))
+    ));
 }
 
 #[test]
 fn exchanges_beyond_their_bounds_are_refused() {
     let refused = |frame: &Frame, what: &str| {
-        let octets = frame.write().expect("it fits");
+        let octets = frame.write(SchemaVersion::OLDEST).expect("it fits");
         let read = Frame::read(&octets);
         assert!(matches!(read, Err(FrameError::Damaged(_))), "{what}");
     };
@@ -325,10 +368,24 @@ fn exchanges_beyond_their_bounds_are_refused() {
         let until = None;
         repair(Exchange::Listed(Page { entries, until }))
     };
-    assert!(Frame::read(&page(REPAIR_PAGE_MAX).write().expect("it fits")).is_ok());
+    assert!(
+        Frame::read(
+            &page(REPAIR_PAGE_MAX)
+                .write(SchemaVersion::OLDEST)
+                .expect("it fits")
+        )
+        .is_ok()
+    );
     refused(&page(REPAIR_PAGE_MAX + 1), "a page");
     let fetch = |count: usize| repair(Exchange::Fetch(vec![wanted(); count]));
-    assert!(Frame::read(&fetch(REPAIR_FETCH_MAX).write().expect("it fits")).is_ok());
+    assert!(
+        Frame::read(
+            &fetch(REPAIR_FETCH_MAX)
+                .write(SchemaVersion::OLDEST)
+                .expect("it fits")
+        )
+        .is_ok()
+    );
     refused(&fetch(REPAIR_FETCH_MAX + 1), "a fetch");
     let images = repair(Exchange::Images {
         images: vec![image(); REPAIR_FETCH_MAX + 1],
@@ -353,7 +410,10 @@ fn exchanges_beyond_their_bounds_are_refused() {
     }));
     refused(&no_kind, "dialogs have no records");
     // A count that the octets do not hold is not allocated for.
-    let mut fewer = every()[15].write().expect("it fits").to_vec();
+    let mut fewer = every()[15]
+        .write(SchemaVersion::OLDEST)
+        .expect("it fits")
+        .to_vec();
     let at = 2 + 4 + 8 + 8 + 32;
     assert_eq!(fewer[at..at + 8], 256_u64.to_le_bytes());
     fewer[at] = 255;
@@ -372,11 +432,11 @@ proptest! {
         at in any::<prop::sample::Index>(),
         octet in any::<u8>(),
     ) {
-        let mut octets = every()[which].write().expect("it fits").to_vec();
+        let mut octets = every()[which].write(SchemaVersion::OLDEST).expect("it fits").to_vec();
         let at = at.index(octets.len());
         octets[at] = octet;
         if let Ok(frame) = Frame::read(&octets) {
-            prop_assert!(frame.write().is_ok());
+            prop_assert!(frame.write(SchemaVersion::OLDEST).is_ok());
         }
     }
 }

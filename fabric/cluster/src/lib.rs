@@ -24,6 +24,7 @@ pub mod quorum;
 pub mod record;
 pub mod repair;
 pub mod replication;
+pub mod spoken;
 mod tracked;
 
 #[cfg(test)]
@@ -65,6 +66,7 @@ pub use load::{Loaded, Scanned, hold, load, scan, scan_placed, scan_shard};
 pub use owned::{Commit, Owned, forget};
 pub use placement::Candidate;
 pub use quorum::{Acks, Standing, claim_quorum, commit_quorum};
-pub use record::{Conf, Epoch, Header, HolderSet, PartEntry, RecordState, SCHEMA, Version};
+pub use record::{Conf, Epoch, Header, HolderSet, PartEntry, RecordState, Version};
 pub use repair::Repair;
 pub use replication::{CommitMode, ReplicationAction, ReplicationCounts, Replicator};
+pub use spoken::Spoken;

@@ -15,12 +15,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use contract::limits::{PARTS_PER_RECORD_MAX, RECORD_BYTES_MAX};
-use contract::{ActorId, Batch, IdHasher, NodeInst, RecordKey, UtcMillis};
+use contract::{ActorId, Batch, IdHasher, NodeInst, RecordKey, SchemaVersion, UtcMillis};
 
 use crate::form::{header_key, part_key, write_part, write_stored};
 use crate::{
-    Conf, Epoch, Header, HolderSet, Image, Loaded, PartEntry, RecordError, RecordState, SCHEMA,
-    Version,
+    Conf, Epoch, Header, HolderSet, Image, Loaded, PartEntry, RecordError, RecordState, Version,
 };
 
 /// A live record that this node owns. One per materialised record.
@@ -74,7 +73,7 @@ impl Owned {
                 state: RecordState::Active,
                 conf: Conf::Settled(HolderSet::alone(me.node)),
                 expires: UtcMillis(0),
-                schema: SCHEMA,
+                schema: SchemaVersion::OLDEST,
                 degraded: false,
                 parts: Vec::new(),
             },
@@ -150,6 +149,12 @@ impl Owned {
             header,
             parts,
         }
+    }
+
+    /// Takes that parts are written in forms of a schema from now on. A record never becomes older: parts
+    /// that were written before stay as they are.
+    pub fn write_in(&mut self, schema: SchemaVersion) {
+        self.header.schema = self.header.schema.max(schema);
     }
 
     /// Replaces an actor's part.

@@ -5,11 +5,8 @@
 use std::fmt;
 
 use contract::limits::HOLDERS_MAX;
-use contract::{ActorId, NodeId, NodeInst, UtcMillis};
+use contract::{ActorId, NodeId, NodeInst, SchemaVersion, UtcMillis};
 use serde::{Deserialize, Serialize};
-
-/// Number of the stored forms of parts this program writes. Readers accept it and the one before.
-pub const SCHEMA: u16 = 1;
 
 /// Generation of ownership; ordered by `n`, then by node, so no two nodes share one.
 #[derive(
@@ -169,7 +166,7 @@ pub struct Header {
     /// When a tombstone goes away; 0 unless `Ended`.
     pub expires: UtcMillis,
     /// Schema of the parts.
-    pub schema: u16,
+    pub schema: SchemaVersion,
     /// The last commit had fewer answers than wanted, or a take-over went on with fewer.
     pub degraded: bool,
     /// Its parts, in the order of their IDs. Bound: `PARTS_PER_RECORD_MAX`.

@@ -498,7 +498,7 @@ impl World {
         }
         // Now and then through the octets: what is sent must be readable.
         let frame = match self.draw(16) {
-            0 => Frame::read(&frame.write().unwrap()).unwrap(),
+            0 => Frame::read(&frame.write(contract::SchemaVersion::NEWEST).unwrap()).unwrap(),
             _ => frame,
         };
         self.wire.push(Message {

@@ -663,7 +663,7 @@ fn images_are_whole_newer_and_bounded() {
             passed,
         },
     };
-    let octets = frame.write().unwrap().len();
+    let octets = frame.write(contract::SchemaVersion::NEWEST).unwrap().len();
     assert!(octets > REPAIR_IMAGES_BYTES_MAX && octets < 2 * REPAIR_IMAGES_BYTES_MAX);
     let read = |desk: &Desk, id: &ActorId, than: Version, peer: NodeId| {
         let wanted = Wanted {

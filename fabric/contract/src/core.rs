@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{
     Action, ActorId, Answer, Entropy, FaultClass, FlowRef, FrameClass, ListenerId, Lookup,
-    MediaCommand, MediaEvent, Now, Store, Time,
+    MediaCommand, MediaEvent, Now, SchemaVersion, Store, Time,
 };
 
 /// A pure state machine.
@@ -322,8 +322,8 @@ pub trait Roster: Send + Sized + 'static {
     );
     /// Returns the next deadline.
     fn next_deadline(&self) -> Option<Time>;
-    /// Returns the stored form, versioned.
-    fn snapshot(&self, now: Now) -> Vec<u8>;
+    /// Returns the stored form, in one that a program of that schema reads (`cluster.md` §12).
+    fn snapshot(&self, now: Now, schema: SchemaVersion) -> Vec<u8>;
     /// Returns the snapshot for people: JSON, secrets masked.
     fn view(&self, now: Now) -> serde_json::Value;
     /// Returns the state in a word or two, for listings.
@@ -336,11 +336,12 @@ pub trait Roster: Send + Sized + 'static {
     fn is_new_work(message: &Self::Message) -> bool;
     /// Returns how urgent a message is on its way to another node.
     fn frame_class(message: &Self::Message) -> FrameClass;
-    /// Returns a message as octets for another node, versioned (`cluster.md` §12).
+    /// Returns a message as octets for another node, in a form that a program of that schema reads
+    /// (`cluster.md` §12).
     ///
     /// Bound: `FRAME_BYTES_MAX`. A longer message gives no octets at all: it cannot be delivered,
     /// and `decode` refuses them.
-    fn encode(message: &Self::Message) -> Vec<u8>;
+    fn encode(message: &Self::Message, schema: SchemaVersion) -> Vec<u8>;
     /// Reads what `encode` of another node wrote; `None` if it is no message, or one of a form
     /// that is not known here.
     fn decode(bytes: &[u8]) -> Option<Self::Message>;

@@ -48,6 +48,9 @@ pub enum MoveFault {
     /// As many as may be are on their way.
     #[error("too many actors are being moved")]
     Crowded,
+    /// The node has more to do than it gets done (`cluster.md` §11). Since schema 2.
+    #[error("that node is overloaded")]
+    Loaded,
 }
 
 impl MoveFault {
@@ -59,7 +62,7 @@ impl MoveFault {
                 FaultClass::Reject
             }
             MoveFault::Stale | MoveFault::Moving => FaultClass::Stale,
-            MoveFault::Crowded => FaultClass::Overload,
+            MoveFault::Crowded | MoveFault::Loaded => FaultClass::Overload,
             MoveFault::NotUp
             | MoveFault::Unreachable
             | MoveFault::Unrecorded

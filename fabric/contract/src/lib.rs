@@ -16,6 +16,7 @@ pub mod limits;
 pub mod media;
 pub mod net;
 pub mod peer;
+pub mod schema;
 pub mod secret;
 pub mod secure;
 pub mod time;
@@ -40,6 +41,7 @@ pub use keys::FabricKeys;
 pub use media::{LegConfig, LegCounters, MediaCommand, MediaEvent, MediaRoute, ReserveBlock};
 pub use net::{CloseCode, Door, FlowRef, ListenerId, StreamKind};
 pub use peer::{FrameClass, Loss, Member, MemberState, Peer, PeerFault, PeerSink, Peers};
+pub use schema::SchemaVersion;
 pub use secret::{Private, Secret};
 pub use secure::{
     DtlsConfig, DtlsRole, IceConfig, IceCredentials, KeyMaterial, LegSocket, LegTransport,

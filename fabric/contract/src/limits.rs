@@ -366,6 +366,9 @@ pub const REPAIR_IMAGES_BYTES_MAX: usize = 256 * 1024;
 /// Octets a second that a node takes of others to repair its records (`cluster.md` §8), and at most
 /// at once. More waits: calls first, then registrations.
 pub const REPAIR_BYTES_PER_S: u64 = 2 << 20;
+/// Milliseconds for which all nodes must have taken a newer schema before one writes it: a node of the
+/// former release that restarts, or is started again by its supervisor, is back by then.
+pub const SCHEMA_STEP_MS: u64 = 30_000;
 /// Actors of which it is remembered where they are; the ones not asked for lately go.
 pub const DIRECTORY_ENTRIES_MAX: usize = 65_536;
 /// Actors that are looked for at once; one more counts as unknown at once.

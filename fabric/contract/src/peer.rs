@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{FaultClass, NodeInst};
+use crate::{FaultClass, NodeInst, SchemaVersion};
 
 /// How urgent a frame is: queues are bounded for each class, and the first one is written first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,6 +86,9 @@ pub struct Member {
     pub zone: String,
     /// How much it takes, beside the others; 0: nothing new.
     pub weight: u16,
+    /// The newest schema that it lets others write for it; not sent, since gossip has it.
+    #[serde(skip)]
+    pub schema: SchemaVersion,
 }
 
 /// Why a peer cannot be reached any more.
@@ -129,6 +132,8 @@ impl PeerFault {
 pub trait Peers: Send + Sync + 'static {
     /// Tells where frames go; called once, before anything else.
     fn attach(&self, sink: Arc<dyn PeerSink>);
+    /// Says what another node must read to be let in: records here are of that schema.
+    fn require(&self, schema: SchemaVersion);
     /// Says whom to keep connections with; others are closed.
     fn keep(&self, peers: Vec<Peer>);
     /// Opens a connection with a node of which only the address is known: a seed.

@@ -8,9 +8,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use bytes::Bytes;
 use contract::action::Store;
 use contract::core::{Ctx, Event, Roster};
-use contract::{Action, Now, UtcMillis};
+use contract::{Action, Now};
 
-use crate::fabric::Origin;
+use crate::fabric::{Origin, Part};
 use crate::gate::Ticket;
 use crate::ring::Noted;
 use crate::shell::State;
@@ -83,7 +83,8 @@ impl<R: Roster> State<R> {
             .iter()
             .any(|action| matches!(action, Action::Store(_)));
         let core = self.core.as_ref().filter(|_| stores);
-        let part = core.map(|core| Bytes::from(core.snapshot(now)));
+        let schema = self.fabric.spoken();
+        let part = core.map(|core| Bytes::from(core.snapshot(now, schema)));
         let deadline = core
             .and_then(R::next_deadline)
             .map(|at| now.utc.after(at.since(now.mono)));
@@ -118,7 +119,12 @@ impl<R: Roster> State<R> {
                 {
                     self.causes.push_back((ticket, cause));
                 }
-                self.perform(action, part.as_ref().map(|part| (part, deadline)), ticket);
+                let part = part.as_ref().map(|bytes| Part {
+                    bytes,
+                    deadline,
+                    schema,
+                });
+                self.perform(action, part, ticket);
             } else if let Some(action) = self.gate.pass(action) {
                 self.perform(action, None, None);
             }
@@ -128,7 +134,7 @@ impl<R: Roster> State<R> {
     pub(crate) fn perform(
         &self,
         action: Action<R::Message>,
-        part: Option<(&Bytes, Option<UtcMillis>)>,
+        part: Option<Part<'_>>,
         ticket: Option<Ticket>,
     ) {
         if self.fabric.is_revoked() {
@@ -136,8 +142,7 @@ impl<R: Roster> State<R> {
         }
         let origin = Origin {
             id: &self.entry.id,
-            part: part.map(|(part, _)| part),
-            deadline: part.and_then(|(_, deadline)| deadline),
+            part,
             ticket,
         };
         self.fabric

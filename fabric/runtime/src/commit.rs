@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering;
 use cluster::{Commit, Owned, RecordError};
 use contract::action::Store;
 use contract::core::Roster;
-use contract::{ActorId, StoreFault};
+use contract::{ActorId, SchemaVersion, StoreFault};
 
 use crate::entry::{Entry, Safe, Side};
-use crate::fabric::{Fabric, Origin};
+use crate::fabric::{Fabric, Origin, Part};
 use crate::gate::Ticket;
 use crate::replicas::{Done, Input};
 
@@ -44,22 +44,20 @@ pub(crate) fn commit<R: Roster>(fabric: &Fabric<R>, origin: &Origin<'_>, store: 
 
 fn put<R: Roster>(fabric: &Fabric<R>, entry: &Arc<Entry<R>>, origin: &Origin<'_>) {
     let records = &fabric.inner.records;
-    let part = origin.part.cloned().unwrap_or_default();
+    let Some(part) = origin.part else {
+        tracing::error!(actor = %origin.id, "there is nothing to record");
+        return;
+    };
     let is_owner = origin.id.record_owner() == *origin.id;
-    let mut done = Some(done_with(entry, part.clone(), origin));
+    let mut done = Some(done_with(entry, part, origin.ticket));
     entry.under_way.fetch_add(1, Ordering::SeqCst);
     let mut failed = None;
     for _ in 0..2 {
-        let put = records.put(
-            origin.id,
-            part.to_vec(),
-            origin.deadline,
-            |owned, commit| {
-                if let Some(done) = done.take() {
-                    fabric.write(owned, commit, Box::new(done));
-                }
-            },
-        );
+        let put = records.put(origin.id, part, |owned, commit| {
+            if let Some(done) = done.take() {
+                fabric.write(owned, commit, Box::new(done));
+            }
+        });
         fabric.work();
         match put {
             Some(Ok(())) => return,
@@ -88,11 +86,11 @@ fn put<R: Roster>(fabric: &Fabric<R>, entry: &Arc<Entry<R>>, origin: &Origin<'_>
 
 fn done_with<R: Roster>(
     entry: &Arc<Entry<R>>,
-    part: bytes::Bytes,
-    origin: &Origin<'_>,
+    part: Part<'_>,
+    ticket: Option<Ticket>,
 ) -> impl FnOnce(Result<(), StoreFault>) + Send + 'static {
-    let (entry, ticket) = (Arc::clone(entry), origin.ticket);
-    let deadline = origin.deadline;
+    let entry = Arc::clone(entry);
+    let (part, deadline) = (part.bytes.clone(), part.deadline);
     move |result| {
         if result.is_ok() {
             entry.set_safe(Some(Safe { part, deadline }));
@@ -146,7 +144,13 @@ pub(crate) fn roll_back<R: Roster>(fabric: &Fabric<R>, entry: &Arc<Entry<R>>) ->
     };
     entry.under_way.fetch_add(1, Ordering::SeqCst);
     let records = &fabric.inner.records;
-    let put = records.put(&entry.id, part.to_vec(), deadline, |owned, mut commit| {
+    let part = Part {
+        bytes: &part,
+        deadline,
+        // The record says already what it was written for.
+        schema: SchemaVersion::OLDEST,
+    };
+    let put = records.put(&entry.id, part, |owned, mut commit| {
         commit.batch.essential = true;
         let entry = Arc::clone(entry);
         let done = move |result| entry.written(None, result);

@@ -10,10 +10,12 @@ use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
+use cluster::Spoken;
 use contract::core::{Event, Health, Roster, Space, Undelivered};
 use contract::limits::{ACTORS_MAX, QUARANTINE_MAX};
 use contract::{
-    Action, ActorId, Answer, Batch, Entropy, Env, IdHasher, Kind, Lookup, NodeInst, Now, Work,
+    Action, ActorId, Answer, Batch, Entropy, Env, IdHasher, Kind, Lookup, NodeInst, Now,
+    SchemaVersion, Work,
 };
 use ractor::ActorRef;
 
@@ -37,9 +39,17 @@ pub trait Performer<R: Roster>: Send + Sync + 'static {
 pub struct Origin<'a> {
     /// Its ID.
     pub id: &'a ActorId,
-    pub(crate) part: Option<&'a Bytes>,
-    pub(crate) deadline: Option<contract::UtcMillis>,
+    pub(crate) part: Option<Part<'a>>,
     pub(crate) ticket: Option<Ticket>,
+}
+
+/// An actor's part as it is to be recorded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part<'a> {
+    pub(crate) bytes: &'a Bytes,
+    pub(crate) deadline: Option<contract::UtcMillis>,
+    /// The schema that it was written for.
+    pub(crate) schema: SchemaVersion,
 }
 
 /// What a fabric is made of.
@@ -62,6 +72,8 @@ pub struct Parts<R: Roster> {
     pub holders: usize,
     /// What counts when fewer holders answer than wanted.
     pub commit: cluster::CommitMode,
+    /// The newest schema that is written: less than this program knows while others are upgraded.
+    pub schema: SchemaVersion,
 }
 
 impl<R: Roster> std::fmt::Debug for Parts<R> {
@@ -149,9 +161,10 @@ impl<R: Roster> Fabric<R> {
         let entropy = Entropy::from_seed(parts.env.seed());
         let started = parts.env.now();
         let peers = parts.env.peers();
+        let spoken = Spoken::new(parts.schema, peers.is_none());
         let inner = Inner {
             replicas: peers.is_some().then(|| Replicas::new(&parts)),
-            mesh: Mesh::new(peers),
+            mesh: Mesh::new(peers, spoken),
             wish: Wish::default(),
             site: RwLock::new(Arc::clone(&parts.site)),
             records: Records::new(parts.ids.clone(), parts.me),

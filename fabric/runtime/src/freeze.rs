@@ -124,7 +124,9 @@ impl<R: Roster> State<R> {
         if stored.is_none() && is_owner {
             return None;
         }
-        let same = self.stored_at.map(|at| core.snapshot(at));
+        let same = self
+            .stored_at
+            .map(|at| core.snapshot(at, self.fabric.spoken()));
         if stored.is_some() && same.as_deref() == stored.as_deref() {
             return Some(false);
         }

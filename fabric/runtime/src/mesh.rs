@@ -10,9 +10,11 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cluster::{Frame, home};
+use cluster::{Frame, Spoken, home};
 use contract::core::{Event, Roster, Undelivered};
-use contract::{ActorId, FlowRef, FrameClass, Member, NodeId, NodeInst, PeerFault, Peers};
+use contract::{
+    ActorId, FlowRef, FrameClass, Member, NodeId, NodeInst, PeerFault, Peers, SchemaVersion,
+};
 
 use crate::entry::Delivery;
 use crate::fabric::Fabric;
@@ -27,16 +29,19 @@ pub(crate) struct Mesh {
     members: RwLock<BTreeMap<NodeId, Member>>,
     /// Nodes that a connection is there with, also before gossip knows them.
     connected: RwLock<BTreeMap<NodeId, NodeInst>>,
+    /// What is written so that all of them read it.
+    spoken: RwLock<Spoken>,
     /// A later start of this node runs elsewhere.
     is_superseded: AtomicBool,
 }
 
 impl Mesh {
-    pub(crate) fn new(peers: Option<Arc<dyn Peers>>) -> Self {
+    pub(crate) fn new(peers: Option<Arc<dyn Peers>>, spoken: Spoken) -> Self {
         Mesh {
             peers,
             members: RwLock::new(BTreeMap::new()),
             connected: RwLock::new(BTreeMap::new()),
+            spoken: RwLock::new(spoken),
             is_superseded: AtomicBool::new(false),
         }
     }
@@ -61,6 +66,50 @@ impl Mesh {
 }
 
 impl<R: Roster> Fabric<R> {
+    /// Returns the schema of all that is written now: every node of the view reads it.
+    ///
+    /// # Panics
+    /// If a holder of it panicked.
+    #[must_use]
+    pub fn spoken(&self) -> SchemaVersion {
+        let spoken = self.inner.mesh.spoken.read();
+        let spoken = spoken.expect("no holder of the schema panics");
+        spoken.at(self.now().mono)
+    }
+
+    /// Takes that a record of that schema is here: whoever does not read it is not let in any more.
+    pub(crate) fn has_record_of(&self, schema: SchemaVersion) {
+        let mesh = &self.inner.mesh;
+        let held = |spoken: &Spoken| spoken.held() >= schema;
+        if held(&mesh.spoken.read().expect("no holder of the schema panics")) {
+            return;
+        }
+        let is_newer = {
+            let mut spoken = mesh.spoken.write().expect("no holder of the schema panics");
+            spoken.holds(schema)
+        };
+        if let Some(peers) = mesh.peers.as_ref().filter(|_| is_newer) {
+            tracing::info!(%schema, "records of this schema are here");
+            peers.require(schema);
+        }
+    }
+
+    /// Looks again at what the others read.
+    fn look_at_schemas(&self) {
+        let mesh = &self.inner.mesh;
+        let me = self.me().node;
+        let members = mesh.members.read().expect("no holder of the view panics");
+        let others = members
+            .values()
+            .filter(|member| member.peer.inst.node != me);
+        let others: Vec<_> = others.map(|member| member.schema).collect();
+        let connected = mesh.connected.read();
+        let connected = connected.expect("no holder of the connections panics");
+        let has_strangers = connected.keys().any(|node| !members.contains_key(node));
+        let mut spoken = mesh.spoken.write().expect("no holder of the schema panics");
+        spoken.seen(self.now().mono, &others, has_strangers);
+    }
+
     /// Takes the cluster as gossip sees it: connections are kept with its nodes, messages go there.
     ///
     /// # Panics
@@ -75,6 +124,7 @@ impl<R: Roster> Fabric<R> {
             .into_iter()
             .map(|member| (member.peer.inst.node, member));
         *mesh.members.write().expect("no holder of the view panics") = by_node.collect();
+        self.look_at_schemas();
         self.give(Input::View);
     }
 
@@ -108,6 +158,7 @@ impl<R: Roster> Fabric<R> {
                 connected.remove(&life.node);
             }
         }
+        self.look_at_schemas();
         self.give(Input::Connected { life, is_connected });
     }
 
@@ -147,7 +198,7 @@ impl<R: Roster> Fabric<R> {
             origin: self.me(),
             to: to.clone(),
             hops: 1,
-            message: R::encode(&message).into(),
+            message: R::encode(&message, self.spoken()).into(),
         };
         let sent = match self.inner.mesh.life(node) {
             Some(life) => self.frame(life, class, &frame),
@@ -180,7 +231,7 @@ impl<R: Roster> Fabric<R> {
         message: &R::Message,
         why: Undelivered,
     ) {
-        let octets = Bytes::from(R::encode(message));
+        let octets = Bytes::from(R::encode(message, self.spoken()));
         if let Some(life) = self.inner.mesh.life(node) {
             self.return_to(life, to, from.clone(), &octets, why);
         }
@@ -206,7 +257,7 @@ impl<R: Roster> Fabric<R> {
         frame: &Frame,
     ) -> Result<(), PeerFault> {
         let peers = self.inner.mesh.peers.as_ref().ok_or(PeerFault::Absent)?;
-        let octets = frame.write().map_err(|error| {
+        let octets = frame.write(self.spoken()).map_err(|error| {
             tracing::error!(%error, "a frame cannot be written");
             PeerFault::TooLong
         })?;

@@ -14,7 +14,7 @@ use contract::core::{Event, Restored, Roster, Undelivered};
 use contract::{ActorId, Kind, Now};
 
 use crate::entry::{Entry, Safe, Side};
-use crate::fabric::Origin;
+use crate::fabric::{Origin, Part};
 use crate::records::Found;
 use crate::replicas::Input;
 use crate::shell::{Claiming, Given, State};
@@ -251,7 +251,9 @@ impl<R: Roster> State<R> {
         let id = self.entry.id.clone();
         let stored = self.fabric.inner.records.last(&id);
         if !self.has_ended_record {
-            let same = self.stored_at.map(|at| core.snapshot(at));
+            let same = self
+                .stored_at
+                .map(|at| core.snapshot(at, self.fabric.spoken()));
             let is_stored = stored.is_some() && same.as_deref() == stored.as_deref();
             if stored.is_some() && !is_stored {
                 // What has changed since is recorded first; the next quiet moment finds it stored.
@@ -281,14 +283,18 @@ impl<R: Roster> State<R> {
     /// Records the part as it is; nobody waits.
     pub(crate) fn store_now(&mut self, now: Now) {
         let Some(core) = &self.core else { return };
-        let part = Bytes::from(core.snapshot(now));
+        let schema = self.fabric.spoken();
+        let bytes = Bytes::from(core.snapshot(now, schema));
         let deadline = core
             .next_deadline()
             .map(|at| now.utc.after(at.since(now.mono)));
         let origin = Origin {
             id: &self.entry.id,
-            part: Some(&part),
-            deadline,
+            part: Some(Part {
+                bytes: &bytes,
+                deadline,
+                schema,
+            }),
             ticket: None,
         };
         self.fabric.store(&origin, Store::Put { gate: false });

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use cluster::{Commit, Epoch, Owned, RecordError};
 use contract::env::Store;
-use contract::{ActorId, IdHasher, NodeInst, UtcMillis};
+use contract::{ActorId, IdHasher, NodeInst};
+
+use crate::fabric::Part;
 
 pub(crate) struct Records {
     ids: IdHasher,
@@ -97,13 +99,13 @@ impl Records {
     /// reach the store in the order of their versions.
     pub(crate) fn put(
         &self,
-        part: &ActorId,
-        bytes: Vec<u8>,
-        deadline: Option<UtcMillis>,
+        id: &ActorId,
+        part: Part<'_>,
         commit: impl FnOnce(&Owned, Commit),
     ) -> Option<Result<(), RecordError>> {
-        self.change(part, |owned| {
-            let put = owned.put(part, bytes, deadline)?;
+        self.change(id, |owned| {
+            owned.write_in(part.schema);
+            let put = owned.put(id, part.bytes.to_vec(), part.deadline)?;
             commit(owned, put);
             Ok(())
         })

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use contract::core::{Event, Roster, Undelivered};
-use contract::{ActorId, Kind};
+use contract::{ActorId, Kind, SchemaVersion};
 use ractor::ActorRef;
 
 use crate::entry::Entry;
@@ -98,7 +98,9 @@ impl<R: Roster> Fabric<R> {
         let me = self.me().node;
         let store = self.env().store();
         let ids = self.inner.records.ids();
+        let mut newest = SchemaVersion::OLDEST;
         let scanned = cluster::scan_placed(store.as_ref(), ids, &mut |header| {
+            newest = newest.max(header.schema);
             if header.is_ended() {
                 if header.expires <= now.utc {
                     expired.push(header.clone());
@@ -119,6 +121,7 @@ impl<R: Roster> Fabric<R> {
             ControlFlow::Continue(())
         })
         .map_err(StartError::Records)?;
+        self.has_record_of(newest);
         match (scanned.misplaced, scanned.visited) {
             (0, _) => {}
             (count, 0) => return Err(StartError::OtherSecret { count }),

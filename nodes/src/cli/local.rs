@@ -7,6 +7,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use contract::Entropy;
+use contract::SchemaVersion;
 use serde_json::json;
 
 use super::{Failure, InitArgs, LayerArgs};
@@ -14,9 +15,9 @@ use crate::config::{self, Interfaces, Sources};
 use crate::env_os;
 
 /// Schema of records that this program reads and writes (`cluster.md` §12).
-const SCHEMA: (u16, u16) = (1, 1);
-/// Protocol between nodes that this program speaks (`cluster.md` §10).
-const PROTOCOL: (u16, u16) = (1, 1);
+const SCHEMA: (u16, u16) = (SchemaVersion::OLDEST.0, SchemaVersion::NEWEST.0);
+/// Forms of frames between nodes that this program reads (`cluster.md` §10): they go by the schema.
+const PROTOCOL: (u16, u16) = SCHEMA;
 
 /// Turns arguments into what is loaded.
 #[must_use]

@@ -116,6 +116,8 @@ pub struct Cluster {
     pub commit: String,
     /// `registrations` or `off`.
     pub rebalance: String,
+    /// The newest schema that the node writes; none: the newest it knows.
+    pub schema: Option<u16>,
     /// Addresses that move with the calls of a node.
     pub floating: Vec<FloatingEntry>,
 }

@@ -125,6 +125,7 @@ pub(super) const ROOT: &[Key] = &[
                     matches!(text, "registrations" | "off")
                 }),
             ),
+            key("schema", Kind::Number(1, 2)),
             key("floating", Kind::Rows(FLOATING)),
         ]),
     ),

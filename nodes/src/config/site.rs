@@ -3,7 +3,7 @@
 //! In: a loaded configuration and the node's keys. Out: one `Site`; `Node::start` writes the addresses
 //! that its listeners got into it.
 
-use contract::{ListenerId, NodeInst, SrtpProfile};
+use contract::{ListenerId, NodeInst, SchemaVersion, SrtpProfile};
 use sip::digest::Algorithm;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -64,6 +64,10 @@ pub fn to_site(loaded: &Loaded, with: &SiteKeys<'_>) -> Site {
                 "strict" => CommitMode::Strict,
                 _ => CommitMode::Available,
             },
+            schema: config
+                .cluster
+                .schema
+                .map_or(SchemaVersion::NEWEST, SchemaVersion),
             floating: floating(plan),
         }),
         lanes: with.lanes,

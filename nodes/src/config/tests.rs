@@ -130,6 +130,23 @@ fn value_keys(value: &serde_json::Value, path: &str, found: &mut BTreeSet<String
     }
 }
 
+/// What `cluster.schema` may say is what the program reads.
+#[test]
+fn a_node_can_be_kept_at_every_schema_that_it_reads_and_at_no_other() {
+    let told = |schema: u16| {
+        load_texts(
+            &[&format!("{DOMAIN}[cluster]\nschema = {schema}\n")],
+            &[],
+            false,
+        )
+    };
+    let known = contract::SchemaVersion::OLDEST.0..=contract::SchemaVersion::NEWEST.0;
+    for schema in 0..5 {
+        let loaded = told(schema).map(|loaded| loaded.config.cluster.schema);
+        assert_eq!(loaded.ok(), known.contains(&schema).then_some(Some(schema)));
+    }
+}
+
 #[test]
 fn default_schema_and_types_have_the_same_keys() {
     let table: Table = uncommented()

@@ -1,6 +1,7 @@
 //! Strangers, and what they reach: nothing (`cluster.md` I17, `threats.md` 27).
 
 use bytes::BytesMut;
+use contract::SchemaVersion;
 use contract::limits::PEER_UNPROVEN_PER_ADDRESS_MAX;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -97,6 +98,7 @@ pub(super) fn hello_of(node: u16, boot: u64, track: Track, link: u64) -> Hello {
         track,
         link,
         view_hash: 0,
+        required: SchemaVersion::OLDEST,
     }
 }
 
@@ -345,11 +347,13 @@ async fn greetings_that_are_none_or_of_an_earlier_life_change_nothing() {
     let scene = Scene::set().await;
     let to = scene.one.peers.local();
     let hello = hello_of(2, 1, Track::Urgent, 5);
-    let mut newer = hello.encode();
-    newer[..4].copy_from_slice(&[0, 2, 0, 9]);
+    let (mut newer, mut older) = (hello.encode(), hello.encode());
+    newer[..4].copy_from_slice(&[0, 3, 0, 9]);
+    older[..4].copy_from_slice(&[0, 0, 0, 0]);
     let cases = [
         (Vec::new(), Refusal::Frame),
-        (newer, Refusal::Version),
+        (newer, Refusal::Newer),
+        (older, Refusal::Older),
         (hello.encode()[..20].to_vec(), Refusal::Frame),
         ([hello.encode(), vec![0]].concat(), Refusal::Frame),
         (hello_of(2, 0, Track::Urgent, 5).encode(), Refusal::OldBoot),

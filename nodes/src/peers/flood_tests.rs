@@ -2,7 +2,7 @@
 //! forged, replayed, reflected, of another cluster or too long change nothing. `WEFT_HOSTILE=1000000`
 //! sends a million of each; else it is a part of that.
 
-use contract::{Entropy, UtcMillis};
+use contract::{Entropy, SchemaVersion, UtcMillis};
 use tokio::net::TcpListener;
 
 use super::super::gossip::{DATAGRAM_BYTES_MAX, Sealer};
@@ -310,7 +310,7 @@ fn no_greeting_and_no_datagram_makes_its_reader_allocate_for_what_is_not_there()
                 let end = good.len().min(at + 8);
                 octets[at..end].copy_from_slice(&claim.to_le_bytes()[..end - at]);
                 let held = allocation_counter::measure(|| {
-                    let _ = Hello::decode(&octets);
+                    let _ = Hello::decode(&octets, SchemaVersion::OLDEST);
                     let mut buffer = BytesMut::from(&octets[..]);
                     while let Ok(Some(_)) = wire::take(&mut buffer, FRAME_BYTES_MAX) {}
                 });

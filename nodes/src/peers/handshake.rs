@@ -106,7 +106,15 @@ async fn meet(shared: &Shared, stream: TcpStream, address: SocketAddr) -> Result
     if !shared.keys().believes(Role::Listener, &exported, &proof) {
         return Err(Refusal::Proof);
     }
-    let hello = greeting(shared, &mut stream, &mut buffer).await?;
+    let hello = match greeting(shared, &mut stream, &mut buffer).await {
+        Err(why @ (Refusal::Older | Refusal::Newer)) => {
+            // The other operator is to read the same in his log.
+            let ours = shared.hello(Track::Urgent, 0).encode();
+            say(&mut stream, &[(Kind::Hello, &ours)]).await?;
+            return Err(why);
+        }
+        met => met?,
+    };
     let stream = TlsStream::from(stream);
     Ok(Met {
         hello,
@@ -171,7 +179,7 @@ async fn greeting(
     buffer: &mut BytesMut,
 ) -> Result<Hello, Refusal> {
     let body = hear(stream, buffer, Kind::Hello).await?;
-    let hello = Hello::decode(&body)?;
+    let hello = Hello::decode(&body, shared.required())?;
     if hello.cluster != shared.cluster {
         return Err(Refusal::Cluster);
     }

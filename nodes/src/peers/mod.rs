@@ -30,13 +30,15 @@ mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use contract::limits::{FRAME_BYTES_MAX, NODES_MAX, PEER_GREETS_MAX};
-use contract::{BindError, Boot, FrameClass, NodeId, NodeInst, Peer, PeerFault, PeerSink, Peers};
+use contract::{
+    BindError, Boot, FrameClass, NodeId, NodeInst, Peer, PeerFault, PeerSink, Peers, SchemaVersion,
+};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -93,6 +95,8 @@ struct Shared {
     wake: Notify,
     is_closing: AtomicBool,
     view_hash: AtomicU64,
+    /// The schema of the newest record here: what others must read.
+    required: AtomicU16,
     sealer: Sealer,
     /// The socket of gossip until the node closes. The runtime's own form of it would refuse to send
     /// until it has once been waited for.
@@ -133,7 +137,12 @@ impl Shared {
             track,
             link,
             view_hash: self.view_hash.load(Ordering::Relaxed),
+            required: self.required(),
         }
+    }
+
+    fn required(&self) -> SchemaVersion {
+        SchemaVersion(self.required.load(Ordering::Relaxed))
     }
 
     /// Returns the latest known life of a node; 0 if none is known.
@@ -213,6 +222,7 @@ impl TcpPeers {
             wake: Notify::new(),
             is_closing: AtomicBool::new(false),
             view_hash: AtomicU64::new(0),
+            required: AtomicU16::new(SchemaVersion::OLDEST.0),
             sealer: Sealer::new(settings.me, epoch, settings.cluster),
             out: RwLock::new(Some(out)),
             counts: Counts::default(),
@@ -329,6 +339,10 @@ impl Peers for TcpPeers {
             State::Running(task) => State::Running(task),
             State::Closed => State::Closed,
         };
+    }
+
+    fn require(&self, schema: SchemaVersion) {
+        self.shared.required.fetch_max(schema.0, Ordering::Relaxed);
     }
 
     fn keep(&self, mut peers: Vec<Peer>) {

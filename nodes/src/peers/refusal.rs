@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use contract::limits::PEER_COMPLAINTS_MAX;
-use contract::{FaultClass, Time};
+use contract::{FaultClass, SchemaVersion, Time};
 
 /// Pause between two log lines about one address.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
@@ -38,9 +38,15 @@ pub enum Refusal {
     /// A frame that claims to be too long.
     #[error("a frame that is too long")]
     TooLong,
-    /// No common version of the protocol.
-    #[error("no common version of the protocol")]
-    Version,
+    /// It does not read the schema of the records here.
+    #[error("its release does not read the records of this cluster: it needs a newer one")]
+    Older,
+    /// Its records are of a schema that this program does not read.
+    #[error(
+        "this node reads schema {} at most and the records there are newer: it needs a newer release",
+        SchemaVersion::NEWEST
+    )]
+    Newer,
     /// Of another cluster.
     #[error("of another cluster")]
     Cluster,
@@ -63,7 +69,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// Every reason.
-    const ALL: [Refusal; 14] = [
+    const ALL: [Refusal; 15] = [
         Refusal::Gone,
         Refusal::Tls,
         Refusal::Late,
@@ -71,7 +77,8 @@ impl Refusal {
         Refusal::Untaken,
         Refusal::Frame,
         Refusal::TooLong,
-        Refusal::Version,
+        Refusal::Older,
+        Refusal::Newer,
         Refusal::Cluster,
         Refusal::Own,
         Refusal::Other,
@@ -90,7 +97,8 @@ impl Refusal {
             | Refusal::Untaken
             | Refusal::Frame
             | Refusal::TooLong
-            | Refusal::Version
+            | Refusal::Older
+            | Refusal::Newer
             | Refusal::Cluster
             | Refusal::Own
             | Refusal::Other => FaultClass::Reject,
@@ -109,7 +117,8 @@ impl Refusal {
             Refusal::Untaken => "untaken",
             Refusal::Frame => "frame",
             Refusal::TooLong => "too_long",
-            Refusal::Version => "version",
+            Refusal::Older => "older",
+            Refusal::Newer => "newer",
             Refusal::Cluster => "cluster",
             Refusal::Own => "own",
             Refusal::Other => "other",
@@ -129,7 +138,8 @@ impl Refusal {
             | Refusal::Untaken
             | Refusal::Frame
             | Refusal::TooLong
-            | Refusal::Version
+            | Refusal::Older
+            | Refusal::Newer
             | Refusal::Cluster
             | Refusal::Other
             | Refusal::OldBoot

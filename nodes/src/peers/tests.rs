@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use contract::limits::{GOSSIP_BYTES_MAX, PEER_QUEUE_FRAMES_MAX};
-use contract::{FabricKeys, Loss};
+use contract::{FabricKeys, Loss, SchemaVersion};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -462,4 +462,37 @@ async fn a_secret_is_changed_step_by_step_while_nodes_talk() {
     .await;
     state("and not heard", || one.peers.dropped(Dropped::Forged) == 1).await;
     assert_eq!(late.seen.all(), []);
+}
+
+/// Records of a later release: who cannot read them is not let in, and both sides know why, whoever
+/// dialled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whose_records_are_of_a_later_schema_is_refused_on_both_sides() {
+    let (ahead, behind) = (Node::new(1), Node::new(2));
+    ahead
+        .peers
+        .require(SchemaVersion(SchemaVersion::NEWEST.0 + 1));
+    for (dialler, other) in [(&behind, &ahead), (&ahead, &behind)] {
+        let before = [
+            ahead.peers.refused(Refusal::Older),
+            behind.peers.refused(Refusal::Newer),
+        ];
+        dialler.peers.greet(other.me().address);
+        state("both have refused", || {
+            ahead.peers.refused(Refusal::Older) > before[0]
+                && behind.peers.refused(Refusal::Newer) > before[1]
+        })
+        .await;
+    }
+    let met = |node: &Node| {
+        node.seen
+            .count(|seen| matches!(seen, Seen::Connected(..) | Seen::Frame(..)))
+    };
+    assert_eq!((met(&ahead), met(&behind)), (0, 0));
+    // What was written so far is read by both: they meet.
+    let (one, two) = (Node::new(3), Node::new(4));
+    one.peers.require(SchemaVersion::NEWEST);
+    two.peers.greet(one.me().address);
+    two.connected(one.me()).await;
+    one.connected(two.me()).await;
 }

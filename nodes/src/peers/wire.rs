@@ -7,15 +7,13 @@ use std::net::SocketAddr;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use contract::limits::PEER_HELLO_BYTES_MAX;
-use contract::{FrameClass, NodeInst, codec};
+use contract::{FrameClass, NodeInst, SchemaVersion, codec};
 use serde::{Deserialize, Serialize};
 
 use super::refusal::Refusal;
 
 /// Octets before a body.
 pub(super) const HEADER_BYTES: usize = 5;
-/// Versions of the protocol that this program speaks, from and to.
-const VERSIONS: (u16, u16) = (1, 1);
 /// Bodies up to this length are copied, so that whoever keeps one does not keep a whole buffer.
 const COPY_BYTES_MAX: usize = 2_048;
 
@@ -182,31 +180,40 @@ pub(super) struct Hello {
     pub link: u64,
     /// Hash of its view of the members.
     pub view_hash: u64,
+    /// The schema that its records need; stands before all else.
+    #[serde(skip)]
+    pub required: SchemaVersion,
 }
 
 impl Hello {
-    /// Writes the body of the frame: the versions stand first, in a form that stays.
+    /// Writes the body of the frame: the schema that its records need and the newest that it reads
+    /// stand first, in a form that stays.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(PEER_HELLO_BYTES_MAX);
-        body.put_u16(VERSIONS.0);
-        body.put_u16(VERSIONS.1);
+        body.put_u16(self.required.0);
+        body.put_u16(SchemaVersion::NEWEST.0);
         let rest = codec::encode(self).expect("a greeting is shorter than 1 MiB");
         body.extend_from_slice(&rest);
         body
     }
 
-    /// Reads the body of the frame.
+    /// Reads the body of the frame of somebody who must read the schema `needed`.
     ///
     /// # Errors
-    /// `Version` without a common one; `Frame` if it is none, or names no address.
-    pub(super) fn decode(body: &[u8]) -> Result<Hello, Refusal> {
+    /// `Older` if it does not; `Newer` if its records are of one that this program does not read;
+    /// `Frame` if it is none, or names no address.
+    pub(super) fn decode(body: &[u8], needed: SchemaVersion) -> Result<Hello, Refusal> {
         let (versions, rest) = body.split_first_chunk::<4>().ok_or(Refusal::Frame)?;
-        let from = u16::from_be_bytes([versions[0], versions[1]]);
-        let to = u16::from_be_bytes([versions[2], versions[3]]);
-        if from > to || to < VERSIONS.0 || from > VERSIONS.1 {
-            return Err(Refusal::Version);
+        let required = SchemaVersion(u16::from_be_bytes([versions[0], versions[1]]));
+        let read = SchemaVersion(u16::from_be_bytes([versions[2], versions[3]]));
+        if required > SchemaVersion::NEWEST {
+            return Err(Refusal::Newer);
         }
-        let hello: Hello = codec::decode(rest).map_err(|_| Refusal::Frame)?;
+        if read < needed {
+            return Err(Refusal::Older);
+        }
+        let mut hello: Hello = codec::decode(rest).map_err(|_| Refusal::Frame)?;
+        hello.required = required;
         if hello.advertise.port() == 0 || hello.advertise.ip().is_unspecified() {
             return Err(Refusal::Frame);
         }

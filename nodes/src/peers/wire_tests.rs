@@ -1,7 +1,7 @@
 //! Frames and greetings, without a socket.
 
 use contract::limits::FRAME_BYTES_MAX;
-use contract::{Boot, NodeId};
+use contract::{Boot, NodeId, SchemaVersion};
 use proptest::prelude::*;
 
 use super::*;
@@ -17,6 +17,7 @@ fn hello() -> Hello {
         track: Track::Bulk,
         link: 11,
         view_hash: 13,
+        required: SchemaVersion::OLDEST,
     }
 }
 
@@ -53,15 +54,20 @@ fn a_length_over_the_bound_is_refused_before_the_body_comes() {
 fn a_greeting_reads_back_and_other_versions_are_refused() {
     let body = hello().encode();
     assert!(body.len() <= PEER_HELLO_BYTES_MAX);
-    assert_eq!(Hello::decode(&body), Ok(hello()));
-    let mut newer = body.clone();
-    newer[..4].copy_from_slice(&[0, 2, 0, 3]);
-    assert_eq!(Hello::decode(&newer), Err(Refusal::Version));
-    let mut wider = body.clone();
-    wider[..4].copy_from_slice(&[0, 1, 0, 3]);
-    assert_eq!(Hello::decode(&wider), Ok(hello()));
+    assert_eq!(Hello::decode(&body, SchemaVersion::OLDEST), Ok(hello()));
+    let with = |required: u8, read: u8| {
+        let mut other = body.clone();
+        other[..4].copy_from_slice(&[0, required, 0, read]);
+        other
+    };
+    let newest = SchemaVersion::NEWEST;
+    assert_eq!(Hello::decode(&with(1, 9), newest), Ok(hello()));
+    assert_eq!(Hello::decode(&with(1, 1), newest), Err(Refusal::Older));
+    assert_eq!(Hello::decode(&with(3, 9), newest), Err(Refusal::Newer));
+    let needs = Hello::decode(&with(2, 2), newest).map(|hello| hello.required);
+    assert_eq!(needs, Ok(newest));
     for length in 0..body.len() {
-        assert!(Hello::decode(&body[..length]).is_err());
+        assert!(Hello::decode(&body[..length], SchemaVersion::OLDEST).is_err());
     }
 }
 
@@ -72,7 +78,10 @@ fn a_greeting_without_an_address_is_refused() {
             advertise: address.parse().unwrap(),
             ..hello()
         };
-        assert_eq!(Hello::decode(&body.encode()), Err(Refusal::Frame));
+        assert_eq!(
+            Hello::decode(&body.encode(), SchemaVersion::OLDEST),
+            Err(Refusal::Frame)
+        );
     }
 }
 
@@ -83,6 +92,6 @@ proptest! {
         while let Ok(Some((_, body))) = take(&mut buffer, 32) {
             prop_assert!(body.len() <= 32);
         }
-        let _ = Hello::decode(&octets);
+        let _ = Hello::decode(&octets, SchemaVersion::OLDEST);
     }
 }

@@ -14,6 +14,7 @@ pub mod forwarding;
 pub mod holders;
 pub mod kept_binding;
 pub mod kept_call;
+pub mod mixed;
 pub mod noticed;
 pub mod proven;
 pub mod quarantined;

@@ -15,6 +15,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use contract::{NodeId, SchemaVersion};
+
 use crate::world::World;
 
 pub use self::peers::SimPeers;
@@ -36,6 +38,8 @@ struct Inside {
     /// What faults add to each trip, in microseconds; chance adds as much again.
     slow: BTreeMap<(IpAddr, IpAddr), Vec<u32>>,
     numbers: u64,
+    /// What the releases of nodes read that are not the newest one.
+    former: BTreeMap<NodeId, SchemaVersion>,
 }
 
 impl std::fmt::Debug for Mesh {
@@ -103,6 +107,36 @@ impl Mesh {
         let mut inside = self.inside();
         inside.cuts.clear();
         inside.slow.clear();
+    }
+
+    /// A node starts with a release that reads up to that schema.
+    pub fn set_reads(&self, node: NodeId, schema: SchemaVersion) {
+        self.inside().former.insert(node, schema);
+    }
+
+    /// Returns the newest schema that a node's release reads.
+    #[must_use]
+    pub fn reads(&self, node: NodeId) -> SchemaVersion {
+        let known = self.inside().former.get(&node).copied();
+        known.unwrap_or(SchemaVersion::NEWEST)
+    }
+
+    /// Tells whether the release of either reads what the records of the other one need.
+    fn read_each_other(&self, one: &SimPeers, other: &SimPeers) -> bool {
+        let (one, other) = (one.needs(), other.needs());
+        other.1 <= self.reads(one.0) && one.1 <= self.reads(other.0)
+    }
+
+    /// Returns the nodes whose release does not read what the records of others need: these do not
+    /// let them in any more.
+    #[must_use]
+    pub fn outdated(&self) -> Vec<NodeId> {
+        let inside = self.inside();
+        let processes = inside.processes.values();
+        let required = processes.map(|process| process.needs().1).max();
+        let former = inside.former.iter();
+        let former = former.filter(|(_, reads)| required.is_some_and(|it| it > **reads));
+        former.map(|(node, _)| *node).collect()
     }
 
     /// Tells whether nothing gets from one host to another.

@@ -20,7 +20,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::limits::{FRAME_BYTES_MAX, GOSSIP_BYTES_MAX};
-use contract::{Boot, FrameClass, Loss, NodeId, NodeInst, Peer, PeerFault, PeerSink, Peers, Time};
+use contract::{
+    Boot, FrameClass, Loss, NodeId, NodeInst, Peer, PeerFault, PeerSink, Peers, SchemaVersion, Time,
+};
 
 use super::describe::describe;
 use super::link::Link;
@@ -66,6 +68,8 @@ struct Inside {
     /// Nodes whose connection was reset, until it is known why.
     doubted: BTreeMap<NodeId, Peer>,
     newest: BTreeMap<NodeId, Boot>,
+    /// The schema of the newest record here.
+    required: SchemaVersion,
 }
 
 impl std::fmt::Debug for SimPeers {
@@ -192,6 +196,10 @@ impl SimPeers {
     /// Somebody dials us.
     fn on_hello(&self, peer: Peer, dialler: &Arc<SimPeers>, number: u64) {
         let own = self.me;
+        if !self.world.mesh().read_each_other(self, dialler) {
+            let refuse = move |me: &SimPeers| me.on_dial_failed(own.address, number);
+            return dialler.to_me(own.address, refuse);
+        }
         let is_refused = {
             let inside = self.inside();
             let newest = inside.newest.get(&peer.inst.node);
@@ -207,6 +215,11 @@ impl SimPeers {
         dialler.to_me(own.address, move |dialler| {
             dialler.on_welcome(own, &me, number);
         });
+    }
+
+    /// Returns which node it is, and the schema of the newest record here.
+    pub(super) fn needs(&self) -> (NodeId, SchemaVersion) {
+        (self.me.inst.node, self.inside().required)
     }
 
     /// Whom we dialled takes us.
@@ -465,6 +478,11 @@ impl SimPeers {
 impl Peers for SimPeers {
     fn attach(&self, sink: Arc<dyn PeerSink>) {
         assert!(self.sink.set(sink).is_ok(), "a sink is attached once");
+    }
+
+    fn require(&self, schema: SchemaVersion) {
+        let mut inside = self.inside();
+        inside.required = inside.required.max(schema);
     }
 
     fn keep(&self, peers: Vec<Peer>) {

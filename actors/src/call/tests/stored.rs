@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use contract::{ActorId, Roster};
+use contract::{ActorId, Roster, SchemaVersion};
 
 use super::fixture::*;
 use crate::AnyCore;
@@ -35,9 +35,13 @@ fn unhex(text: &str) -> Vec<u8> {
 /// Compares what a part of a world is stored as with its golden; the golden is read, and is in the
 /// state that is given.
 fn is_golden(name: &str, world: &World, id: &ActorId, state: &str) {
+    are_golden(name, &world.stored[id], world, id, state);
+}
+
+fn are_golden(name: &str, octets: &[u8], world: &World, id: &ActorId, state: &str) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let path = folder.join(format!("{name}.hex"));
-    let text = hex(&world.stored[id]);
+    let text = hex(octets);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &text).expect("a golden is written");
     }
@@ -68,4 +72,36 @@ fn the_forms_of_a_call_that_was_taken_over_are_their_golden_octets() {
     is_golden("stored_media_leg_v2", &world, &world.leg(1), "agreed");
     let first = |id: &ActorId| world.stored[id][0];
     assert_eq!((first(&world.call_id()), first(&world.leg(1))), (6, 7));
+}
+
+#[test]
+fn the_form_of_schema_2_says_how_many_nodes_have_had_the_call() {
+    let mut world = World::connected();
+    world.take_over(2);
+    let (id, new) = (world.call_id(), SchemaVersion::NEWEST);
+    let octets = world.cores[&id].snapshot(world.now, new);
+    are_golden("stored_call_v3", &octets, &world, &id, "talking");
+    let read = AnyCore::restore(&id, &octets, world.now).expect("it is read");
+    assert_eq!(read.snapshot(world.now, new), octets);
+    assert_eq!(read.view(world.now)["changes_of_node"], 1);
+}
+
+/// What a node of the former release, or one that writes for it, leaves is gone on with here, and
+/// what this one writes for it, it reads.
+#[test]
+fn a_call_goes_from_one_schema_to_the_other_and_back() {
+    let mut world = World::connected();
+    let (old, new) = (SchemaVersion::OLDEST, SchemaVersion::NEWEST);
+    for changes in 0..3 {
+        let id = world.call_id();
+        let (was, now) = (&world.cores[&id], world.now);
+        let former = AnyCore::restore(&id, &was.snapshot(now, old), now).expect("schema 1");
+        assert_eq!(former.snapshot(now, old), was.snapshot(now, old));
+        assert_eq!(former.view(now)["changes_of_node"], changes.min(1));
+        let present = AnyCore::restore(&id, &was.snapshot(now, new), now).expect("schema 2");
+        assert_eq!(present.snapshot(now, new), was.snapshot(now, new));
+        assert_eq!(present.snapshot(now, old), was.snapshot(now, old));
+        // The world stores for schema 1: a later owner knows of one change at most.
+        world.take_over(2 + changes);
+    }
 }

@@ -613,6 +613,7 @@ fn with_addresses(world: &mut World) -> [ListenerId; 2] {
         zone: String::new(),
         replicas: 3,
         commit: CommitMode::Available,
+        schema: contract::SchemaVersion::NEWEST,
         floating: vec![floating(13, "another"), floating(11, &world.site.name)],
     });
     [first, first + 1].map(|at| ListenerId(u16::try_from(at).expect("a few")))

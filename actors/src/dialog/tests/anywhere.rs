@@ -223,7 +223,8 @@ fn the_first_stored_form_of_a_callers_side_is_read_and_answers_where_the_dialog_
     let transaction = old.core.data.transaction.clone().expect("a transaction");
     assert_eq!(transaction.node, None);
     assert_eq!(transaction.home(NodeId(7)), lane(7, 2));
-    let again = AnyCore::Dialog(Box::new(old.core)).snapshot(stage.now);
+    let again =
+        AnyCore::Dialog(Box::new(old.core)).snapshot(stage.now, contract::SchemaVersion::NEWEST);
     assert_eq!(again[0], octets[0], "nothing in it needs the second form");
 }
 
@@ -232,7 +233,8 @@ fn the_second_stored_form_of_a_callers_side_is_its_golden_octets_and_is_read_fro
     let stage = confirmed();
     let wanted = stage.core.data.transaction.clone();
     let (me, now) = (stage.me.clone(), stage.now);
-    let octets = AnyCore::Dialog(Box::new(stage.core)).snapshot(now);
+    let octets =
+        AnyCore::Dialog(Box::new(stage.core)).snapshot(now, contract::SchemaVersion::NEWEST);
     let digits: String = octets.iter().map(|octet| format!("{octet:02x}")).collect();
     let lines = digits.as_bytes().chunks(96);
     let lines: Vec<&str> = lines

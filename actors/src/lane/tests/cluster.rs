@@ -46,6 +46,7 @@ impl Nodes {
                 zone: String::new(),
                 replicas: 3,
                 commit: CommitMode::Available,
+                schema: contract::SchemaVersion::NEWEST,
                 floating: Vec::new(),
             });
             let id = lane(*node, *number);

@@ -148,6 +148,7 @@ impl<R: Roster> Turn<'_, R> {
                 let (before, after) = (before.as_deref(), after.as_deref());
                 self.state.repair.changed(key, before, after);
                 if let Some(after) = after {
+                    self.fabric.has_record_of(after.schema);
                     self.check_owner(after);
                 }
             }

@@ -35,7 +35,8 @@ use cluster::{
 use contract::core::Roster;
 use contract::limits::NODE_INBOX_FRAMES_MAX;
 use contract::{
-    ActorId, FrameClass, Member, MemberState, MoveFault, NodeId, NodeInst, Now, StoreFault, Time,
+    ActorId, FrameClass, Member, MemberState, MoveFault, NodeId, NodeInst, Now, SchemaVersion,
+    StoreFault, Time,
 };
 
 pub(crate) use claims::Claimed;
@@ -585,13 +586,13 @@ impl<R: Roster> Fabric<R> {
 }
 
 /// What a message looks like on its way.
-fn tell_frame<R: Roster>(parcel: &Parcel<R>, hops: u8) -> Frame {
+fn tell_frame<R: Roster>(parcel: &Parcel<R>, hops: u8, schema: SchemaVersion) -> Frame {
     Frame::Tell {
         from: parcel.from.clone(),
         origin: parcel.origin,
         to: parcel.to.clone(),
         hops,
-        message: Bytes::from(R::encode(&parcel.message)),
+        message: Bytes::from(R::encode(&parcel.message, schema)),
     }
 }
 

@@ -233,7 +233,7 @@ impl<R: Roster> Turn<'_, R> {
             return self.bounce(parcel, Undelivered::Absent);
         };
         let class = R::frame_class(&parcel.message);
-        let frame = tell_frame(&parcel, hops);
+        let frame = tell_frame(&parcel, hops, self.fabric.spoken());
         if self.fabric.frame(to, class, &frame).is_err() {
             return self.bounce(parcel, Undelivered::Busy);
         }
@@ -291,7 +291,7 @@ impl<R: Roster> Turn<'_, R> {
         let back = Frame::Returned {
             to,
             from,
-            message: R::encode(&message).into(),
+            message: R::encode(&message, self.fabric.spoken()).into(),
             why,
         };
         self.send(origin, FrameClass::InDialog, &back);

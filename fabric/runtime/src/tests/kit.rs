@@ -8,7 +8,8 @@ use bytes::Bytes;
 use contract::action::Store;
 use contract::core::{Ctx, Event, RestoreError, Roster};
 use contract::{
-    Action, ActorId, CallKey, FrameClass, Kind, Lookup, NodeId, Now, Time, UtcMillis, codec,
+    Action, ActorId, CallKey, FrameClass, Kind, Lookup, NodeId, Now, SchemaVersion, Time,
+    UtcMillis, codec,
 };
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -227,7 +228,7 @@ impl Roster for Counter {
         self.deadlines.first().copied()
     }
 
-    fn snapshot(&self, now: Now) -> Vec<u8> {
+    fn snapshot(&self, now: Now, _: SchemaVersion) -> Vec<u8> {
         let at = |at: &Time| now.utc.after(at.since(now.mono)).0;
         let stored: Stored = (
             self.number,
@@ -264,7 +265,7 @@ impl Roster for Counter {
         FrameClass::InDialog
     }
 
-    fn encode(message: &Say) -> Vec<u8> {
+    fn encode(message: &Say, _: SchemaVersion) -> Vec<u8> {
         codec::encode(message).unwrap()
     }
 

@@ -20,6 +20,7 @@ pub(super) struct Wire {
     pub(super) fabrics: Mutex<BTreeMap<NodeInst, Fabric<Counter>>>,
     is_full: Mutex<bool>,
     kept: Mutex<Vec<(NodeId, Vec<Peer>)>>,
+    pub(super) required: Mutex<Vec<(NodeId, contract::SchemaVersion)>>,
 }
 
 /// One end of it.
@@ -27,6 +28,10 @@ pub(super) struct End(pub(super) NodeInst, pub(super) Arc<Wire>);
 
 impl Peers for End {
     fn attach(&self, _: Arc<dyn PeerSink>) {}
+
+    fn require(&self, schema: contract::SchemaVersion) {
+        self.1.required.lock().unwrap().push((self.0.node, schema));
+    }
 
     fn keep(&self, peers: Vec<Peer>) {
         self.1.kept.lock().unwrap().push((self.0.node, peers));
@@ -68,6 +73,7 @@ pub(super) fn member(node: u16) -> Member {
         state: MemberState::Up,
         zone: String::new(),
         weight: 100,
+        schema: contract::SchemaVersion::default(),
     }
 }
 
@@ -169,9 +175,12 @@ async fn octets_go_to_the_node_that_has_the_socket() {
         bytes: Bytes::from_static(b"BYE"),
     };
     assert!(
-        !second
-            .fabric
-            .on_frame(inst(1), &frame.write().expect("it fits"))
+        !second.fabric.on_frame(
+            inst(1),
+            &frame
+                .write(contract::SchemaVersion::NEWEST)
+                .expect("it fits")
+        )
     );
     assert!(second.log().is_empty());
 }

@@ -15,5 +15,6 @@ mod quarantine;
 mod replicas;
 mod restart;
 mod rules;
+mod schemas;
 mod threads;
 mod world;

@@ -351,7 +351,7 @@ async fn a_stale_epoch_moves_nothing() {
             by: cluster.life(host).node,
         },
     };
-    let late = take.write().unwrap();
+    let late = take.write(contract::SchemaVersion::NEWEST).unwrap();
     let fabric = &cluster.nodes[third].fabric;
     assert!(fabric.on_frame(cluster.life(host), &late));
     pass(200).await;

@@ -184,7 +184,7 @@ fn the_same_state_at_the_same_clocks_has_the_same_snapshot() {
         utc: BEGIN,
     };
     let core = Counter::default();
-    let part = core.snapshot(now);
+    let part = core.snapshot(now, contract::SchemaVersion::NEWEST);
     let again = Counter::restore(&reg("a"), &part, now).unwrap();
-    assert_eq!(again.snapshot(now), part);
+    assert_eq!(again.snapshot(now, contract::SchemaVersion::NEWEST), part);
 }

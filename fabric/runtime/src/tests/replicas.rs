@@ -12,7 +12,7 @@ use super::world::{Disk, Mode, Node, pass, settle};
 /// Nodes that are connected with each other and see each other.
 pub(super) struct Cluster {
     pub(super) nodes: Vec<Node>,
-    wire: Arc<Wire>,
+    pub(super) wire: Arc<Wire>,
 }
 
 impl Cluster {
@@ -394,7 +394,10 @@ async fn i3_a_loser_is_silent_and_sends_its_inbox_after_the_winner() {
             },
         },
     };
-    assert!(fabric.on_frame(winner, &claim.write().unwrap()));
+    assert!(fabric.on_frame(
+        winner,
+        &claim.write(contract::SchemaVersion::NEWEST).unwrap()
+    ));
     settle().await;
     let outs = cluster.nodes[host].outs();
     assert!(outs.is_empty(), "{outs:?}");

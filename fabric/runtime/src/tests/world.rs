@@ -320,6 +320,7 @@ impl Node {
             performer: Arc::new(Notary(Arc::clone(&site))),
             holders: 3,
             commit: cluster::CommitMode::Available,
+            schema: contract::SchemaVersion::NEWEST,
         })
         .await
         .unwrap();
