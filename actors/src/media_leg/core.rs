@@ -98,6 +98,9 @@ pub(super) type LegCtx<'a> = Ctx<'a, crate::Message, Site>;
 const REOPEN_AFTER: Duration = Duration::from_millis(200);
 /// Attempts; with the time between them 2 s, as `cluster.md` §7 allows.
 const REOPEN_TRIES_MAX: u8 = 10;
+/// The same if the peer can be told of another port: its own may be a new call's by now, at an address
+/// that came here.
+const STAY_TRIES_MAX: u8 = 1;
 
 impl MediaLeg {
     /// Builds the core if `first` is the message that begins a leg.
@@ -398,6 +401,10 @@ impl MediaLeg {
     fn reopen_or_fail(&mut self, ctx: &mut LegCtx<'_>) {
         let now = ctx.now().mono;
         match &mut self.data.state {
+            State::Opening { failures, .. } if self.stays && *failures >= STAY_TRIES_MAX => {
+                self.stays = false;
+                self.take_over(contract::Restored::TakenOver, ctx);
+            }
             State::Opening { failures, .. }
                 if self.data.local.is_some() && *failures < REOPEN_TRIES_MAX =>
             {

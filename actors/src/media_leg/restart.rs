@@ -4,7 +4,7 @@
 //! tells the peer nothing: the call has it describe itself anew.
 //!
 //! A leg at a floating address that came here with it goes on as after a start, and says so when it
-//! is asked for an offer.
+//! is asked for an offer. If its port is another's by now, it takes a new one, and the peer is told.
 //!
 //! | what | node started | another node had it |
 //! |---|---|---|
@@ -63,7 +63,7 @@ impl MediaLeg {
     }
 
     /// Ports are of the other node: new ones are bound, and the peer does not know them.
-    fn take_over(&mut self, why: Restored, ctx: &mut LegCtx<'_>) {
+    pub(super) fn take_over(&mut self, why: Restored, ctx: &mut LegCtx<'_>) {
         let agreement = &mut self.data.agreement;
         let former = self.moved.and_then(|moved| moved.origin);
         self.moved = Some(Moved {

@@ -353,3 +353,30 @@ fn a_leg_whose_address_came_along_stays() {
     described(&offer(&mut next, Want::agreed(None)));
     assert!(next.core.snapshot(next.now).oldest().is_ok());
 }
+
+/// A call that began at the address before this one came has its port.
+#[test]
+fn a_leg_whose_port_is_taken_at_its_address_gets_another_and_the_peer_is_told() {
+    let (stage, _) = agreed();
+    let mut next = restored(&stage);
+    next.site.listeners[usize::from(DIGEST.0)].floating = Some(crate::site::FloatingListener {
+        base: DIGEST,
+        is_here: true,
+    });
+    next.event(Event::Restored(Restored::TakenOver));
+    let why = "address in use".to_owned();
+    next.event(Event::Media(MediaEvent::Failed { why: why.clone() }));
+    next.pass(Duration::from_millis(200));
+    let actions = next.event(Event::Media(MediaEvent::Failed { why }));
+    let is_any = |action: &contract::Action<_>| {
+        matches!(
+            action,
+            contract::Action::Media(contract::MediaCommand::Open { port: None, .. })
+        )
+    };
+    assert!(actions.iter().any(is_any), "{actions:?}");
+    let rtp = "192.0.2.1:16500".parse().expect("an address");
+    next.event(Event::Media(MediaEvent::Opened { rtp }));
+    let sdp = described(&offer(&mut next, Want::agreed(None)));
+    assert!(sdp.contains("m=audio 16500 "), "{sdp}");
+}

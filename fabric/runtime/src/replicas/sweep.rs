@@ -203,7 +203,10 @@ impl<R: Roster> Turn<'_, R> {
         let Some(gone) = self.state.sweep.gone.get(&owner) else {
             return false;
         };
-        let up = self.state.lives.len();
+        // A node that is cut off has lost its connections before it has heard of everybody that is gone.
+        let is_up =
+            |life: &&NodeInst| matches!(self.standing(**life), Standing::Me | Standing::Connected);
+        let up = self.state.lives.iter().filter(is_up).count();
         let is_silent_enough = self.now.mono >= gone.since + SILENT_CALL_AFTER;
         gone.is_proven || (is_silent_enough && gone.of > 2 && 2 * up > gone.of)
     }

@@ -296,6 +296,34 @@ async fn two_of_three_go_on_with_a_call_of_a_silent_node() {
     assert_eq!(cluster.hosts(&call()).len(), 1);
 }
 
+/// A node that is cut off hears of one that is gone before the other: it takes no call meanwhile.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_is_cut_off_has_no_majority_though_it_has_not_heard_of_all() {
+    let cluster = Cluster::of(3).await;
+    cluster.say(2, &call(), act([Step::Add(5), PUT])).await;
+    let lives: Vec<NodeInst> = cluster.nodes.iter().map(|node| node.fabric.me()).collect();
+    for at in [1, 2] {
+        cluster.nodes[0].fabric.set_connected(lives[at], false);
+        cluster.nodes[at].fabric.set_connected(lives[0], false);
+    }
+    let view = lives[..2].iter().map(|life| {
+        let mut member = member(life.node.0);
+        member.peer.inst = *life;
+        member
+    });
+    cluster.nodes[0].fabric.set_view(view.collect());
+    cluster.nodes[0].fabric.set_down(lives[2], false);
+    pass(8_000).await;
+    assert_eq!(cluster.hosts(&call()), [2]);
+    for life in &lives[1..] {
+        cluster.nodes[0].fabric.set_connected(*life, true);
+    }
+    cluster.show();
+    pass(5_000).await;
+    assert_eq!(cluster.hosts(&call()), [2]);
+    assert_eq!(cluster.nodes[2].row(&call()).unwrap().epoch, 1);
+}
+
 /// Nobody has to ask for it: the records of a dead node are taken over by their heirs.
 #[tokio::test(start_paused = true)]
 async fn a_dead_nodes_records_are_taken_over_unasked() {
