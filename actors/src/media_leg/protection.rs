@@ -404,12 +404,14 @@ impl Webrtc {
                 Taken::Answer(None) => {}
             }
             self.seed = rng.next_u64();
-            self.selected = None;
+            // Media goes where it went until the restart has selected an address (RFC 8445 §9): the
+            // next node resumes that if this one ends meanwhile.
             self.is_resumed = false;
         }
         if !is_same_end {
             self.association = self.association.wrapping_add(1);
             self.keys = None;
+            self.selected = None;
             self.role = role;
         }
         let mut candidates = theirs.candidates.clone();

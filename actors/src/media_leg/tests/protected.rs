@@ -266,6 +266,35 @@ fn new_credentials_keep_the_keys_and_a_new_certificate_does_not() {
     assert!(third.keys.is_none());
 }
 
+/// RFC 8445 §9: media goes where it went. A peer that answers with the credentials it had sends no
+/// checks, and a node that goes on with the call then has no other address.
+#[test]
+fn an_address_is_known_while_a_restart_has_selected_no_other() {
+    let (mut stage, _) = followed(&browser("abcd", PRINT, "actpass"));
+    opened(&mut stage);
+    let (_, first) = answered(&mut stage);
+    keyed(&mut stage, webrtc(&first).association);
+    let remote = "192.0.2.10:50000".parse().expect("an address");
+    stage.event(Event::Media(MediaEvent::PathSelected {
+        remote,
+        by_agent: true,
+    }));
+    for (print, selected) in [
+        (PRINT.to_owned(), Some(remote)),
+        (PRINT.replace("11:", "12:"), None),
+    ] {
+        stage.tell(Message::TakeOffer {
+            sdp: browser("efgh", &print, "actpass"),
+        });
+        let (_, anew) = answered(&mut stage);
+        assert_eq!(webrtc(&anew).ice.selected, None, "an agent finds it");
+        let mut next = restored(&stage);
+        next.event(Event::Restored(Restored::NodeStart));
+        let resumed = config(&opened(&mut next));
+        assert_eq!(webrtc(&resumed).ice.selected, selected);
+    }
+}
+
 /// threats.md 21.
 #[test]
 fn candidates_that_may_not_be_sent_to_are_left_out() {
