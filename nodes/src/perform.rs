@@ -69,9 +69,12 @@ where
                 fabric.set_superseded();
                 telemetry::emit(origin.id, emitted);
             }
-            Action::Emit(emitted) => telemetry::emit(origin.id, emitted),
             // The shell does that itself.
             Action::Adopt { .. } => {}
+            Action::Emit(emitted) => {
+                fabric.log_emitted(&emitted);
+                telemetry::emit(origin.id, emitted);
+            }
             Action::Connect { flow } => self.connect(fabric, flow),
             Action::Close { flow, code, why } => self.env.close(&flow, code, why),
             Action::Http {

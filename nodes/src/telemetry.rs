@@ -9,15 +9,17 @@ use contract::{ActorId, CallRecord, Emitted, Kind, Private, SchemaVersion};
 pub(crate) fn emit(origin: &ActorId, emitted: Emitted) {
     match emitted {
         Emitted::CallEnded(record) => call_ended(&record),
-        Emitted::Registration { aor, what, contact } => {
+        Emitted::Registration { aor, news, contact } => {
+            let what = news.word();
             metrics::counter!("weft_registrations_total", "what" => what).increment(1);
             tracing::info!(user = %Private(user_of(&aor)), what, "registration");
             tracing::debug!(aor, contact, what, "registration contact");
         }
-        Emitted::CallState { call, what, detail } => {
+        Emitted::CallState { call, news } => {
+            let what = news.word();
             metrics::counter!("weft_call_states_total", "state" => what).increment(1);
             tracing::info!(%call, state = what, "call state");
-            tracing::debug!(%call, state = what, detail, "call state detail");
+            tracing::debug!(%call, ?news, "call state detail");
         }
         Emitted::Refused {
             method,

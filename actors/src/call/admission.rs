@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use contract::limits::CALL_MESSAGE_BYTES_MAX;
-use contract::{Action, ActorId, Emitted, FlowRef, Space, Token, TokenUse};
+use contract::{Action, ActorId, CallNews, Emitted, FlowRef, Space, Token, TokenUse};
 use doors::json::ServerMessage;
 use sip::{Aor, HeaderName, NameAddr, Uri};
 
@@ -165,8 +165,10 @@ impl Call {
         tracing::debug!(call = %self.data.key, route = plan.route, "routed");
         self.data.steps = plan.steps.into();
         self.data.is_bypassed = plan.bypass;
-        let detail = format!("{} to {}", self.data.caller.from.uri, self.data.caller.to);
-        self.emit_state("created", detail);
+        self.emit(CallNews::Started {
+            from: self.data.caller.from.uri.to_string(),
+            to: self.data.caller.to.clone(),
+        });
         if self.data.is_bypassed {
             return self.next_step(ctx);
         }

@@ -4,6 +4,7 @@
 //! Each stage can be asked for again, which is what a restart does.
 
 use bytes::Bytes;
+use contract::CallNews;
 
 use super::core::{AnswerStage, CALLER, Call, CallCtx, Peer, State, Timer};
 use super::early::rewritten;
@@ -126,7 +127,7 @@ impl Call {
             peer,
             stage: AnswerStage::Sent,
         });
-        self.emit_state("answered", String::new());
+        self.emit(CallNews::Answered);
         // Media may come before the ACK does.
         self.connect(peer);
         self.drive_answer(ctx);

@@ -4,8 +4,8 @@
 //! has the transitions of one concern; this one sorts events to them.
 
 use contract::{
-    Action, ActorId, CallKey, Core, Ctx, Deadlines, Emitted, Event, ListenerId, Now, RestoreError,
-    Restored, SideKey, Time, UtcMillis,
+    Action, ActorId, CallKey, CallNews, Core, Ctx, Deadlines, Emitted, Event, ListenerId, Now,
+    RestoreError, Restored, SideKey, Time, UtcMillis,
 };
 use serde::{Deserialize, Serialize};
 use sip::{Aor, NameAddr};
@@ -333,10 +333,26 @@ impl Call {
         self.out.push(Action::Spawn { id, first });
     }
 
-    pub(super) fn emit_state(&mut self, what: &'static str, detail: String) {
+    pub(super) fn emit(&mut self, news: CallNews) {
         let call = self.data.key;
         self.out
-            .push(Action::Emit(Emitted::CallState { call, what, detail }));
+            .push(Action::Emit(Emitted::CallState { call, news }));
+    }
+
+    /// Says that the call is here now, and in which state: who has missed what was said of it last
+    /// knows it from here.
+    fn emit_arrival(&mut self, why: Restored) {
+        if matches!(self.data.state, State::New | State::Over) {
+            return;
+        }
+        let state = self.state();
+        match why {
+            Restored::Moved => self.emit(CallNews::Moved { state }),
+            Restored::TakenOver { .. } | Restored::Adopted | Restored::NodeStart => {
+                self.emit(CallNews::TakenOver { state });
+            }
+            Restored::Panic | Restored::Wake => {}
+        }
     }
 
     /// Returns the side the caller talks to, or will.
@@ -537,10 +553,13 @@ impl Core for Call {
                 | ActorId::Console(_)
                 | ActorId::Member(_) => ctx.ignore("not a child"),
             },
-            Event::Restored(Restored::TakenOver { may_live }) => self.take_over(may_live, ctx),
-            Event::Restored(Restored::Moved | Restored::Adopted) => self.take_over(false, ctx),
-            Event::Restored(Restored::NodeStart | Restored::Panic | Restored::Wake) => {
-                self.resume(ctx);
+            Event::Restored(why) => {
+                self.emit_arrival(why);
+                match why {
+                    Restored::TakenOver { may_live } => self.take_over(may_live, ctx),
+                    Restored::Moved | Restored::Adopted => self.take_over(false, ctx),
+                    Restored::NodeStart | Restored::Panic | Restored::Wake => self.resume(ctx),
+                }
             }
             Event::Media(_)
             | Event::Datagram { .. }

@@ -4,6 +4,7 @@
 //! Each fork's leg has its own answer; the caller hears the first that sends any media.
 
 use bytes::Bytes;
+use contract::CallNews;
 
 use super::core::{CALLER, Call, CallCtx, Stage, State};
 use crate::dialog::wire::Wire;
@@ -83,7 +84,7 @@ impl Call {
             return;
         }
         if self.data.passed.is_none() {
-            self.emit_state("ringing", status.to_string());
+            self.emit(CallNews::Ringing { status });
         }
         self.data.passed = passed;
         self.is_changed = true;

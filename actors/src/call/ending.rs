@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use contract::{Action, ActorId, CallRecord, Emitted, Store};
+use contract::{Action, ActorId, CallNews, CallRecord, Emitted, Store};
 
 use super::core::{Call, CallCtx, End, Stage, State, Timer};
 use super::outcome;
@@ -197,7 +197,7 @@ impl Call {
             ended: end.at,
             status: self.data.answered.is_none().then_some(end.status),
             cause: end.cause.clone(),
-            ended_by: end.by,
+            ended_by: end.by.clone(),
         };
         self.out.push(Action::Store(Store::End {
             gate: true,
@@ -205,7 +205,11 @@ impl Call {
         }));
         self.out
             .push(Action::Emit(Emitted::CallEnded(Box::new(record))));
-        self.emit_state("ended", end.cause);
+        self.emit(CallNews::Ended {
+            cause: end.cause,
+            status: end.status,
+            by: end.by,
+        });
         self.out.push(Action::Stop {
             id: ActorId::Call(self.data.key),
         });

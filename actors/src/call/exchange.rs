@@ -11,6 +11,7 @@
 //! ```
 
 use bytes::Bytes;
+use contract::CallNews;
 use serde::{Deserialize, Serialize};
 
 use super::core::{CALLER, Call, CallCtx, Peer, State};
@@ -371,7 +372,11 @@ impl Call {
             .any(|stream| stream.direction != Direction::SendRecv);
         if is_held != self.data.is_held {
             self.data.is_held = is_held;
-            self.emit_state(if is_held { "held" } else { "resumed" }, String::new());
+            self.emit(if is_held {
+                CallNews::Held
+            } else {
+                CallNews::Resumed
+            });
         }
     }
 

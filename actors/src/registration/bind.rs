@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use contract::{ActorId, Door, FlowRef};
+use contract::{ActorId, BindingNews, Door, FlowRef};
 use serde::{Deserialize, Serialize};
 use sip::{Aor, Host, Uri};
 
@@ -104,7 +104,9 @@ pub(super) fn bind(
     match outcome.bindings.iter().position(|one| is_of(one, client)) {
         Some(at) => refresh(next, at, known.now, &mut outcome),
         None => {
-            outcome.news.push(("registered", next.contact.to_string()));
+            outcome
+                .news
+                .push((BindingNews::Added, next.contact.to_string()));
             outcome.bindings.push(next);
             outcome.is_durable = true;
         }
@@ -130,7 +132,7 @@ pub(super) fn resume(client: &Client, known: &Known<'_>) -> Result<Outcome, Refu
         outcome.is_durable = true;
         outcome
             .news
-            .push(("refreshed", binding.contact.to_string()));
+            .push((BindingNews::Refreshed, binding.contact.to_string()));
         register::check_bounds(&outcome, known)?;
     }
     Ok(outcome)
@@ -143,7 +145,9 @@ pub(super) fn unbind(client: &Client, known: &Known<'_>) -> Outcome {
     if let Some(at) = outcome.bindings.iter().position(is_meant) {
         let removed = outcome.bindings.remove(at);
         outcome.removes.push(removed.key());
-        outcome.news.push(("removed", removed.contact.to_string()));
+        outcome
+            .news
+            .push((BindingNews::Removed, removed.contact.to_string()));
         outcome.is_durable = true;
     }
     outcome

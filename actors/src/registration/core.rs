@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use contract::limits::BINDINGS_PER_AOR;
 use contract::{
-    Action, ActorId, Core, Ctx, Emitted, Event, FlowRef, NodeId, Now, RestoreError, Store, Time,
+    Action, ActorId, BindingNews, Core, Ctx, Emitted, Event, FlowRef, NodeId, Now, RestoreError,
+    Store, Time,
 };
 use rsip::Transport;
 use sip::Aor;
@@ -315,7 +316,7 @@ impl Registration {
         let outcome = Outcome {
             bindings: Vec::new(),
             news: news
-                .map(|one| ("removed", one.contact.to_string()))
+                .map(|one| (BindingNews::Removed, one.contact.to_string()))
                 .collect(),
             removes: vec![Key::All],
             is_durable: true,
@@ -343,7 +344,7 @@ impl Registration {
         }
         self.record(false, false, ctx);
         for binding in due {
-            self.emit("expired", binding.contact.to_string(), ctx);
+            self.emit(BindingNews::Expired, binding.contact.to_string(), ctx);
         }
     }
 
@@ -354,9 +355,9 @@ impl Registration {
         }
     }
 
-    fn emit(&self, what: &'static str, contact: String, ctx: &mut Context<'_>) {
+    fn emit(&self, news: BindingNews, contact: String, ctx: &mut Context<'_>) {
         let aor = self.aor.to_string();
-        ctx.act(Action::Emit(Emitted::Registration { aor, what, contact }));
+        ctx.act(Action::Emit(Emitted::Registration { aor, news, contact }));
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use contract::limits::{BINDING_BYTES_MAX, BINDINGS_PER_AOR_MAX};
-use contract::{FlowRef, Health, Space, Time};
+use contract::{BindingNews, FlowRef, Health, Space, Time};
 use sip::{Contact, Contacts, HeaderName, Host, Uri};
 
 use super::binding::Binding;
@@ -42,7 +42,7 @@ pub(super) struct Outcome {
     /// The bindings as they shall be.
     pub bindings: Vec<Binding>,
     /// What happened to which contact: `registered`, `refreshed`, `removed`.
-    pub news: Vec<(&'static str, String)>,
+    pub news: Vec<(BindingNews, String)>,
     /// What was asked to go, whether it was known here or not.
     pub removes: Vec<Key>,
     /// The change must be safe before it is told of.
@@ -185,7 +185,7 @@ fn remove_all(asked: &Asked<'_>, outcome: &mut Outcome) -> Result<(), Refusal> {
     outcome.news.extend(
         removed
             .iter()
-            .map(|one| ("removed", one.contact.to_string())),
+            .map(|one| (BindingNews::Removed, one.contact.to_string())),
     );
     Ok(())
 }
@@ -229,7 +229,9 @@ fn apply(
         }
         None => {
             let next = bound(asked, contact, granted, known);
-            outcome.news.push(("registered", next.contact.to_string()));
+            outcome
+                .news
+                .push((BindingNews::Added, next.contact.to_string()));
             outcome.bindings.push(next);
             outcome.is_durable = true;
         }
@@ -257,7 +259,9 @@ fn drop_others(
 
 fn remove(at: usize, outcome: &mut Outcome) {
     let removed = outcome.bindings.remove(at);
-    outcome.news.push(("removed", removed.contact.to_string()));
+    outcome
+        .news
+        .push((BindingNews::Removed, removed.contact.to_string()));
     outcome.is_durable = true;
 }
 
@@ -279,7 +283,9 @@ pub(super) fn refresh(next: Binding, at: usize, now: Time, outcome: &mut Outcome
         old.cseq = next.cseq;
         return;
     }
-    outcome.news.push(("refreshed", next.contact.to_string()));
+    outcome
+        .news
+        .push((BindingNews::Refreshed, next.contact.to_string()));
     *old = next;
     outcome.is_durable = true;
 }
@@ -346,8 +352,15 @@ pub(super) fn make_room(outcome: &mut Outcome, known: &Known<'_>) {
 
 /// Refuses what does not fit the account, a record or the disk.
 pub(super) fn check_bounds(outcome: &Outcome, known: &Known<'_>) -> Result<(), Refusal> {
-    let adds = outcome.news.iter().any(|(what, _)| *what == "registered");
-    let binds = adds || outcome.news.iter().any(|(what, _)| *what == "refreshed");
+    let adds = outcome
+        .news
+        .iter()
+        .any(|(what, _)| *what == BindingNews::Added);
+    let binds = adds
+        || outcome
+            .news
+            .iter()
+            .any(|(what, _)| *what == BindingNews::Refreshed);
     if adds && outcome.bindings.len() > known.max_contacts.min(BINDINGS_PER_AOR_MAX) {
         return Err(refusal(403, "too many contacts"));
     }

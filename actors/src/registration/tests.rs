@@ -97,7 +97,7 @@ pub(super) fn stores(actions: &Actions) -> Vec<Store> {
 
 pub(super) fn news(actions: &Actions) -> Vec<&'static str> {
     let news = actions.iter().filter_map(|action| match action {
-        Action::Emit(Emitted::Registration { what, .. }) => Some(*what),
+        Action::Emit(Emitted::Registration { news, .. }) => Some(news.word()),
         _ => None,
     });
     news.collect()

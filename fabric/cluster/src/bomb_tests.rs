@@ -59,6 +59,13 @@ fn no_frame_makes_its_reader_allocate_for_what_is_not_there() {
 #[test]
 fn no_stored_value_makes_its_reader_allocate_for_what_is_not_there() {
     let (mut cases, mut most) = (0, 0);
+    let (key, batch) = crate::events::tests::stored();
+    let (count, held) = worst(&batch, |octets| {
+        let inst = contract::NodeInst::default();
+        crate::EventLog::new(inst).load(contract::Time::ZERO, &key, octets);
+    });
+    cases += count;
+    most = most.max(held);
     for (_, octets) in crate::form_tests::goldens() {
         let (count, held) = worst(&octets, |octets| {
             let _ = read_stored(octets);

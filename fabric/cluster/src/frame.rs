@@ -20,10 +20,12 @@ use contract::{
 use serde::{Deserialize, Serialize};
 
 use crate::digest::ShardSet;
+use crate::events::{EventBatch, EventsHeld};
 use crate::exchange::{
     EntryV1, Exchange, RangeV1, check_count, read_digests, read_page, read_wanted, record_owner,
 };
 use crate::form::{EpochV1, HeaderV1, InstV1, Unread, VersionV1, part_of, part_place};
+use crate::frame_v2::FrameV2;
 use crate::{Epoch, Header, HolderReply, HolderRequest, Image, Version};
 
 /// The highest form of frames that this program reads.
@@ -138,6 +140,10 @@ pub enum Frame {
         /// Of the move.
         number: u64,
     },
+    /// What the sender has of the event log; what it lacks is the answer.
+    EventsHeld(EventsHeld),
+    /// Events that the receiver may lack.
+    Events(EventBatch),
 }
 
 /// What a holder knows of where an actor is.
@@ -171,6 +177,9 @@ pub enum FrameError {
     /// Longer than `FRAME_BYTES_MAX`.
     #[error("a frame of {0} octets is too long")]
     TooLong(usize),
+    /// The former release has no word for it.
+    #[error("no word for it in schema {0}")]
+    Unspoken(SchemaVersion),
 }
 
 impl FrameError {
@@ -180,6 +189,7 @@ impl FrameError {
         match self {
             FrameError::Newer { .. } | FrameError::Damaged(_) => FaultClass::Reject,
             FrameError::TooLong(_) => FaultClass::Overload,
+            FrameError::Unspoken(_) => FaultClass::Transient,
         }
     }
 }
@@ -194,12 +204,15 @@ impl Frame {
     /// Writes it as a node that takes frames of that schema reads it.
     ///
     /// # Errors
-    /// `TooLong`.
+    /// `TooLong`, `Unspoken`.
     pub fn write(&self, schema: SchemaVersion) -> Result<Bytes, FrameError> {
         let newer = FrameV2::of(self).filter(|_| schema >= FrameV2::SINCE);
         let (proto, body) = match newer {
             Some(form) => (PROTO, codec::encode(&form)),
-            None => (PROTO_1, codec::encode(&FrameV1::from(self))),
+            None => {
+                let form = FrameV1::of(self).ok_or(FrameError::Unspoken(schema))?;
+                (PROTO_1, codec::encode(&form))
+            }
         };
         let body = body.map_err(|_| FrameError::TooLong(FRAME_BYTES_MAX))?;
         if body.len() + 2 > FRAME_BYTES_MAX {
@@ -222,51 +235,9 @@ impl Frame {
         let damaged = |error: CodecError| FrameError::Damaged(error.to_string());
         match u16::from_le_bytes(*proto) {
             PROTO_1 => codec::decode::<FrameV1>(body).map_err(damaged)?.read(),
-            PROTO => Ok(codec::decode::<FrameV2>(body).map_err(damaged)?.read()),
+            PROTO => codec::decode::<FrameV2>(body).map_err(damaged)?.read(),
             0 => Err(FrameError::Damaged("form 0".to_owned())),
             proto => Err(FrameError::Newer { proto }),
-        }
-    }
-}
-
-/// What form 1 has no word for.
-#[derive(Serialize, Deserialize)]
-enum FrameV2 {
-    KeptLoaded(u64),
-}
-
-impl FrameV2 {
-    /// The first schema whose programs read it.
-    const SINCE: SchemaVersion = SchemaVersion(2);
-
-    const fn of(frame: &Frame) -> Option<FrameV2> {
-        match frame {
-            Frame::Kept {
-                number,
-                why: MoveFault::Loaded,
-            } => Some(FrameV2::KeptLoaded(*number)),
-            Frame::Kept { .. }
-            | Frame::Tell { .. }
-            | Frame::Returned { .. }
-            | Frame::Ask { .. }
-            | Frame::Reply { .. }
-            | Frame::Where { .. }
-            | Frame::Found { .. }
-            | Frame::Redirect { .. }
-            | Frame::Send { .. }
-            | Frame::Repair { .. }
-            | Frame::Take { .. }
-            | Frame::Taken { .. }
-            | Frame::Left { .. } => None,
-        }
-    }
-
-    const fn read(self) -> Frame {
-        match self {
-            FrameV2::KeptLoaded(number) => Frame::Kept {
-                number,
-                why: MoveFault::Loaded,
-            },
         }
     }
 }
@@ -348,9 +319,10 @@ struct ImageV1 {
     parts: Vec<(u8, u8, Bytes)>,
 }
 
-impl From<&Frame> for FrameV1 {
-    fn from(frame: &Frame) -> Self {
-        match frame {
+impl FrameV1 {
+    /// Returns the form of what it has a word for, or nearly one.
+    fn of(frame: &Frame) -> Option<FrameV1> {
+        Some(match frame {
             Frame::Tell {
                 from,
                 origin,
@@ -402,7 +374,8 @@ impl From<&Frame> for FrameV1 {
             Frame::Taken { number, epoch } => FrameV1::Taken(*number, (*epoch).into()),
             Frame::Kept { number, why } => FrameV1::Kept(*number, (*why).into()),
             Frame::Left { number } => FrameV1::Left(*number),
-        }
+            Frame::EventsHeld(_) | Frame::Events(_) => return None,
+        })
     }
 }
 
@@ -518,11 +491,10 @@ impl FrameV1 {
             }
             FrameV1::None(number) => found(number, Whereabouts::None),
             FrameV1::Unsettled(number) => found(number, Whereabouts::Unsettled),
-            FrameV1::Redirect(id, version, owner) => Frame::Redirect {
-                id,
-                version: version.into(),
-                owner: owner.into(),
-            },
+            FrameV1::Redirect(id, version, owner) => {
+                let (version, owner) = (version.into(), owner.into());
+                Frame::Redirect { id, version, owner }
+            }
             FrameV1::Send(flow, bytes) => Frame::Send { flow, bytes },
             FrameV1::Digests(number, round, in_step, words) => {
                 repair(number, read_digests(round, in_step, &words)?)

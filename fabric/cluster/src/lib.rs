@@ -10,10 +10,12 @@ pub mod desk;
 pub mod digest;
 pub mod directory;
 pub mod error;
+pub mod events;
 pub mod exchange;
 pub mod floating;
 mod form;
 pub mod frame;
+mod frame_v2;
 pub mod holder;
 mod listing;
 pub mod load;
@@ -58,6 +60,9 @@ pub use desk::{Desk, DeskAction, DeskCounts, shard};
 pub use digest::{ShardDigests, ShardSet};
 pub use directory::{Directory, DirectoryAction, Route};
 pub use error::RecordError;
+pub use events::{
+    CallLog, Cursor, CursorError, EventBatch, EventLog, EventsHeld, Flush, Gap, Item, Seen, Taken,
+};
 pub use exchange::{Entry, Exchange, Look, Mark, Page, REPAIR_ORDER, Range, Wanted};
 pub use floating::{Floating, FloatingAction, FloatingAddress, Neighbour, Tenure};
 pub use frame::{Frame, FrameError, Whereabouts, home};

@@ -555,6 +555,8 @@ impl World {
             | Frame::Taken { .. }
             | Frame::Kept { .. }
             | Frame::Left { .. }
+            | Frame::EventsHeld(_)
+            | Frame::Events(_)
             | Frame::Send { .. }) => Err(format!("nobody sends {frame:?}")),
         }
     }

@@ -467,7 +467,9 @@ impl World {
             | Frame::Take { .. }
             | Frame::Taken { .. }
             | Frame::Kept { .. }
-            | Frame::Left { .. } => Ok(()),
+            | Frame::Left { .. }
+            | Frame::EventsHeld(_)
+            | Frame::Events(_) => Ok(()),
         }
     }
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ActorId, CallKey, CloseCode, FlowRef, Kind, ListenerId, MediaCommand, Member, MoveFault,
-    NodeId, NodeInst, Time, UtcMillis,
+    ActorId, BindingNews, CallKey, CallNews, CloseCode, FlowRef, Kind, ListenerId, MediaCommand,
+    Member, MoveFault, NodeId, NodeInst, Time, UtcMillis, What,
 };
 
 /// One effect of a core.
@@ -264,19 +264,17 @@ pub enum Emitted {
     Registration {
         /// The AoR.
         aor: String,
-        /// `registered`, `refreshed`, `removed`, `expired`.
-        what: &'static str,
+        /// What happened to it.
+        news: BindingNews,
         /// The contact.
         contact: String,
     },
-    /// A call reached a state: `created`, `ringing`, `answered`, `held`, `resumed`, `ended`.
+    /// A call reached a state, or came to this node.
     CallState {
         /// The call.
         call: CallKey,
-        /// The state.
-        what: &'static str,
-        /// For people: who, or why.
-        detail: String,
+        /// What happened to it.
+        news: CallNews,
     },
     /// A request was refused: counted by its status.
     Refused {
@@ -326,6 +324,34 @@ pub enum Emitted {
         /// The digit.
         digit: char,
     },
+}
+
+impl Emitted {
+    /// Returns what the event log says of it, if it says anything.
+    #[must_use]
+    pub fn logged(&self) -> Option<What> {
+        match self {
+            Emitted::CallState { call, news } => Some(What::Call {
+                call: *call,
+                news: news.clone(),
+            }),
+            Emitted::Registration { aor, news, contact } => Some(What::Registration {
+                aor: aor.clone(),
+                contact: contact.clone(),
+                news: *news,
+            }),
+            // Of nodes the fabric says more than the member actor does.
+            Emitted::CallEnded(_)
+            | Emitted::Refused { .. }
+            | Emitted::NodeDown { .. }
+            | Emitted::Rejoined
+            | Emitted::Superseded { .. }
+            | Emitted::View(_)
+            | Emitted::Address { .. }
+            | Emitted::Heir { .. }
+            | Emitted::Digit { .. } => None,
+        }
+    }
 }
 
 /// What is to be done with a floating address.

@@ -8,6 +8,7 @@ pub mod codec;
 pub mod core;
 pub mod entropy;
 pub mod env;
+pub mod event;
 pub mod fault;
 pub mod handover;
 pub mod id;
@@ -32,6 +33,7 @@ pub use action::{
 pub use core::{Core, Ctx, Event, Health, RestoreError, Restored, Roster, Space, Undelivered};
 pub use entropy::Entropy;
 pub use env::{Batch, BindError, Env, MediaPlane, MediaSink, NetSink, StoreFault, Work};
+pub use event::{BindingNews, CallNews, EVENT_KINDS, LogEvent, NodeNews, What};
 pub use fault::FaultClass;
 pub use handover::MoveFault;
 pub use id::{

@@ -436,3 +436,36 @@ pub const ADDRESS_HOOK_MS: u64 = 5_000;
 /// Milliseconds for which calls of a dead node wait for its address to be here: a hook that takes
 /// longer costs them a re-INVITE, not their end.
 pub const ADDRESS_WAIT_MS: u64 = 2_000;
+
+/// Octets of one text of an event: a usual URI; what is longer is cut.
+pub const EVENT_TEXT_BYTES_MAX: usize = 256;
+/// Events kept of one life of a node: two minutes of a hundred calls a second. The oldest go, and
+/// who wanted them is told of a gap.
+pub const EVENTS_PER_LIFE_MAX: usize = 65_536;
+/// Events kept of all lives: about 80 MB. The oldest of the life that has most go.
+pub const EVENTS_MAX: usize = 262_144;
+/// Milliseconds that an event is kept: as long as a reader may be away. It goes, as the oldest do.
+pub const EVENTS_KEPT_MS: u64 = 3_600_000;
+/// Lives of nodes whose events are kept or known to have been; of one more, the oldest that is over
+/// is forgotten.
+pub const EVENT_LIVES_MAX: usize = 2 * NODES_MAX;
+/// Events of one stored value: with the longest texts it stays under the store's largest value.
+pub const EVENTS_PER_BATCH_MAX: usize = 64;
+/// Events of one frame: a quarter of `FRAME_BYTES_MAX` at most. The rest is asked for again.
+pub const EVENTS_PER_FRAME_MAX: usize = 256;
+/// Frames of events that answer one question. The rest is asked for again.
+pub const EVENT_FRAMES_PER_ANSWER_MAX: usize = 8;
+/// Milliseconds for which events wait to be written and sent together (`architecture.md` §7): what a
+/// killed node may have told its own readers only.
+pub const EVENT_BATCH_MS: u64 = 100;
+/// Milliseconds between two comparisons of what nodes have of the log.
+pub const EVENT_COMPARE_MS: u64 = 5_000;
+/// Milliseconds after the end of a life in which others may still tell what they have of it, before
+/// readers hear that its last events may be lost.
+pub const EVENT_TAIL_MS: u64 = 2_000;
+/// Readers of the event log at one node; one more: 503.
+pub const EVENT_READERS_MAX: usize = 256;
+/// Events read at once for one reader, before what was read is written: all that it ever holds.
+pub const EVENTS_PER_READ_MAX: usize = 256;
+/// Octets of a cursor: a life takes forty at most.
+pub const CURSOR_BYTES_MAX: usize = 48 * 2 * EVENT_LIVES_MAX;

@@ -14,7 +14,7 @@ use cluster::Spoken;
 use contract::core::{Event, Health, Roster, Space, Undelivered};
 use contract::limits::{ACTORS_MAX, QUARANTINE_MAX};
 use contract::{
-    Action, ActorId, Answer, Batch, Entropy, Env, IdHasher, Kind, Lookup, NodeInst, Now,
+    Action, ActorId, Answer, Batch, Entropy, Env, IdHasher, Kind, Lookup, NodeInst, NodeNews, Now,
     SchemaVersion, Work,
 };
 use ractor::ActorRef;
@@ -22,6 +22,7 @@ use ractor::ActorRef;
 use crate::deadline_index::DeadlineIndex;
 use crate::drain::Wish;
 use crate::entry::{Delivery, Entry, Side};
+use crate::events::Events;
 use crate::gate::Ticket;
 use crate::mesh::Mesh;
 use crate::records::Records;
@@ -115,6 +116,7 @@ pub(crate) struct Inner<R: Roster> {
     pub(crate) records: Records,
     pub(crate) index: DeadlineIndex,
     pub(crate) mesh: Mesh,
+    pub(crate) events: Events,
     /// `None`: this node is alone.
     pub(crate) replicas: Option<Replicas<R>>,
     pub(crate) wish: Wish,
@@ -165,6 +167,7 @@ impl<R: Roster> Fabric<R> {
         let inner = Inner {
             replicas: peers.is_some().then(|| Replicas::new(&parts)),
             mesh: Mesh::new(peers, spoken),
+            events: Events::new(parts.me),
             wish: Wish::default(),
             site: RwLock::new(Arc::clone(&parts.site)),
             records: Records::new(parts.ids.clone(), parts.me),
@@ -249,7 +252,11 @@ impl<R: Roster> Fabric<R> {
             .write()
             .expect("no holder of the health panics");
         health.space = space;
-        health.draining = draining;
+        let was_draining = std::mem::replace(&mut health.draining, draining);
+        drop(health);
+        if draining && !was_draining {
+            self.publish_own(NodeNews::Draining);
+        }
     }
 
     /// Sets what a listing says of listeners.

@@ -41,6 +41,7 @@ impl<R: Roster> Fabric<R> {
                 .sleep_until(self.now().mono + SHUTDOWN_LOOK)
                 .await;
         }
+        self.close_events();
         self.inner.revoked.store(true, Ordering::SeqCst);
         let root = self.inner.root.lock();
         let root = root.expect("no holder of the root panics").take();

@@ -16,6 +16,7 @@ mod commit;
 mod deadline_index;
 mod drain;
 mod entry;
+mod events;
 mod fabric;
 mod freeze;
 mod gate;

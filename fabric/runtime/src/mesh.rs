@@ -54,6 +54,13 @@ impl Mesh {
             .get(&node)
             .copied()
     }
+
+    /// Returns the lives that frames can go to.
+    pub(crate) fn lives(&self) -> Vec<NodeInst> {
+        let connected = self.connected.read();
+        let connected = connected.expect("no holder of the connections panics");
+        connected.values().copied().collect()
+    }
 }
 
 impl Mesh {
@@ -120,16 +127,19 @@ impl<R: Roster> Fabric<R> {
         let me = self.me().node;
         let others = members.iter().map(|member| member.peer);
         peers.keep(others.filter(|peer| peer.inst.node != me).collect());
+        let seen = members.clone();
         let by_node = members
             .into_iter()
             .map(|member| (member.peer.inst.node, member));
         *mesh.members.write().expect("no holder of the view panics") = by_node.collect();
         self.look_at_schemas();
+        self.log_view(&seen);
         self.give(Input::View);
     }
 
     /// Takes that a node is gone; the view that lacks it may come before or after.
     pub fn set_down(&self, life: NodeInst, is_proven: bool) {
+        self.log_down(life);
         self.give(Input::Down { life, is_proven });
     }
 
@@ -159,6 +169,9 @@ impl<R: Roster> Fabric<R> {
             }
         }
         self.look_at_schemas();
+        if is_connected {
+            self.log_connected(life);
+        }
         self.give(Input::Connected { life, is_connected });
     }
 
@@ -256,8 +269,29 @@ impl<R: Roster> Fabric<R> {
         class: FrameClass,
         frame: &Frame,
     ) -> Result<(), PeerFault> {
+        self.frame_as(to, class, frame, self.spoken())
+    }
+
+    /// Returns what a node of the view says that it takes.
+    pub(crate) fn schema_of(&self, node: NodeId) -> SchemaVersion {
+        let members = self.inner.mesh.members.read();
+        let members = members.expect("no holder of the view panics");
+        members
+            .get(&node)
+            .map(|member| member.schema)
+            .unwrap_or_default()
+    }
+
+    /// As [`Fabric::frame`], in the words of a schema.
+    pub(crate) fn frame_as(
+        &self,
+        to: NodeInst,
+        class: FrameClass,
+        frame: &Frame,
+        schema: SchemaVersion,
+    ) -> Result<(), PeerFault> {
         let peers = self.inner.mesh.peers.as_ref().ok_or(PeerFault::Absent)?;
-        let octets = frame.write(self.spoken()).map_err(|error| {
+        let octets = frame.write(schema).map_err(|error| {
             tracing::error!(%error, "a frame cannot be written");
             PeerFault::TooLong
         })?;
@@ -314,6 +348,14 @@ impl<R: Roster> Fabric<R> {
                     self.env().send(&flow, bytes);
                 }
                 is_ours
+            }
+            Frame::EventsHeld(held) => {
+                self.on_events_held(peer, &held);
+                true
+            }
+            Frame::Events(batch) => {
+                self.on_events(peer, batch);
+                true
             }
             Frame::Ask { .. }
             | Frame::Reply { .. }

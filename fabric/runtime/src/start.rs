@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use contract::core::{Event, Roster, Undelivered};
-use contract::{ActorId, Kind, SchemaVersion};
+use contract::{ActorId, Kind, NodeNews, SchemaVersion};
 use ractor::ActorRef;
 
 use crate::entry::Entry;
@@ -54,9 +54,22 @@ impl<R: Roster> Fabric<R> {
             .root
             .lock()
             .expect("no holder of the root panics") = Some(root);
+        let store = fabric.env().store();
+        let is_alone = fabric.inner.replicas.is_none();
+        let (now, me) = (fabric.now(), fabric.me());
+        let events = &fabric.inner.events;
+        let loaded = events.load(store.as_ref(), now, me, is_alone);
+        if let Err(fault) = loaded {
+            tracing::warn!(%fault, "the event log of former lives cannot be read");
+        }
+        fabric.publish_own(NodeNews::Up);
         fabric.adopt()?;
         let driver = fabric.clone();
         fabric.env().spawn("deadlines", Box::pin(driver.drive()));
+        let driver = fabric.clone();
+        fabric
+            .env()
+            .spawn("events", Box::pin(driver.drive_events()));
         Ok(fabric)
     }
 

@@ -63,7 +63,9 @@ impl Witness for Quarantined {
             | Frame::Take { .. }
             | Frame::Taken { .. }
             | Frame::Kept { .. }
-            | Frame::Left { .. } => false,
+            | Frame::Left { .. }
+            | Frame::EventsHeld(_)
+            | Frame::Events(_) => false,
         };
         if is_answer {
             world.broken("I19", format!("{from} is quarantined and says {frame:?}"));

@@ -66,6 +66,12 @@ fn add(line: &mut String, frame: &Frame) {
         Frame::Taken { number, epoch } => write!(line, "#{number} taken {epoch}"),
         Frame::Kept { number, why } => write!(line, "#{number} kept: {why:?}"),
         Frame::Left { number } => write!(line, "#{number} left"),
+        Frame::EventsHeld(held) => write!(line, "has events {:?} of {:?}", held.lives, held.of),
+        Frame::Events(batch) => write!(
+            line,
+            "events {} to {} of {}",
+            batch.from, batch.until, batch.life
+        ),
     };
 }
 

@@ -335,11 +335,11 @@ fn states_are_told_in_order() {
         .emitted
         .iter()
         .filter_map(|emitted| match emitted {
-            Emitted::CallState { what, .. } => Some(*what),
+            Emitted::CallState { news, .. } => Some(news.word()),
             _ => None,
         })
         .collect();
-    assert_eq!(states, ["created", "ringing", "answered", "ended"]);
+    assert_eq!(states, ["started", "ringing", "answered", "ended"]);
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn hold_and_resume_reach_the_other_side() {
     assert!(world.config(1).sends && world.config(1).receives);
     assert_eq!(world.state(&world.call_id()), "talking");
     let told = |what: &str| {
-        let is = |emitted: &&Emitted| matches!(emitted, Emitted::CallState { what: w, .. } if *w == what);
+        let is = |emitted: &&Emitted| matches!(emitted, Emitted::CallState { news, .. } if news.word() == what);
         world.emitted.iter().filter(is).count()
     };
     assert_eq!((told("held"), told("resumed")), (1, 1));

@@ -17,6 +17,7 @@
 
 mod claims;
 mod commits;
+mod frames;
 mod moves;
 mod post;
 mod quarantine;
@@ -398,49 +399,6 @@ impl<'a, R: Roster> Turn<'a, R> {
     fn send_to(&self, to: NodeId, class: FrameClass, frame: &Frame) -> bool {
         let life = self.fabric.inner.mesh.life(to);
         life.is_some_and(|life| self.send(life, class, frame))
-    }
-
-    fn frame(&mut self, from: NodeInst, frame: Frame) {
-        match frame {
-            Frame::Ask { number, request } => self.ask(from, number, request),
-            Frame::Reply { number, reply } => self.reply(from, number, reply),
-            Frame::Where { number, id } => {
-                let whereabouts = self.where_is(&id);
-                let frame = Frame::Found {
-                    number,
-                    whereabouts,
-                };
-                self.send(from, FrameClass::InDialog, &frame);
-            }
-            Frame::Found {
-                number,
-                whereabouts,
-            } => {
-                let found = self
-                    .state
-                    .directory
-                    .found(self.now, from.node, number, whereabouts);
-                self.direct(found);
-            }
-            Frame::Redirect { id, version, owner } => {
-                let learned = self.state.directory.learn(&id, owner, version);
-                self.direct(learned);
-            }
-            Frame::Repair { number, exchange } => {
-                let actions = self
-                    .state
-                    .repair
-                    .frame(self.now, from.node, number, exchange);
-                self.repair(actions);
-            }
-            Frame::Take { number, id, epoch } => self.take_in(from, number, id, epoch),
-            Frame::Taken { number, epoch } => self.taken(from, number, epoch),
-            Frame::Kept { number, why } => self.kept(from, number, why),
-            Frame::Left { number } => self.has_left(from, number),
-            Frame::Tell { .. } | Frame::Returned { .. } | Frame::Send { .. } => {
-                tracing::error!("a frame that is not for records");
-            }
-        }
     }
 
     /// The nodes that are in the view have changed, or what they say of themselves.

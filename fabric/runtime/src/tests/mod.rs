@@ -3,6 +3,7 @@
 
 mod balance;
 mod deadlines;
+mod events;
 mod gate;
 mod inbox;
 mod inspection;

@@ -67,7 +67,10 @@ impl Disk {
 
     /// Returns how many values there are.
     pub(super) fn len(&self) -> usize {
-        self.inside.lock().unwrap().values.len()
+        let inside = self.inside.lock().unwrap();
+        let prefix = cluster::EventLog::stored_prefix();
+        let records = inside.values.keys();
+        records.filter(|key| !key.starts_with(prefix)).count()
     }
 
     pub(super) fn set(&self, mode: Mode) {
@@ -131,6 +134,14 @@ impl Store for Disk {
 
     fn commit(&self, batch: Batch, done: Done) {
         let mut inside = self.inside.lock().unwrap();
+        let prefix = cluster::EventLog::stored_prefix();
+        if batch.changes.iter().all(|(key, _)| key.starts_with(prefix)) && !batch.changes.is_empty()
+        {
+            // Nobody waits for the event log, and tests of commits do not count it.
+            inside.apply(batch);
+            drop(inside);
+            return done(Ok(()));
+        }
         inside.commits += 1;
         let result = match inside.mode {
             Mode::Held => return inside.held.push_back((batch, done)),
