@@ -30,6 +30,7 @@ fn carry_out(command: &Command) -> Result<u8, Failure> {
     match command {
         Command::Run(arguments) => weft::run::run(arguments),
         Command::Local(arguments) => cli::local(arguments),
+        Command::Events(arguments) => cli::follow(arguments),
         Command::Check(layers) => print(&cli::check(layers)?),
         Command::Defaults { key } => print(&cli::defaults(key.as_deref())?),
         Command::Init(arguments) => print(&cli::initial(arguments)?),

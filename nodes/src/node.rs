@@ -13,18 +13,19 @@ use std::time::Duration;
 use actors::console::Request;
 use actors::site::{CommitMode, Listener};
 use actors::{Message, Site, console, member};
+use cluster::{CallLog, Cursor, Seen};
 use contract::env::{BindError, Env, NetSink, Work};
 use contract::{
-    ActorId, Event, FaultClass, Kind, ListenerId, NodeInst, Roster, SchemaVersion, Space,
-    StreamKind, Time,
+    ActorId, CallKey, Event, FaultClass, Kind, ListenerId, LogEvent, NodeInst, Roster,
+    SchemaVersion, Space, StreamKind, Time,
 };
 use runtime::{Balance, Delivery, Fabric, Parts, StartError};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 pub use crate::addresses::AddressPlan;
 use crate::addresses::Addresses;
 use crate::config::Network;
-use crate::doors::{ConsoleDoor, Tickets};
+use crate::doors::{ConsoleDoor, EventDoor, Tickets};
 use crate::perform::Performer;
 use crate::sockets::Sockets;
 use crate::telemetry;
@@ -309,6 +310,8 @@ where
                 .await;
         }
         self.state.is_over.store(true, Ordering::Release);
+        // The others close their connections with a node that has left.
+        self.fabric.close_events();
         if self.tell_member(member::Message::Leave) {
             // Nothing goes out any more once the fabric ends: the others are told first.
             let told = self.env.now().mono + LEAVE;
@@ -349,6 +352,27 @@ where
             Delivery::Accepted => true,
             Delivery::Busy | Delivery::Absent => false,
         }
+    }
+}
+
+impl<R> EventDoor for Node<R>
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    fn end(&self) -> Cursor {
+        self.fabric.events_end()
+    }
+
+    fn read(&self, cursor: &mut Cursor, wants: &mut dyn FnMut(&LogEvent) -> bool) -> Seen {
+        self.fabric.read_events(cursor, wants)
+    }
+
+    fn changed(&self) -> watch::Receiver<u64> {
+        self.fabric.events_changed()
+    }
+
+    fn of_call(&self, call: CallKey) -> CallLog {
+        self.fabric.events_of(call)
     }
 }
 

@@ -249,7 +249,7 @@ async fn live(
     let node = Node::<AnyCore>::start(parts)
         .await
         .map_err(|error| start_failure(loaded, &error))?;
-    let doors = HttpParts::new(node.clone(), tickets, ground.token.clone())
+    let doors = HttpParts::new(node.clone(), tickets, node.clone(), ground.token.clone())
         .with_metrics(metrics)
         .with_names(host_names(loaded), loaded.config.http.origins.clone());
     let doors = Arc::new(doors);

@@ -96,7 +96,12 @@ where
     let node = runtime
         .block_on(Node::<R>::start(parts))
         .map_err(|error| start_failure(&loaded, &error))?;
-    let doors = HttpParts::new(node.clone(), tickets.clone(), ground.token.clone());
+    let doors = HttpParts::new(
+        node.clone(),
+        tickets.clone(),
+        node.clone(),
+        ground.token.clone(),
+    );
     let doors = Arc::new(doors);
     for listener in equipped(&loaded, &ground, &env, http) {
         serve(runtime.handle(), listener, Arc::clone(&doors));

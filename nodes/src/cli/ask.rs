@@ -22,6 +22,7 @@ pub fn ask(command: &Command, paint: Paint) -> Option<Result<String, Failure>> {
         Command::Move(arguments) => Some(steer::move_actor(arguments)),
         Command::Drain(arguments) => Some(steer::drain(arguments)),
         Command::Run(_)
+        | Command::Events(_)
         | Command::Local(_)
         | Command::Check(_)
         | Command::Defaults { .. }

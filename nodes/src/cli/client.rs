@@ -65,7 +65,7 @@ pub(super) fn call(arguments: &AskArgs, call: &Call<'_>) -> Result<Value, Failur
     })
 }
 
-fn authority(url: &str) -> Result<String, Failure> {
+pub(super) fn authority(url: &str) -> Result<String, Failure> {
     let bad = || Failure::input(format!("--url {url}: allowed: http://HOST:PORT"));
     let rest = url
         .strip_prefix("http://")
@@ -89,7 +89,7 @@ fn authority(url: &str) -> Result<String, Failure> {
 }
 
 /// Returns WEFT_TOKEN, or the token of the data folder if there is one: a look needs none.
-fn token(arguments: &AskArgs) -> Option<Secret> {
+pub(super) fn token(arguments: &AskArgs) -> Option<Secret> {
     let said = std::env::var("WEFT_TOKEN")
         .ok()
         .filter(|token| !token.is_empty());

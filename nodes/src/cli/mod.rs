@@ -6,6 +6,7 @@
 mod ask;
 mod client;
 mod fleet;
+mod follow;
 mod ladder;
 mod local;
 mod steer;
@@ -20,6 +21,7 @@ use contract::limits::DRAIN_MAX_S;
 
 pub use ask::ask;
 pub use fleet::local;
+pub use follow::follow;
 pub(crate) use local::sources;
 pub use local::{check, defaults, initial, version};
 pub use table::Paint;
@@ -72,6 +74,8 @@ pub enum Command {
     Trace(TraceArgs),
     /// List nodes.
     Nodes(AskArgs),
+    /// Follow what happens to calls, registrations and nodes of the cluster.
+    Events(EventsArgs),
     /// End an actor: a call hangs up, a registration loses its bindings.
     Stop(StopArgs),
     /// Move a call, a registration or a gateway to another node.
@@ -176,6 +180,23 @@ pub struct ActorsArgs {
     /// Rows to pass over.
     #[arg(long, default_value_t = 0)]
     pub offset: usize,
+}
+
+/// Arguments of `events`.
+#[derive(Clone, Debug, Args)]
+pub struct EventsArgs {
+    /// How to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
+    /// Go on where a reader was, whatever node it read; `oldest`: everything that is kept.
+    #[arg(long, value_name = "CURSOR")]
+    pub after: Option<String>,
+    /// Of this call only.
+    #[arg(long, value_name = "ID")]
+    pub call: Option<String>,
+    /// Of these kinds only, as call.answered,call.ended.
+    #[arg(long, value_name = "KINDS")]
+    pub kind: Option<String>,
 }
 
 /// Arguments of `inspect`.

@@ -18,6 +18,7 @@ use contract::{ActorId, Kind};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::events;
 use super::http::HttpParts;
 use super::ticket::Reply;
 use crate::env_os::within;
@@ -40,6 +41,8 @@ pub(super) fn guarded() -> Router<Arc<HttpParts>> {
         .route("/api/v1/actors/{id}/stop", post(stop))
         .route("/api/v1/actors/{id}/move", post(move_actor))
         .route("/api/v1/calls", get(calls))
+        .route("/api/v1/calls/{id}/events", get(events::of_call))
+        .route("/api/v1/events", get(events::events))
         .route("/api/v1/registrations", get(registrations))
         .route("/api/v1/users/{dn}", get(user))
         .route("/metrics", get(metrics))
@@ -56,13 +59,13 @@ pub(super) fn open() -> Router<Arc<HttpParts>> {
 }
 
 /// A request that is refused before anybody is asked.
-struct Problem {
-    status: u16,
-    detail: String,
+pub(super) struct Problem {
+    pub status: u16,
+    pub detail: String,
 }
 
 impl Problem {
-    fn bad(detail: impl Into<String>) -> Self {
+    pub(super) fn bad(detail: impl Into<String>) -> Self {
         Problem {
             status: 400,
             detail: detail.into(),
@@ -84,6 +87,14 @@ pub(super) fn problem(status: u16, detail: &str) -> Response {
     respond(&Reply {
         status,
         body: Bytes::from(body.to_string()),
+    })
+}
+
+/// Makes a response of JSON.
+pub(super) fn json_response(value: &serde_json::Value) -> Response {
+    respond(&Reply {
+        status: 200,
+        body: Bytes::from(value.to_string()),
     })
 }
 

@@ -27,8 +27,9 @@ use tokio::runtime::Handle;
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 
+use super::events::Readers;
 use super::guard::{Guard, Peer};
-use super::{ConsoleDoor, Tickets, api, pages};
+use super::{ConsoleDoor, EventDoor, Tickets, api, pages};
 use crate::env_os::within;
 use crate::net::Network;
 use crate::net::tcp::{self, HANDSHAKE_DEADLINE};
@@ -47,6 +48,8 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(20);
 pub struct HttpParts {
     pub(super) console: DoorHandle,
     pub(super) tickets: Arc<Tickets>,
+    pub(super) events: LogHandle,
+    pub(super) readers: Readers,
     pub(super) metrics: Option<PrometheusHandle>,
     guard: Guard,
     connections: Mutex<HashMap<IpAddr, usize>>,
@@ -67,13 +70,30 @@ impl DoorHandle {
     }
 }
 
+/// The event log; a type of its own so that the parts can be printed.
+pub(super) struct LogHandle(pub(super) Arc<dyn EventDoor>);
+
+impl std::fmt::Debug for LogHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LogHandle")
+    }
+}
+
 impl HttpParts {
-    /// Puts the door together: who answers, where answers come, and the token of those who act.
+    /// Puts the door together: who answers, where answers come, the event log, and the token of those
+    /// who act.
     #[must_use]
-    pub fn new(console: Arc<dyn ConsoleDoor>, tickets: Arc<Tickets>, token: Secret) -> Self {
+    pub fn new(
+        console: Arc<dyn ConsoleDoor>,
+        tickets: Arc<Tickets>,
+        events: Arc<dyn EventDoor>,
+        token: Secret,
+    ) -> Self {
         HttpParts {
             console: DoorHandle(console),
             tickets,
+            events: LogHandle(events),
+            readers: Readers::default(),
             metrics: None,
             guard: Guard {
                 token,

@@ -1,16 +1,22 @@
 //! Doors: protocols for people and programs. Sockets here, decisions in the console actor.
 //!
 //! In: HTTP requests. Out: messages to the console, its answers as HTTP (`interfaces.md` §4).
-//! No handler reads a table or the store behind the console's back.
+//! No handler reads a table or the store behind the console's back; the event log is made to be read
+//! by doors (`events.rs`).
 
 mod api;
+mod events;
+#[cfg(test)]
+mod events_tests;
 mod guard;
 mod http;
 mod pages;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod ticket;
 
+pub use events::EventDoor;
 pub use http::{HttpListener, HttpParts, listen, serve};
 pub use ticket::{Reply, Tickets};
 

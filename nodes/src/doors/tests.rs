@@ -45,6 +45,31 @@ impl ConsoleDoor for FakeConsole {
     }
 }
 
+/// Nothing happens here; what readers are told is tested in `events_tests.rs`.
+struct NoLog;
+
+impl super::EventDoor for NoLog {
+    fn end(&self) -> cluster::Cursor {
+        cluster::Cursor::default()
+    }
+
+    fn read(
+        &self,
+        _: &mut cluster::Cursor,
+        _: &mut dyn FnMut(&contract::LogEvent) -> bool,
+    ) -> cluster::Seen {
+        cluster::Seen::default()
+    }
+
+    fn changed(&self) -> tokio::sync::watch::Receiver<u64> {
+        tokio::sync::watch::channel(0).1
+    }
+
+    fn of_call(&self, _: contract::CallKey) -> cluster::CallLog {
+        cluster::CallLog::default()
+    }
+}
+
 struct Door {
     _runtime: Runtime,
     address: SocketAddr,
@@ -65,7 +90,13 @@ fn door(state: &'static str, takes: bool) -> Door {
         state,
         takes,
     });
-    let parts = HttpParts::new(console.clone(), tickets, Secret::new(TOKEN)).with_names(
+    let parts = HttpParts::new(
+        console.clone(),
+        tickets,
+        Arc::new(NoLog),
+        Secret::new(TOKEN),
+    )
+    .with_names(
         vec!["pbx.example".to_owned()],
         vec!["https://console.example".to_owned()],
     );
