@@ -15,6 +15,7 @@ pub mod browser;
 pub mod capture;
 pub mod cluster;
 pub mod crowd;
+pub mod events;
 pub mod http;
 pub mod media;
 pub mod node;
