@@ -14,6 +14,7 @@ use actors::console::{Page, Request};
 use actors::site::{
     Account, Auth, Cluster, Credential, Domain, Limits, Listener, MediaPolicy, Route, Step,
 };
+use cluster::{Cursor, Item};
 use contract::Env;
 use contract::{
     ActorRow, FabricKeys, Kind, Member, NodeId, NodeInst, SchemaVersion, Secret, SideKey,
@@ -130,6 +131,12 @@ impl SimNode {
         SimNode { me, env, node }
     }
 
+    /// Tells whether it is of no cluster.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.env.peers_model().is_none()
+    }
+
     /// Returns which life of which node it is.
     #[must_use]
     pub const fn life(&self) -> NodeInst {
@@ -170,6 +177,19 @@ impl SimNode {
     #[must_use]
     pub fn is_quarantined(&self) -> bool {
         self.node.fabric().is_quarantined()
+    }
+
+    /// Reads all that its event log has behind a cursor.
+    #[must_use]
+    pub fn events(&self, cursor: &mut Cursor) -> Vec<Item> {
+        let mut items = Vec::new();
+        loop {
+            let seen = self.node.fabric().read_events(cursor, |_| true);
+            items.extend(seen.items.into_iter().map(|(item, _)| item));
+            if !seen.has_more {
+                return items;
+            }
+        }
     }
 
     /// Returns a row for each actor.

@@ -19,6 +19,7 @@ use crate::checkers::forwarding::Forwarding;
 use crate::checkers::quarantined::Quarantined;
 use crate::checkers::sequence::Sequence;
 use crate::checkers::taken_over::Orphans;
+use crate::checkers::told::Reader;
 use crate::cluster::Watch;
 use crate::crowd::Crowd;
 use crate::log;
@@ -107,6 +108,7 @@ struct Run {
     watch: Watch,
     crowd: Crowd,
     orphans: Orphans,
+    reader: Reader,
     /// When a disk was damaged last.
     hurt_at: Option<Time>,
     /// Faults so far.
@@ -185,6 +187,7 @@ impl Run {
             watch: Watch::default(),
             crowd: Crowd::default(),
             orphans: Orphans::default(),
+            reader: Reader::default(),
             hurt_at: None,
             faults: 0,
             mixed: plan.mixed,
@@ -287,6 +290,7 @@ impl Run {
                 self.check_bounds();
                 self.check_quarantined();
                 self.ask_console(now);
+                self.read_events();
                 if !self.is_calm {
                     self.upgrade_outdated();
                     self.crowd.pull_a_plug(&self.world);

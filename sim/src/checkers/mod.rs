@@ -21,6 +21,7 @@ pub mod quarantined;
 pub mod reached;
 pub mod sequence;
 pub mod taken_over;
+pub mod told;
 
 use std::ops::ControlFlow;
 

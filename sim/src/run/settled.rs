@@ -71,6 +71,12 @@ impl Run {
         }
     }
 
+    /// A reader of the event log goes from node to node.
+    pub(super) fn read_events(&mut self) {
+        let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
+        self.reader.look(&self.world, &nodes.collect::<Vec<_>>());
+    }
+
     pub(super) fn check_bounds(&self) {
         for node in self.running() {
             bounds::check(&self.world, &node.rows());
@@ -87,7 +93,7 @@ impl Run {
         }
     }
 
-    pub(super) fn check_settled(&self) {
+    pub(super) fn check_settled(&mut self) {
         for at in 0..self.places.len() {
             self.check_bindings(at);
         }
@@ -112,15 +118,20 @@ impl Run {
         for node in self.running() {
             node.check_tree(&self.world);
         }
+        let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
+        self.reader.check(&self.world, &nodes.collect::<Vec<_>>());
     }
 
-    pub(super) fn check_empty(&self) {
+    pub(super) fn check_empty(&mut self) {
         if self.world.state().broken.is_some() {
             return;
         }
         for node in self.running() {
             bounds::check_empty(&self.world, &node.rows(), &node.open_legs());
         }
+        let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
+        self.reader
+            .check_ends(&self.world, &nodes.collect::<Vec<_>>());
         let talked = self.crowd.talked();
         *self
             .world
