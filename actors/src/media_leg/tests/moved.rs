@@ -363,7 +363,7 @@ fn a_leg_whose_port_is_taken_at_its_address_gets_another_and_the_peer_is_told() 
         base: DIGEST,
         is_here: true,
     });
-    next.event(Event::Restored(Restored::TakenOver));
+    next.event(Event::Restored(Restored::TakenOver { may_live: false }));
     let why = "address in use".to_owned();
     next.event(Event::Media(MediaEvent::Failed { why: why.clone() }));
     next.pass(Duration::from_millis(200));
