@@ -331,16 +331,13 @@ impl Three {
         let killed = SystemTime::now();
         self.nodes[at].kill();
         self.others_see_it_gone(at);
-        let noticed = self.noticed(at, killed);
+        let noticed = wait::until("their logs", PATIENCE, || self.noticed(at, killed));
         noticed.into_iter().max().unwrap_or_default()
     }
 
-    /// Returns how long after `killed` each of the others noted that a node is down.
-    ///
-    /// # Panics
-    /// If one has not.
+    /// Returns how long after `killed` each of the others noted that a node is down, if all have.
     #[must_use]
-    pub fn noticed(&self, at: usize, killed: SystemTime) -> Vec<Duration> {
+    pub fn noticed(&self, at: usize, killed: SystemTime) -> Option<Vec<Duration>> {
         let killed_ms = killed.duration_since(UNIX_EPOCH).unwrap_or_default();
         let killed_ms = u64::try_from(killed_ms.as_millis()).unwrap_or_default();
         let life = format!("\"life\":\"{}.", at + 1);
@@ -354,10 +351,7 @@ impl Three {
             });
             after.map(Duration::from_millis)
         };
-        let others = self.others(at);
-        others
-            .map(|node| noted(&node.log()).unwrap_or_else(|| panic!("{} of {:?}", at, node.folder)))
-            .collect()
+        self.others(at).map(|node| noted(&node.log())).collect()
     }
 
     /// Waits until the others say that a node is gone.

@@ -6,7 +6,7 @@
     reason = "a harness waits for other processes"
 )]
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use weft_tests::cluster::{NAMES, Three};
 use weft_tests::media::Pump;
@@ -217,15 +217,17 @@ fn cuts(floats: bool) {
     };
     let keepers = keep_at_nodes(&three);
     all_hear(&mut calls, &pump, 10);
-    let mut gaps = Vec::new();
+    let (mut detected, mut gaps) = (Vec::new(), Vec::new());
     for turn in 0..kills(2) {
         let victim = turn as usize % 3;
         let on_victim = calls_of(&three, victim);
         pump.forget_pauses();
+        let clock = SystemTime::now();
         bridge.cut(u8::try_from(victim).expect("one of three"));
         attend_while(&mut calls, &pump, || three.others_see_it_gone(victim));
         all_hear(&mut calls, &pump, 10);
         gaps.extend(pauses(&calls, &pump, 2 * on_victim));
+        detected.extend(three.noticed(victim, clock).into_iter().flatten());
         three.agree(three.others(victim), "registration", |rows| {
             rows.len() == 10
         });
@@ -237,6 +239,9 @@ fn cuts(floats: bool) {
         if floats && turn == 0 {
             nobody_is_told(&calls);
         }
+    }
+    if !detected.is_empty() {
+        tell("a cut is noticed", detected);
     }
     if !gaps.is_empty() {
         let what = if floats {
