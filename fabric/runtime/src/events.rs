@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use cluster::{CallLog, Cursor, EventBatch, EventLog, EventsHeld, Frame, Seen, Taken};
@@ -23,9 +23,9 @@ use tokio::sync::{Notify, watch};
 use crate::fabric::Fabric;
 use crate::mesh::FIRST_VIEW;
 
-/// After which time a node that has just started asks one of the others for all it has.
 /// The first schema that has words for events.
 const EVENTS_SINCE: SchemaVersion = SchemaVersion(2);
+/// After which time a node that has just started asks one of the others for all it has.
 const FIRST_COMPARE: Duration = Duration::from_millis(500);
 
 /// The log, and what wakes those who wait for it.
@@ -332,14 +332,14 @@ impl<R: Roster> Fabric<R> {
             changes,
             essential: false,
         };
-        let fabric = self.clone();
+        // Not the fabric, which has the store: the store would drop itself with its last commit.
+        let events = Arc::clone(&self.inner.events);
+        let until = self.now().mono + Duration::from_millis(EVENT_COMPARE_MS);
         let done = move |result: Result<(), StoreFault>| {
-            let events = fabric.events();
             let Err(fault) = result else {
                 *events.refused() = None;
                 return;
             };
-            let until = fabric.now().mono + Duration::from_millis(EVENT_COMPARE_MS);
             if events.refused().replace(until).is_none() {
                 tracing::warn!(%fault, "events are not written now, and tried again");
             }

@@ -116,7 +116,7 @@ pub(crate) struct Inner<R: Roster> {
     pub(crate) records: Records,
     pub(crate) index: DeadlineIndex,
     pub(crate) mesh: Mesh,
-    pub(crate) events: Events,
+    pub(crate) events: Arc<Events>,
     /// `None`: this node is alone.
     pub(crate) replicas: Option<Replicas<R>>,
     pub(crate) wish: Wish,
@@ -167,7 +167,7 @@ impl<R: Roster> Fabric<R> {
         let inner = Inner {
             replicas: peers.is_some().then(|| Replicas::new(&parts)),
             mesh: Mesh::new(peers, spoken),
-            events: Events::new(parts.me),
+            events: Arc::new(Events::new(parts.me)),
             wish: Wish::default(),
             site: RwLock::new(Arc::clone(&parts.site)),
             records: Records::new(parts.ids.clone(), parts.me),
