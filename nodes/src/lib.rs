@@ -13,6 +13,7 @@ pub mod log;
 pub mod media_plane;
 mod net;
 pub mod node;
+mod overload;
 mod peer_sink;
 pub mod peers;
 mod perform;

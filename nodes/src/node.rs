@@ -22,6 +22,8 @@ use contract::{
 use runtime::{Balance, Delivery, Fabric, Parts, StartError};
 use tokio::sync::{Notify, watch};
 
+use crate::overload::{self, Overload};
+
 pub use crate::addresses::AddressPlan;
 use crate::addresses::Addresses;
 use crate::config::Network;
@@ -252,6 +254,13 @@ where
             }
         });
         clock.spawn("health", work);
+        let (env, fabric, state) = (
+            Arc::clone(&self.env),
+            self.fabric.clone(),
+            Arc::clone(&self.state),
+        );
+        let work: Work = Box::pin(async move { measure(env.as_ref(), &fabric, &state).await });
+        clock.spawn("overload", work);
     }
 
     /// Ends when the store is poisoned; the node takes no new work from then on.
@@ -449,6 +458,32 @@ where
         }
     }
     Ok(())
+}
+
+/// Looks at how late this node's own timer is and what waits in its lanes, and sheds new work while
+/// that is too much.
+async fn measure<R>(env: &dyn Env, fabric: &Fabric<R>, state: &State)
+where
+    R: Roster<Message = Message, Site = Site>,
+{
+    let (mut overload, mut was_over) = (Overload::default(), false);
+    while !state.is_over.load(Ordering::Acquire) {
+        let due = env.now().mono + overload::LOOK;
+        env.sleep_until(due).await;
+        let late = env.now().mono.since(due);
+        let waiting = fabric.waiting(Kind::Lane);
+        let is_over = overload.take(late, waiting);
+        telemetry::load(late, waiting, is_over);
+        if is_over != was_over {
+            was_over = is_over;
+            fabric.set_overloaded(is_over);
+            if is_over {
+                tracing::warn!(?late, waiting, "overloaded: new work is shed");
+            } else {
+                tracing::info!("no longer overloaded");
+            }
+        }
+    }
 }
 
 fn look<R>(env: &dyn Env, fabric: &Fabric<R>, state: &State)

@@ -3,6 +3,8 @@
 //! In: `Emitted`. Out: one log line each, and `weft_…` metrics with bounded labels. Numbers, addresses
 //! and contacts are masked above `debug` (`style.md` §9). It decides nothing.
 
+use std::time::Duration;
+
 use contract::{ActorId, CallRecord, Emitted, Kind, Private, SchemaVersion};
 
 /// Logs and counts what an actor says.
@@ -86,6 +88,13 @@ fn call_ended(record: &CallRecord) {
         ended_by = record.ended_by,
         "call ended"
     );
+}
+
+/// Tells how late this node's timer was, how many events wait in its lanes, and whether it sheds.
+pub(crate) fn load(late: Duration, waiting: usize, is_over: bool) {
+    metrics::histogram!("weft_scheduler_lag_us").record(late.as_secs_f64() * 1e6);
+    metrics::gauge!("weft_lane_events_waiting").set(waiting as f64);
+    metrics::gauge!("weft_overloaded").set(f64::from(u8::from(is_over)));
 }
 
 /// Sets the gauges that are read rather than told.

@@ -62,15 +62,29 @@ pub(super) fn merge_of(request: &Message) -> Option<MergeId> {
 }
 
 /// Tells whether the node is too full for this piece of new work. Renewals of registrations pass
-/// while there is room to write them; the registration knows which they are.
+/// while there is room to write them; the registration knows which they are. An overloaded node
+/// takes calls for help all the same.
 pub(super) fn is_shed(request: &Message, ctx: &Context<'_>) -> bool {
     let health = ctx.health();
+    let is_new = request.method().is(Method::Invite) || request.method().is(Method::Register);
+    if health.overloaded && is_new && !is_for_help(request) {
+        return true;
+    }
     if request.method().is(Method::Invite) {
         let most = ctx.site().limits.calls_max;
         let is_full = most > 0 && health.calls >= most;
         return health.draining || health.space != Space::Ample || is_full;
     }
     request.method().is(Method::Register) && (health.draining || health.space == Space::Exhausted)
+}
+
+/// Numbers that are answered by those who help, in all GSM networks (3GPP TS 22.101 §10.1).
+const HELP: [&str; 2] = ["112", "911"];
+
+fn is_for_help(request: &Message) -> bool {
+    let uri = request.uri().ok();
+    let user = uri.as_ref().and_then(Uri::user_raw);
+    request.method().is(Method::Invite) && user.is_some_and(|user| HELP.contains(&user))
 }
 
 /// Checks what RFC 3261 §8.2 asks after authentication: identity, method, extension, content.

@@ -164,6 +164,9 @@ pub struct Health {
     pub quarantined: bool,
     /// More nodes have fallen silent than are left: they may have gone on with what is run here.
     pub cut_off: bool,
+    /// It has more to do than it gets done: new calls and registrations are refused (`cluster.md`
+    /// §11).
+    pub overloaded: bool,
     /// Calls of this node that have not ended.
     pub calls: u32,
 }

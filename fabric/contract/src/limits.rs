@@ -366,6 +366,11 @@ pub const REPAIR_IMAGES_BYTES_MAX: usize = 256 * 1024;
 /// Octets a second that a node takes of others to repair its records (`cluster.md` §8), and at most
 /// at once. More waits: calls first, then registrations.
 pub const REPAIR_BYTES_PER_S: u64 = 2 << 20;
+/// Milliseconds by which a node's own timer may be late before it sheds new calls and registrations
+/// (`cluster.md` §11): a callee would hear of them too late.
+pub const OVERLOAD_LAG_MS: u64 = 50;
+/// Events in the lanes of a node above which it does the same: a second of what one lane gets done.
+pub const OVERLOAD_EVENTS: usize = 4_096;
 /// Milliseconds for which all nodes must have taken a newer schema before one writes it: a node of the
 /// former release that restarts, or is started again by its supervisor, is back by then.
 pub const SCHEMA_STEP_MS: u64 = 30_000;

@@ -125,7 +125,7 @@ pub(crate) struct Inner<R: Roster> {
     pub(crate) supervisors: Mutex<BTreeMap<Kind, ActorRef<Wake>>>,
     pub(crate) root: Mutex<Option<ActorRef<Wake>>>,
     pub(crate) names: Mutex<BTreeMap<u64, String>>,
-    health: RwLock<Health>,
+    pub(crate) health: RwLock<Health>,
     pub(crate) listeners: Mutex<Vec<String>>,
     /// Events that were set aside, oldest first.
     quarantine: Mutex<VecDeque<(ActorId, String)>>,

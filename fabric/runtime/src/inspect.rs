@@ -122,6 +122,8 @@ impl<R: Roster> Fabric<R> {
             "quarantined"
         } else if health.draining {
             "draining"
+        } else if health.overloaded {
+            "overloaded"
         } else if health.space == Space::Ample {
             "up"
         } else {

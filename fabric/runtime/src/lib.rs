@@ -23,6 +23,7 @@ mod gate;
 mod inspect;
 mod intensity;
 mod leave;
+mod load;
 mod mesh;
 mod own;
 mod passive;

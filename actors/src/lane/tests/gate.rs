@@ -166,6 +166,7 @@ fn a_full_or_leaving_node_takes_no_new_work() {
             draining,
             quarantined: false,
             cut_off: false,
+            overloaded: false,
             calls,
         };
         let actions = receive(&mut stage, peer(), draft("INVITE").text());
@@ -181,6 +182,34 @@ fn a_full_or_leaving_node_takes_no_new_work() {
         let actions = receive(&mut stage, peer(), inside.text());
         assert_eq!(told(&actions).len(), 1, "what is in a dialog goes on");
     }
+}
+
+/// `cluster.md` §11: new calls and registrations wait, what is in a dialog and calls for help do not.
+#[test]
+fn an_overloaded_node_sheds_new_work_and_nothing_else() {
+    let mut stage = stage();
+    stage.health.overloaded = true;
+    for method in ["INVITE", "REGISTER"] {
+        let actions = receive(&mut stage, peer(), draft(method).text());
+        assert_eq!(statuses(&actions), [503], "{method}");
+        let text = &sent(&actions)[0].1;
+        assert!(text.contains("\r\nRetry-After: "), "{text}");
+    }
+    for method in ["BYE", "INVITE"] {
+        let mut inside = draft(method);
+        inside.to = format!("<sip:x@y>;tag={}", own_tag(&stage));
+        let actions = receive(&mut stage, peer(), inside.text());
+        assert_eq!(told(&actions).len(), 1, "{method} in a dialog");
+    }
+    for help in ["112", "911"] {
+        let mut call = draft("INVITE");
+        call.uri = format!("sip:{help}@example.org");
+        let actions = receive(&mut stage, peer(), call.text());
+        assert!(!statuses(&actions).contains(&503), "{help}");
+    }
+    stage.health.overloaded = false;
+    let actions = receive(&mut stage, peer(), draft("INVITE").text());
+    assert_eq!(statuses(&actions), [100]);
 }
 
 #[test]

@@ -361,6 +361,9 @@ impl<R: Roster> Turn<'_, R> {
         if self.fabric.health().draining || !is_up || self.fabric.is_full() {
             return Err(MoveFault::NotUp);
         }
+        if self.fabric.health().overloaded {
+            return Err(MoveFault::Loaded);
+        }
         if self.standing(from) != Standing::Connected || home(id).is_some() {
             return Err(MoveFault::NotTaken);
         }
