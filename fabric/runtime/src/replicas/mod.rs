@@ -28,7 +28,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use bytes::Bytes;
 use cluster::{
     Candidate, Desk, DeskAction, Directory, DirectoryAction, Epoch, Frame, HolderSet, Image,
     Repair, RepairAction, ReplicationAction, Replicator, Version, placement,
@@ -36,8 +35,7 @@ use cluster::{
 use contract::core::Roster;
 use contract::limits::NODE_INBOX_FRAMES_MAX;
 use contract::{
-    ActorId, FrameClass, Member, MemberState, MoveFault, NodeId, NodeInst, Now, SchemaVersion,
-    StoreFault, Time,
+    ActorId, FrameClass, Member, MemberState, MoveFault, NodeId, NodeInst, Now, StoreFault, Time,
 };
 
 pub(crate) use claims::Claimed;
@@ -540,17 +538,6 @@ impl<R: Roster> Fabric<R> {
         let key = self.inner.records.ids().record_key(id);
         let candidates = self.candidates();
         placement::holders(key, self.me().node, &candidates, self.inner.parts.holders)
-    }
-}
-
-/// What a message looks like on its way.
-fn tell_frame<R: Roster>(parcel: &Parcel<R>, hops: u8, schema: SchemaVersion) -> Frame {
-    Frame::Tell {
-        from: parcel.from.clone(),
-        origin: parcel.origin,
-        to: parcel.to.clone(),
-        hops,
-        message: Bytes::from(R::encode(&parcel.message, schema)),
     }
 }
 

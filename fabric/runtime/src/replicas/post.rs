@@ -17,7 +17,7 @@ use contract::core::{Event, Roster, Undelivered};
 use contract::limits::{PARCELS_MAX, PARCELS_PER_ACTOR_MAX};
 use contract::{ActorId, FrameClass, Kind, NodeId, NodeInst};
 
-use super::{NO_VERSION, Standing, Turn, tell_frame};
+use super::{NO_VERSION, Standing, Turn};
 use crate::entry::Delivery;
 
 /// A message on its way.
@@ -320,5 +320,16 @@ impl<R: Roster> Turn<'_, R> {
             return Whereabouts::Unsettled;
         }
         held
+    }
+}
+
+/// What a message looks like on its way.
+fn tell_frame<R: Roster>(parcel: &Parcel<R>, hops: u8, schema: contract::SchemaVersion) -> Frame {
+    Frame::Tell {
+        from: parcel.from.clone(),
+        origin: parcel.origin,
+        to: parcel.to.clone(),
+        hops,
+        message: R::encode(&parcel.message, schema).into(),
     }
 }
