@@ -495,14 +495,6 @@ impl<R: Roster> Fabric<R> {
         kept.push_back((id.clone(), text));
     }
 
-    /// Returns the events of an actor that were set aside, oldest first.
-    pub(crate) fn quarantined(&self, id: &ActorId) -> Vec<String> {
-        let lock = self.inner.quarantine.lock();
-        let kept = lock.expect("no holder of the quarantine panics");
-        let of = kept.iter().filter(|(of, _)| of == id);
-        of.map(|(_, text)| text.clone()).collect()
-    }
-
     pub(crate) fn commit_lazily(&self, batch: Batch) {
         self.env().store().commit(
             batch,

@@ -38,6 +38,14 @@ fn live_row<R: Roster>(entry: &Entry<R>) -> ActorRow {
 }
 
 impl<R: Roster> Fabric<R> {
+    /// Returns the events of an actor that were set aside, oldest first.
+    pub(crate) fn quarantined(&self, id: &ActorId) -> Vec<String> {
+        let lock = self.inner.quarantine.lock();
+        let kept = lock.expect("no holder of the quarantine panics");
+        let of = kept.iter().filter(|(of, _)| of == id);
+        of.map(|(_, text)| text.clone()).collect()
+    }
+
     /// Returns a row for each actor, live or passive, in the order of IDs.
     ///
     /// # Panics
