@@ -128,7 +128,7 @@ pub(crate) struct Inner<R: Roster> {
     pub(crate) health: RwLock<Health>,
     pub(crate) listeners: Mutex<Vec<String>>,
     /// Events that were set aside, oldest first.
-    quarantine: Mutex<VecDeque<(ActorId, String)>>,
+    pub(crate) quarantine: Mutex<VecDeque<(ActorId, String)>>,
     pub(crate) entropy: Entropy,
     pub(crate) started: Now,
     starts: AtomicUsize,
