@@ -108,7 +108,8 @@ struct Run {
     watch: Watch,
     crowd: Crowd,
     orphans: Orphans,
-    reader: Reader,
+    /// None where nodes of the former release are: they keep no log, and are told nothing of it.
+    reader: Option<Reader>,
     /// When a disk was damaged last.
     hurt_at: Option<Time>,
     /// Faults so far.
@@ -187,7 +188,7 @@ impl Run {
             watch: Watch::default(),
             crowd: Crowd::default(),
             orphans: Orphans::default(),
-            reader: Reader::default(),
+            reader: plan.former.is_empty().then(Reader::default),
             hurt_at: None,
             faults: 0,
             mixed: plan.mixed,

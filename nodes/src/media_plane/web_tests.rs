@@ -59,6 +59,8 @@ struct Plane {
     workers: Arc<MediaWorkers>,
     told: Receiver<(SideKey, MediaEvent)>,
     certificate: MediaCertificate,
+    /// Where its ports are.
+    address: IpAddr,
 }
 
 impl Plane {
@@ -82,12 +84,20 @@ impl Plane {
             workers,
             told,
             certificate,
+            address: LOOPBACK,
         }
     }
 
     fn one() -> Plane {
         let certificate = MediaCertificate::of([3; 32]).expect("a certificate");
         Plane::start(1, runtime(), certificate)
+    }
+
+    /// At an address of its own, where no other test takes its port while it is not bound.
+    fn alone() -> Plane {
+        let mut plane = Plane::one();
+        plane.address = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 14));
+        plane
     }
 
     fn command(&self, command: MediaCommand) {
@@ -112,7 +122,7 @@ impl Plane {
     fn open(&self, leg: SideKey, port: Option<u16>) -> SocketAddr {
         self.command(MediaCommand::Open {
             leg,
-            address: LOOPBACK,
+            address: self.address,
             port,
             beside: None,
             socket: LegSocket::Shared,
@@ -519,11 +529,12 @@ fn a_plane_that_restarts_goes_on_without_a_handshake() {
         mut config,
         peer,
         mut sound,
-    } = join(Plane::one(), side(1), "ours1", DtlsRole::Passive);
+    } = join(Plane::alone(), side(1), "ours1", DtlsRole::Passive);
     let certificate = plane.certificate.clone();
     drop(plane);
     let begin = now();
-    let plane = Plane::start(1, runtime(), certificate);
+    let mut plane = Plane::start(1, runtime(), certificate);
+    plane.address = local.ip();
     assert_eq!(plane.open(leg, Some(local.port())), local);
     config.sequence_start += 2_048;
     web(&mut config).ice.selected = Some(peer.address);

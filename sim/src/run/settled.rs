@@ -74,7 +74,9 @@ impl Run {
     /// A reader of the event log goes from node to node.
     pub(super) fn read_events(&mut self) {
         let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
-        self.reader.look(&self.world, &nodes.collect::<Vec<_>>());
+        if let Some(reader) = &mut self.reader {
+            reader.look(&self.world, &nodes.collect::<Vec<_>>());
+        }
     }
 
     pub(super) fn check_bounds(&self) {
@@ -119,7 +121,9 @@ impl Run {
             node.check_tree(&self.world);
         }
         let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
-        self.reader.check(&self.world, &nodes.collect::<Vec<_>>());
+        if let Some(reader) = &mut self.reader {
+            reader.check(&self.world, &nodes.collect::<Vec<_>>());
+        }
     }
 
     pub(super) fn check_empty(&mut self) {
@@ -130,8 +134,9 @@ impl Run {
             bounds::check_empty(&self.world, &node.rows(), &node.open_legs());
         }
         let nodes = self.places.iter().filter_map(|place| place.node.as_ref());
-        self.reader
-            .check_ends(&self.world, &nodes.collect::<Vec<_>>());
+        if let Some(reader) = &mut self.reader {
+            reader.check_ends(&self.world, &nodes.collect::<Vec<_>>());
+        }
         let talked = self.crowd.talked();
         *self
             .world

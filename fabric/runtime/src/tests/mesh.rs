@@ -73,7 +73,7 @@ pub(super) fn member(node: u16) -> Member {
         state: MemberState::Up,
         zone: String::new(),
         weight: 100,
-        schema: contract::SchemaVersion::default(),
+        schema: contract::SchemaVersion::NEWEST,
     }
 }
 
