@@ -256,9 +256,9 @@ pub const PATH_FRAGMENTS_MAX: usize = 3;
 /// Datagrams of one handshake that are read, a try: twenty repetitions of all its flights. More are
 /// dropped: a handshake keeps what it cannot read yet.
 pub const DTLS_DATAGRAMS_MAX: u32 = 256;
-/// Times a handshake is begun anew because another client said hello before the first one returned
-/// our cookie; then whoever was last is waited for.
-pub const DTLS_RENEWALS_MAX: u32 = 64;
+/// Handshakes of one leg beside the present one while no client has returned our cookie: each that
+/// says hello may be the peer, or forged. The oldest goes.
+pub const DTLS_RIVALS_MAX: usize = 8;
 
 /// Octets of one frame between nodes (`cluster.md` §10). A longer one closes the connection.
 pub const FRAME_BYTES_MAX: usize = 1 << 20;

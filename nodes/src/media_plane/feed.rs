@@ -14,6 +14,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use webrtc_util::{Conn, Error};
 
 use super::asked::{Asked, Asker};
+use super::records;
 
 /// Datagrams that wait for their reader: two flights of a handshake.
 const QUEUE: usize = 32;
@@ -49,6 +50,8 @@ struct State {
     remote: Option<SocketAddr>,
     /// Datagrams sent since the last one was read.
     flight: Vec<Vec<u8>>,
+    /// Cookie of the HelloVerifyRequest that was sent.
+    cookie: Option<Vec<u8>>,
     is_answer: bool,
 }
 
@@ -86,6 +89,11 @@ impl FedConn {
     /// Takes what was sent since a datagram was read last.
     pub(super) fn take_flight(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.state().flight)
+    }
+
+    /// Tells whether a client that returns this cookie has read what was sent here.
+    pub(super) fn has_sent(&self, cookie: &[u8]) -> bool {
+        self.state().cookie.as_deref() == Some(cookie)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -141,6 +149,9 @@ impl Conn for FedConn {
             let mut state = self.state();
             if std::mem::take(&mut state.is_answer) {
                 state.flight.clear();
+            }
+            if let Some(cookie) = records::verify_request(octets) {
+                state.cookie = Some(cookie.to_vec());
             }
             if state.flight.len() < FLIGHT_MAX {
                 state.flight.push(octets.to_vec());

@@ -22,6 +22,7 @@ use webrtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use webrtc_util::{Conn, KeyingMaterialExporter};
 
 use super::feed::FedConn;
+use super::records::HANDSHAKE;
 use crate::env_os::within;
 
 /// Longest handshake, all its tries: the library has no limit of its own.
@@ -38,15 +39,6 @@ const ANSWERS_MAX: usize = 64;
 const DATAGRAM_BYTES: usize = 2_048;
 /// Label of RFC 5764 §4.2.
 const LABEL: &str = "EXTRACTOR-dtls_srtp";
-
-/// Record types of RFC 5246 §6.2.1.
-const CHANGE_CIPHER_SPEC: u8 = 20;
-const ALERT: u8 = 21;
-const HANDSHAKE: u8 = 22;
-/// Type of the client's first message (RFC 5246 §7.4).
-const CLIENT_HELLO: u8 = 1;
-/// Octets of a record header (RFC 6347 §4.1).
-const RECORD_HEADER_BYTES: usize = 13;
 
 /// Why there are no keys.
 enum Fault {
@@ -203,42 +195,4 @@ fn is_hash_of(print: &PeerFingerprint, certificate: &[u8]) -> bool {
         _ => return false,
     };
     digest == print.digest
-}
-
-/// Tells whether a datagram may be shown to a handshake: whole records of DTLS 1.0 or 1.2
-/// (RFC 6347 §4.1) of kinds that one has. Alerts in the clear are nobody's word, and any of them
-/// would end it; unprotected data and heartbeats too.
-pub(super) fn is_plausible(datagram: &[u8]) -> bool {
-    let mut rest = datagram;
-    while !rest.is_empty() {
-        let Some((header, behind)) = rest.split_first_chunk::<RECORD_HEADER_BYTES>() else {
-            return false;
-        };
-        let (kind, is_clear) = (header[0], header[3] == 0 && header[4] == 0);
-        let length = usize::from(u16::from_be_bytes([header[11], header[12]]));
-        let is_version = header[1] == 0xfe && (header[2] == 0xff || header[2] == 0xfd);
-        let is_kind = match kind {
-            HANDSHAKE => true,
-            CHANGE_CIPHER_SPEC => !is_clear || behind.first() == Some(&1),
-            ALERT => !is_clear,
-            _ => false,
-        };
-        if !is_version || !is_kind || length == 0 || length > behind.len() {
-            return false;
-        }
-        rest = &behind[length..];
-    }
-    !datagram.is_empty()
-}
-
-/// Returns the number and the random of the ClientHello that a datagram starts with, if it does
-/// (RFC 6347 §4.2.2, RFC 5246 §7.4.1.2).
-pub(super) fn hello(datagram: &[u8]) -> Option<(u16, [u8; 32])> {
-    let (header, behind) = datagram.split_first_chunk::<RECORD_HEADER_BYTES>()?;
-    let (message, body) = behind.split_first_chunk::<12>()?;
-    let is_whole_start =
-        header[0] == HANDSHAKE && header[3..5] == [0, 0] && message[6..9] == [0; 3];
-    let random = body.get(2..)?.first_chunk()?;
-    let number = u16::from_be_bytes([message[4], message[5]]);
-    (is_whole_start && message[0] == CLIENT_HELLO).then_some((number, *random))
 }

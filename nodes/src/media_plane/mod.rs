@@ -16,6 +16,7 @@ pub mod certificate;
 mod feed;
 mod handshake;
 mod ports;
+mod records;
 pub mod srtp;
 mod web;
 mod worker;
@@ -89,7 +90,8 @@ enum WorkerOrder {
     /// By a handshake.
     Keys {
         leg: SideKey,
-        association: u32,
+        /// Which handshake of the leg it was.
+        number: u32,
         keys: Result<Box<SrtpKeys>, String>,
     },
     /// The plane is dropped.

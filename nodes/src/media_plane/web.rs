@@ -29,7 +29,6 @@ use super::Orders;
 use super::asked::{Asked, Asker};
 use super::certificate::MediaCertificate;
 use super::feed::send_to;
-use super::handshake;
 use leg::{Tools, WebLeg};
 
 /// PRIORITY of our checks: of a peer-reflexive candidate (RFC 8445 §7.1.1).
@@ -94,6 +93,7 @@ impl WebLegs {
             path: None,
             agent: None,
             handshake: None,
+            rivals: Vec::new(),
             fragments: Vec::new(),
             peers: Vec::new(),
             early: Vec::new(),
@@ -101,6 +101,7 @@ impl WebLegs {
             scheduled: None,
             set_ups: 0,
             paths_set_up: 0,
+            begun: 0,
             handshakes: 0,
         };
         self.legs.insert(leg, made);
@@ -200,16 +201,20 @@ impl WebLegs {
     pub(super) fn on_keys(
         &mut self,
         leg: SideKey,
-        association: u32,
+        number: u32,
         keys: Result<Box<SrtpKeys>, String>,
     ) {
         let Some(known) = self.legs.get_mut(&leg) else {
             return;
         };
+        if keys.is_err() && !known.give_up(number) {
+            return;
+        }
         let present = known.handshake.as_mut();
-        let Some(present) = present.filter(|handshake| handshake.association == association) else {
+        let Some(present) = present.filter(|handshake| handshake.number == number) else {
             return;
         };
+        let association = present.association;
         present.left = DTLS_DATAGRAMS_MAX;
         let result = if keys.is_ok() { "done" } else { "failed" };
         metrics::counter!("weft_media_handshakes_total", "result" => result).increment(1);
@@ -255,16 +260,7 @@ impl WebLegs {
         let Some(known) = leg.and_then(|leg| self.legs.get_mut(leg)) else {
             return;
         };
-        if !handshake::is_plausible(octets) {
-            return;
-        }
-        known.greet(octets, &self.tools);
-        if let Some(handshake) = &mut known.handshake
-            && handshake.left > 0
-        {
-            handshake.left -= 1;
-            handshake.feed.put(octets, from);
-        }
+        known.shake(octets, from, &self.tools);
     }
 
     fn check(&mut self, local: SocketAddr, from: SocketAddr, octets: &[u8], now: Time) {
@@ -461,10 +457,13 @@ impl WebLegs {
             && handshake.association == config.association
             && (handshake.config == config.dtls || config.keys.is_some())
         {
-            return handshake.conn.aim(to);
+            let rivals = known.rivals.iter().chain([handshake]);
+            return rivals.for_each(|handshake| handshake.conn.aim(to));
         }
         if config.keys.is_none() {
-            known.handshake = Some(known.handshake_of(config, to, &self.tools));
+            let of = (config.association, config.dtls.clone());
+            known.rivals.clear();
+            known.handshake = Some(known.handshake_of(of, to, &self.tools));
         }
     }
 }

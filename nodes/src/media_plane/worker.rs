@@ -191,12 +191,8 @@ impl Worker {
                     self.web.on_path(leg, set_up, selected, now);
                     self.settle();
                 }
-                Ok(WorkerOrder::Keys {
-                    leg,
-                    association,
-                    keys,
-                }) => {
-                    self.web.on_keys(leg, association, keys);
+                Ok(WorkerOrder::Keys { leg, number, keys }) => {
+                    self.web.on_keys(leg, number, keys);
                     self.settle();
                 }
                 Err(TryRecvError::Empty) => return true,

@@ -8,10 +8,10 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use contract::limits::{
-    DTLS_DATAGRAMS_MAX, DTLS_RENEWALS_MAX, ICE_CANDIDATES_MAX, PATH_FRAGMENTS_MAX,
+    DTLS_DATAGRAMS_MAX, DTLS_RIVALS_MAX, ICE_CANDIDATES_MAX, PATH_FRAGMENTS_MAX,
 };
 use contract::{
-    DtlsConfig, IceConfig, IceCredentials, RemoteCandidate, SideKey, Time, WebrtcConfig,
+    DtlsConfig, DtlsRole, IceConfig, IceCredentials, RemoteCandidate, SideKey, Time, WebrtcConfig,
 };
 use media::path::Path;
 use media::stun::IntegrityKey;
@@ -24,6 +24,7 @@ use crate::media_plane::asked::Asked;
 use crate::media_plane::certificate::MediaCertificate;
 use crate::media_plane::feed::{FedConn, Feed, feed};
 use crate::media_plane::handshake;
+use crate::media_plane::records::{self, Hello, Shown};
 use crate::media_plane::{Orders, WorkerOrder};
 
 /// What tasks of legs are made with.
@@ -44,6 +45,8 @@ pub(super) struct WebLeg {
     pub(super) path: Option<Path>,
     pub(super) agent: Option<AgentTask>,
     pub(super) handshake: Option<HandshakeTask>,
+    /// Handshakes of other clients that said hello, the latest last, while none has proven itself.
+    pub(super) rivals: Vec<HandshakeTask>,
     /// User fragments that lead here, the present one last.
     pub(super) fragments: Vec<String>,
     /// Sources of the peer, the latest last.
@@ -54,6 +57,8 @@ pub(super) struct WebLeg {
     pub(super) scheduled: Option<Time>,
     pub(super) set_ups: u32,
     pub(super) paths_set_up: u32,
+    /// Handshakes begun, and done.
+    pub(super) begun: u32,
     pub(super) handshakes: u32,
 }
 
@@ -71,14 +76,14 @@ pub(super) struct HandshakeTask {
     pub(super) feed: Feed,
     pub(super) conn: Arc<FedConn>,
     pub(super) task: AbortHandle,
+    /// Which one of the leg this is.
+    pub(super) number: u32,
     pub(super) association: u32,
     pub(super) config: DtlsConfig,
     /// Datagrams that it may still read.
     pub(super) left: u32,
     /// Who has said hello.
     pub(super) greeter: Greeter,
-    /// Times it was begun anew because somebody else said hello.
-    pub(super) renewals: u32,
 }
 
 /// The client of a handshake in which we are the server.
@@ -88,7 +93,7 @@ pub(super) enum Greeter {
     /// Said hello with this random; whether it hears us is not known.
     Heard([u8; 32]),
     /// Has returned our cookie (RFC 6347 §4.2.1).
-    Proven,
+    Proven([u8; 32]),
 }
 
 impl Drop for HandshakeTask {
@@ -160,65 +165,116 @@ impl WebLeg {
     }
 
     pub(super) fn handshake_of(
-        &self,
-        config: &WebrtcConfig,
+        &mut self,
+        (association, config): (u32, DtlsConfig),
         to: SocketAddr,
         tools: &Tools,
     ) -> HandshakeTask {
-        let (leg, association) = (self.key, config.association);
+        self.begun = self.begun.wrapping_add(1);
+        let (leg, number) = (self.key, self.begun);
         let (feed, conn) = feed(leg, &self.socket, self.local, &tools.asked);
         conn.aim(to);
         let orders = tools.orders.clone();
         let done = move |keys| {
-            orders.give(WorkerOrder::Keys {
-                leg,
-                association,
-                keys,
-            });
+            orders.give(WorkerOrder::Keys { leg, number, keys });
         };
         let certificate = tools.certificate.certificate.clone();
-        let shaking = handshake::shake(config.dtls.clone(), certificate, Arc::clone(&conn), done);
+        let shaking = handshake::shake(config.clone(), certificate, Arc::clone(&conn), done);
         HandshakeTask {
             feed,
             conn,
             task: tools.runtime.spawn(shaking).abort_handle(),
+            number,
             association,
-            config: config.dtls.clone(),
+            config,
             left: DTLS_DATAGRAMS_MAX,
             greeter: Greeter::Nobody,
-            renewals: 0,
         }
     }
 
-    /// Begins the handshake anew if another client than before says hello, and the former has not
-    /// returned our cookie: it may have been forged, and the library would wait for it for ever.
-    pub(super) fn greet(&mut self, octets: &[u8], tools: &Tools) {
-        let (Some((number, random)), Some(config)) = (handshake::hello(octets), &self.config)
-        else {
-            return;
-        };
+    /// Shows a datagram of records to the handshake that it belongs to. As a server: before a client
+    /// has proven itself, only hellos; then, only its own.
+    pub(super) fn shake(&mut self, octets: &[u8], from: SocketAddr, tools: &Tools) {
         let Some(present) = &mut self.handshake else {
             return;
         };
-        let is_other = match present.greeter {
-            Greeter::Nobody => false,
-            Greeter::Heard(before) => before != random,
-            Greeter::Proven => return,
+        let meant = match records::read(octets, present.config.role) {
+            None => None,
+            Some(Shown::Hello(hello)) => self.greet(hello, tools),
+            Some(Shown::MoreOfHello) => Some(present),
+            Some(Shown::Flight) => Some(present).filter(|present| present.may_go_on()),
         };
-        if number > 0 {
-            if matches!(present.greeter, Greeter::Heard(before) if before == random) {
-                present.greeter = Greeter::Proven;
+        if let Some(meant) = meant {
+            meant.read(octets, from);
+        }
+    }
+
+    /// Gives up a handshake that has failed; tells whether none is left.
+    pub(super) fn give_up(&mut self, number: u32) -> bool {
+        self.rivals.retain(|rival| rival.number != number);
+        let is_present = |present: &HandshakeTask| present.number == number;
+        if !self.handshake.as_ref().is_some_and(is_present) {
+            return false;
+        }
+        match self.rivals.pop() {
+            Some(rival) => {
+                self.handshake = Some(rival);
+                false
             }
-            return;
+            None => true,
         }
-        let renewals = present.renewals + u32::from(is_other);
-        let to = present.conn.aimed();
-        if let Some(to) = to.filter(|_| is_other && renewals <= DTLS_RENEWALS_MAX) {
-            self.handshake = Some(self.handshake_of(config, to, tools));
+    }
+
+    /// Finds the handshake that a hello belongs to. Each client that says hello has one of its own
+    /// until one of them returns our cookie: the others may have been forged, and the library would
+    /// wait for them for ever. A few are kept, the latest.
+    fn greet(&mut self, hello: Hello<'_>, tools: &Tools) -> Option<&mut HandshakeTask> {
+        let heard = Greeter::Heard(hello.random);
+        let present = self.handshake.as_mut()?;
+        if let Greeter::Proven(random) = present.greeter {
+            let is_its_own = hello.random == random && present.conn.has_sent(hello.cookie);
+            return self.handshake.as_mut().filter(|_| is_its_own);
         }
-        if let Some(present) = &mut self.handshake {
-            present.greeter = Greeter::Heard(random);
-            present.renewals = renewals;
+        if present.greeter != Greeter::Nobody && present.greeter != heard {
+            let known = self.rivals.iter().position(|rival| rival.greeter == heard);
+            let other = match known {
+                Some(at) => self.rivals.remove(at),
+                // Who answers a question that was not put.
+                None if hello.number > 0 => return None,
+                None => {
+                    let of = (present.association, present.config.clone());
+                    let to = present.conn.aimed()?;
+                    self.handshake_of(of, to, tools)
+                }
+            };
+            self.rivals.extend(self.handshake.replace(other));
+            if self.rivals.len() > DTLS_RIVALS_MAX {
+                self.rivals.remove(0);
+            }
+        }
+        let meant = self.handshake.as_mut()?;
+        if hello.number == 0 {
+            meant.greeter = heard;
+        } else if meant.greeter == heard && meant.conn.has_sent(hello.cookie) {
+            meant.greeter = Greeter::Proven(hello.random);
+            self.rivals.clear();
+        } else {
+            return None;
+        }
+        Some(meant)
+    }
+}
+
+impl HandshakeTask {
+    /// Tells whether the other end is known to hear us.
+    fn may_go_on(&self) -> bool {
+        self.config.role == DtlsRole::Active || matches!(self.greeter, Greeter::Proven(_))
+    }
+
+    fn read(&mut self, octets: &[u8], from: SocketAddr) {
+        if self.left > 0 {
+            self.left -= 1;
+            self.feed.put(octets, from);
         }
     }
 }
