@@ -457,6 +457,8 @@ export class Weft extends Emitter {
     const call = this.#calls.get(payload.callId);
     if (call) return call._told(type, payload);
     if (type === 'incoming' && !this.#closing.has(payload.callId)) this.#incoming(payload);
+    // A node has it still that did not hear of its end.
+    if (type === 'reoffer') this._tell('hangup', { callId: payload.callId });
   }
 
   #incoming({ callId, from, displayName, to, sdp, headers }) {

@@ -301,6 +301,18 @@ test('the same offer again has the same answer', async () => {
   assert.equal(call.held.remote, false);
 });
 
+test('an offer for a call that is over here is answered with its end', async () => {
+  const weft = await signedIn();
+  const call = await talking(weft);
+  const { id } = call;
+  server.start('hangup', { callId: id, cause: 'NORMAL_CLEARING', code: 480 });
+  await settle();
+  server.start('reoffer', { callId: id, sdp: 'theirs', why: 'migrate' });
+  await settle();
+  assert.deepEqual(server.of('hangup').map(({ payload }) => payload.callId), [id]);
+  assert.equal(server.of('reanswer').length, 0);
+});
+
 test('digits go out and come in; mute silences', async () => {
   const weft = await signedIn();
   const track = { enabled: true };

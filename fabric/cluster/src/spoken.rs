@@ -67,6 +67,12 @@ impl Spoken {
         }
     }
 
+    /// Returns what is written to one other node, which takes `theirs`, where nothing is stored.
+    #[must_use]
+    pub fn to(&self, theirs: SchemaVersion) -> SchemaVersion {
+        theirs.clamp(SchemaVersion::OLDEST, self.most)
+    }
+
     /// Takes that a record of a schema is here; true if none was so new.
     pub fn holds(&mut self, schema: SchemaVersion) -> bool {
         let is_newer = schema > self.held;

@@ -250,12 +250,10 @@ impl<R: Roster> Fabric<R> {
 
     /// A frame of the log; one that cannot go is made good by the next comparison.
     fn send_events(&self, to: NodeInst, frame: &Frame) {
-        // Nothing of it is stored: it is said to whoever says that it takes it, whatever others take.
-        let schema = self.schema_of(to.node);
-        if schema < EVENTS_SINCE {
+        if self.schema_for(to) < EVENTS_SINCE {
             return;
         }
-        if let Err(fault) = self.frame_as(to, FrameClass::Bulk, frame, schema) {
+        if let Err(fault) = self.frame(to, FrameClass::Bulk, frame) {
             tracing::debug!(node = %to, %fault, "events wait for the next comparison");
         }
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cluster::{Frame, Spoken, home};
 use contract::core::{Event, Roster, Undelivered};
+use contract::limits::NODES_MAX;
 use contract::{
     ActorId, FlowRef, FrameClass, Member, NodeId, NodeInst, PeerFault, Peers, SchemaVersion,
 };
@@ -29,6 +30,9 @@ pub(crate) struct Mesh {
     members: RwLock<BTreeMap<NodeId, Member>>,
     /// Nodes that a connection is there with, also before gossip knows them.
     connected: RwLock<BTreeMap<NodeId, NodeInst>>,
+    /// What the latest life of a node has said that it takes: a life's word stays as it is, also
+    /// while gossip thinks it gone.
+    taken: RwLock<BTreeMap<NodeId, (NodeInst, SchemaVersion)>>,
     /// What is written so that all of them read it.
     spoken: RwLock<Spoken>,
     /// A later start of this node runs elsewhere.
@@ -41,6 +45,7 @@ impl Mesh {
             peers,
             members: RwLock::new(BTreeMap::new()),
             connected: RwLock::new(BTreeMap::new()),
+            taken: RwLock::new(BTreeMap::new()),
             spoken: RwLock::new(spoken),
             is_superseded: AtomicBool::new(false),
         }
@@ -72,8 +77,30 @@ impl Mesh {
     }
 }
 
+impl Mesh {
+    /// Returns what a life of a node takes, if it has said so.
+    fn takes(&self, life: NodeInst) -> Option<SchemaVersion> {
+        let taken = self.taken.read().expect("no holder of the words panics");
+        let (inst, schema) = taken.get(&life.node)?;
+        (*inst == life).then_some(*schema)
+    }
+
+    fn note_schemas(&self, members: &[Member]) {
+        let mut taken = self.taken.write().expect("no holder of the words panics");
+        for member in members {
+            let inst = member.peer.inst;
+            taken.insert(inst.node, (inst, member.schema));
+        }
+        // Above the bound those who are out of the view have to say it again.
+        let seen = |node: &NodeId| members.iter().any(|member| member.peer.inst.node == *node);
+        if taken.len() > NODES_MAX {
+            taken.retain(|node, _| seen(node));
+        }
+    }
+}
+
 impl<R: Roster> Fabric<R> {
-    /// Returns the schema of all that is written now: every node of the view reads it.
+    /// Returns the schema of all that is stored now: every node of the view reads it.
     ///
     /// # Panics
     /// If a holder of it panicked.
@@ -112,7 +139,15 @@ impl<R: Roster> Fabric<R> {
         let others: Vec<_> = others.map(|member| member.schema).collect();
         let connected = mesh.connected.read();
         let connected = connected.expect("no holder of the connections panics");
-        let has_strangers = connected.keys().any(|node| !members.contains_key(node));
+        let away = connected
+            .values()
+            .filter(|life| !members.contains_key(&life.node));
+        let away: Vec<_> = away.map(|life| mesh.takes(*life)).collect();
+        let has_strangers = away.contains(&None);
+        let others: Vec<_> = others
+            .into_iter()
+            .chain(away.into_iter().flatten())
+            .collect();
         let mut spoken = mesh.spoken.write().expect("no holder of the schema panics");
         spoken.seen(self.now().mono, &others, has_strangers);
     }
@@ -131,6 +166,7 @@ impl<R: Roster> Fabric<R> {
         let by_node = members
             .into_iter()
             .map(|member| (member.peer.inst.node, member));
+        mesh.note_schemas(&seen);
         *mesh.members.write().expect("no holder of the view panics") = by_node.collect();
         self.look_at_schemas();
         self.log_view(&seen);
@@ -206,18 +242,26 @@ impl<R: Roster> Fabric<R> {
     /// Sends a message to an actor of another node; it comes back if it cannot go.
     pub(crate) fn tell_away(&self, node: NodeId, from: &ActorId, to: ActorId, message: R::Message) {
         let class = R::frame_class(&message);
+        let Some(life) = self.inner.mesh.life(node) else {
+            let may_come = self.may_be_there(node);
+            let why = if may_come {
+                Undelivered::Busy
+            } else {
+                Undelivered::Absent
+            };
+            return self.bounce(from, to, message, why);
+        };
+        let Some(octets) = self.said_to(life, &message) else {
+            return self.bounce(from, to, message, Undelivered::Absent);
+        };
         let frame = Frame::Tell {
             from: from.clone(),
             origin: self.me(),
             to: to.clone(),
             hops: 1,
-            message: R::encode(&message, self.spoken()).into(),
+            message: octets,
         };
-        let sent = match self.inner.mesh.life(node) {
-            Some(life) => self.frame(life, class, &frame),
-            None => Err(PeerFault::Absent),
-        };
-        if let Err(fault) = sent {
+        if let Err(fault) = self.frame(life, class, &frame) {
             let why = match fault {
                 PeerFault::Absent if !self.may_be_there(node) => Undelivered::Absent,
                 PeerFault::Absent | PeerFault::Busy | PeerFault::TooLong => Undelivered::Busy,
@@ -244,8 +288,9 @@ impl<R: Roster> Fabric<R> {
         message: &R::Message,
         why: Undelivered,
     ) {
-        let octets = Bytes::from(R::encode(message, self.spoken()));
-        if let Some(life) = self.inner.mesh.life(node) {
+        if let Some(life) = self.inner.mesh.life(node)
+            && let Some(octets) = self.said_to(life, message)
+        {
             self.return_to(life, to, from.clone(), &octets, why);
         }
     }
@@ -262,40 +307,34 @@ impl<R: Roster> Fabric<R> {
         self.frame(life, FrameClass::InDialog, &frame).is_ok()
     }
 
-    /// Puts a frame into the queue of a node.
+    /// Returns a message as octets for a node, if there is a form of it that it reads.
+    pub(crate) fn said_to(&self, node: NodeInst, message: &R::Message) -> Option<Bytes> {
+        let octets = R::encode(message, self.schema_for(node));
+        (!octets.is_empty()).then(|| octets.into())
+    }
+
+    /// Puts a frame into the queue of a node, in the words that it says that it takes: of what is
+    /// only said, nothing stays that another node would have to read.
     pub(crate) fn frame(
         &self,
         to: NodeInst,
         class: FrameClass,
         frame: &Frame,
     ) -> Result<(), PeerFault> {
-        self.frame_as(to, class, frame, self.spoken())
-    }
-
-    /// Returns what a node of the view says that it takes.
-    pub(crate) fn schema_of(&self, node: NodeId) -> SchemaVersion {
-        let members = self.inner.mesh.members.read();
-        let members = members.expect("no holder of the view panics");
-        members
-            .get(&node)
-            .map(|member| member.schema)
-            .unwrap_or_default()
-    }
-
-    /// As [`Fabric::frame`], in the words of a schema.
-    pub(crate) fn frame_as(
-        &self,
-        to: NodeInst,
-        class: FrameClass,
-        frame: &Frame,
-        schema: SchemaVersion,
-    ) -> Result<(), PeerFault> {
         let peers = self.inner.mesh.peers.as_ref().ok_or(PeerFault::Absent)?;
-        let octets = frame.write(schema).map_err(|error| {
+        let octets = frame.write(self.schema_for(to)).map_err(|error| {
             tracing::error!(%error, "a frame cannot be written");
             PeerFault::TooLong
         })?;
         peers.send(to, class, octets)
+    }
+
+    /// Returns the schema of what is said to a node: its own, as far as it is known.
+    pub(crate) fn schema_for(&self, node: NodeInst) -> SchemaVersion {
+        let mesh = &self.inner.mesh;
+        let theirs = mesh.takes(node).unwrap_or_default();
+        let spoken = mesh.spoken.read();
+        spoken.expect("no holder of the schema panics").to(theirs)
     }
 
     /// Takes a frame of another node; false if it is none, or none that is expected.

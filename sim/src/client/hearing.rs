@@ -203,8 +203,9 @@ impl Client {
     }
 
     fn offered(&mut self, now: Time, name: &str, payload: &Value, out: &mut Vec<Out>) {
-        let Some(call) = self.calls.get_mut(name) else {
-            return;
+        let call = self.calls.get_mut(name).filter(|call| !call.is_over());
+        let Some(call) = call else {
+            return self.ask("hangup", &json!({ "callId": name }), out);
         };
         let sdp = payload["sdp"].as_str().unwrap_or_default();
         call.line.learn(sdp, true, now);

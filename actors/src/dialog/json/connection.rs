@@ -10,7 +10,7 @@ use contract::{ActorId, FlowRef, Time};
 use doors::json::ServerMessage;
 
 use super::core::{DialogCtx, JsonDialog, Outcome, PARK, Role, State, Timer};
-use crate::door_session::About;
+use crate::door_session::{About, first_number};
 use crate::{Target, call, message, registration};
 
 /// After which time a client of another node is told again what it has not acknowledged, and how often.
@@ -53,6 +53,9 @@ impl JsonDialog {
     pub(super) fn take_over(&mut self, ctx: &mut DialogCtx<'_>) {
         self.data.glare = None;
         self.timers.clear(Timer::Glare);
+        // The former copy may have said more than is recorded: a client that has heard a number does
+        // not listen to it again.
+        self.data.number = first_number(ctx.rng().next_u64());
         if let Some(open) = self.data.outgoing.take() {
             self.timers.clear(Timer::AwaitAnswer);
             let numbered = &mut self.data.unacknowledged;

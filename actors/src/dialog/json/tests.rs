@@ -8,7 +8,9 @@
 use std::time::Duration;
 
 use contract::limits::{JSON_UNACKNOWLEDGED_BYTES_MAX, JSON_UNACKNOWLEDGED_MAX};
-use contract::{ActorId, CallKey, Core, Door, Event, FlowRef, NodeId, SideKey, Undelivered};
+use contract::{
+    ActorId, CallKey, Core, Door, Event, FlowRef, NodeId, Restored, SideKey, Undelivered,
+};
 
 use super::*;
 use crate::call;
@@ -240,6 +242,22 @@ fn an_end_waits_two_seconds_for_its_ack_or_eight_for_the_client() {
     }];
     let actions = stage.tell(dialog::Message::Located { targets });
     assert_eq!(words(&actions), ["hangup"], "it came back in time");
+}
+
+#[test]
+fn what_an_heir_says_first_has_a_number_that_the_client_has_not_heard() {
+    let mut stage = confirmed();
+    let before = stage.core.data.number;
+    let silence = Restored::TakenOver { may_live: true };
+    stage.event(Event::Restored(silence));
+    let actions = stage.tell(dialog::Message::End {
+        status: 480,
+        cause: "NORMAL_CLEARING".to_owned(),
+    });
+    assert_eq!(words(&actions), ["hangup"]);
+    // What the other copy may have said in the meantime: far from it.
+    let heirs = stage.core.data.number;
+    assert!(heirs.abs_diff(before) > 1_000, "{before}, then {heirs}");
 }
 
 #[test]

@@ -233,7 +233,16 @@ impl<R: Roster> Turn<'_, R> {
             return self.bounce(parcel, Undelivered::Absent);
         };
         let class = R::frame_class(&parcel.message);
-        let frame = tell_frame(&parcel, hops, self.fabric.spoken());
+        let Some(octets) = self.fabric.said_to(to, &parcel.message) else {
+            return self.bounce(parcel, Undelivered::Absent);
+        };
+        let frame = Frame::Tell {
+            from: parcel.from.clone(),
+            origin: parcel.origin,
+            to: parcel.to.clone(),
+            hops,
+            message: octets,
+        };
         if self.fabric.frame(to, class, &frame).is_err() {
             return self.bounce(parcel, Undelivered::Busy);
         }
@@ -288,13 +297,15 @@ impl<R: Roster> Turn<'_, R> {
         if origin == self.me() {
             return self.fabric.bounce(&from, to, message, why);
         }
-        let back = Frame::Returned {
-            to,
-            from,
-            message: R::encode(&message, self.fabric.spoken()).into(),
-            why,
-        };
-        self.send(origin, FrameClass::InDialog, &back);
+        if let Some(message) = self.fabric.said_to(origin, &message) {
+            let back = Frame::Returned {
+                to,
+                from,
+                message,
+                why,
+            };
+            self.send(origin, FrameClass::InDialog, &back);
+        }
     }
 
     /// Says where an actor is: one that begins here, or has stored nothing yet, is here.
@@ -320,16 +331,5 @@ impl<R: Roster> Turn<'_, R> {
             return Whereabouts::Unsettled;
         }
         held
-    }
-}
-
-/// What a message looks like on its way.
-fn tell_frame<R: Roster>(parcel: &Parcel<R>, hops: u8, schema: contract::SchemaVersion) -> Frame {
-    Frame::Tell {
-        from: parcel.from.clone(),
-        origin: parcel.origin,
-        to: parcel.to.clone(),
-        hops,
-        message: R::encode(&parcel.message, schema).into(),
     }
 }

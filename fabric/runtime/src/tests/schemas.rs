@@ -59,6 +59,27 @@ async fn a_node_alone_writes_the_newest_schema_and_a_cluster_what_all_have_taken
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_only_said_to_a_node_is_in_its_own_words_also_while_the_view_lacks_it() {
+    let cluster = Cluster::of(3).await;
+    show(&cluster, &[NEW, NEW, OLD]);
+    let fabric = &cluster.nodes[0].fabric;
+    assert_eq!(fabric.spoken(), OLD);
+    let words = || [2, 3].map(|node| fabric.schema_for(inst(node)));
+    assert_eq!(words(), [NEW, OLD]);
+    fabric.set_view(vec![member(1)]);
+    assert_eq!(words(), [NEW, OLD], "a life's word stays");
+    let later = contract::NodeInst {
+        boot: contract::Boot(inst(2).boot.0 + 1),
+        ..inst(2)
+    };
+    assert_eq!(
+        fabric.schema_for(later),
+        OLD,
+        "another life has said nothing"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn records_say_what_they_were_written_for_and_every_holder_asks_it_of_newcomers() {
     let cluster = Cluster::of(3).await;
     show(&cluster, &[NEW, NEW, NEW]);
