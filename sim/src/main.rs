@@ -281,17 +281,12 @@ fn print_failure(arguments: &Arguments, plan: &Plan, outcome: &Outcome) {
     } else {
         String::new()
     };
-    let planted = if cfg!(feature = "planted") {
-        " --features planted"
-    } else {
-        ""
-    };
     let bug = plan
         .planted
         .map_or(String::new(), |bug| format!(" --plant {}", bug.name()));
     let sticky = if plan.sticky { " --sticky" } else { "" };
     println!(
-        "repeat: cargo run --release -p sim{planted} -- --seed {}{nodes}{bug}{sticky} --minutes {} --faults {} --phones {} --keep {keep}",
+        "repeat: cargo run --release -p sim -- --seed {}{nodes}{bug}{sticky} --minutes {} --faults {} --phones {} --keep {keep}",
         plan.seed, arguments.minutes, arguments.faults, plan.phones
     );
 }

@@ -22,11 +22,18 @@ pub enum Bug {
     LonelyClaim,
     /// A merge keeps the first copy and forgets what the others have.
     ForgetfulMerge,
+    /// The store says that a batch is safe before it is.
+    EarlyWord,
 }
 
 impl Bug {
     /// Every bug.
-    pub const ALL: [Bug; 3] = [Bug::Deaf, Bug::LonelyClaim, Bug::ForgetfulMerge];
+    pub const ALL: [Bug; 4] = [
+        Bug::Deaf,
+        Bug::LonelyClaim,
+        Bug::ForgetfulMerge,
+        Bug::EarlyWord,
+    ];
 
     /// Returns the name on the command line.
     #[must_use]
@@ -35,6 +42,7 @@ impl Bug {
             Bug::Deaf => "deaf",
             Bug::LonelyClaim => "lonely_claim",
             Bug::ForgetfulMerge => "forgetful_merge",
+            Bug::EarlyWord => "early_word",
         }
     }
 }
@@ -105,4 +113,10 @@ pub fn seen(copies: &[Bytes]) -> &[Bytes] {
     } else {
         copies
     }
+}
+
+/// `EarlyWord`: tells whether a batch counts as written as soon as it waits.
+#[must_use]
+pub fn is_early() -> bool {
+    is_planted(Bug::EarlyWord)
 }

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use contract::env::Store;
 use contract::{Batch, Boot, Space, StoreFault, Time};
 
+use crate::planted;
 use crate::world::World;
 
 /// Values that checkers can still see when they are no longer on disk.
@@ -380,6 +381,13 @@ impl Store for Handle {
         if !self.is_alive() {
             return;
         }
+        let done = if planted::is_early() {
+            let now = move |_: &Arc<World>| done(Ok(()));
+            self.store.world.schedule(Duration::ZERO, Box::new(now));
+            Box::new(|_| {})
+        } else {
+            done
+        };
         self.store.disk().waiting.push_back((batch, done));
         self.store.flush();
     }

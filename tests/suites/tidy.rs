@@ -105,15 +105,13 @@ fn pure_crates_name_no_clock_task_or_socket() {
 }
 
 #[test]
-fn conditional_compilation_is_for_tests_and_planted_bugs_only() {
+fn conditional_compilation_is_for_tests_only() {
     let mut found = Vec::new();
     for folder in ["fabric", "actors"] {
         for path in rust_files(&root().join(folder)) {
             for (at, line) in read(&path).lines().enumerate() {
                 let is_cfg = line.contains("cfg(") || line.contains("cfg!(");
-                let allowed = line.contains("cfg(test)")
-                    || line.contains("feature = \"planted\"")
-                    || line.trim_start().starts_with("//");
+                let allowed = line.contains("cfg(test)") || line.trim_start().starts_with("//");
                 if is_cfg && !allowed {
                     found.push(format!("{}:{}: {}", path.display(), at + 1, line.trim()));
                 }

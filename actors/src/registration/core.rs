@@ -225,14 +225,8 @@ impl Registration {
         if !self.adopt(outcome, (call_id, cseq), stamp, ctx) {
             return self.answer(asker, ctx);
         }
-        // The planted bug: the phone is told before the binding is safe. The simulator must find it.
-        if cfg!(feature = "planted") {
-            self.answer(asker, ctx);
-            self.record(was_empty, true, ctx);
-        } else {
-            self.record(was_empty, true, ctx);
-            self.answer(asker, ctx);
-        }
+        self.record(was_empty, true, ctx);
+        self.answer(asker, ctx);
         for (what, contact) in news {
             self.emit(what, contact, ctx);
         }

@@ -119,7 +119,6 @@ pub(super) fn locate(stage: &mut Stage<Registration>) -> Vec<crate::Target> {
 
 pub(super) const GATED: Store = Store::Put { gate: true };
 
-#[cfg(not(feature = "planted"))]
 #[test]
 fn a_binding_is_stored_before_the_200_leaves() {
     let mut stage = stage();
@@ -137,16 +136,6 @@ fn a_binding_is_stored_before_the_200_leaves() {
         (targets.len(), targets[0].flow, targets[0].q),
         (1, home(), 500)
     );
-}
-
-#[cfg(feature = "planted")]
-#[test]
-fn the_planted_bug_tells_of_a_binding_before_it_is_stored() {
-    let mut stage = stage();
-    let contact = format!("Contact: {PHONE}");
-    let actions = tell(&mut stage, register(1, &[&contact], home()));
-    assert!(matches!(actions[0], Action::Tell { .. }), "{actions:?}");
-    assert!(matches!(actions[1], Action::Store(GATED)), "{actions:?}");
 }
 
 #[test]
