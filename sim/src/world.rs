@@ -84,9 +84,15 @@ pub struct State {
     pub troubled_until: Time,
     /// No fault will come any more, and the last one is long over.
     pub is_settled: bool,
+    /// A second of the run, and the happenings in it so far.
+    pace: (u64, u32),
     /// The first broken promise.
     pub broken: Option<Broken>,
 }
+
+/// Happenings of one simulated second. Twenty times as many as the busiest of seven nodes have: who
+/// passes it asks and answers without end.
+const HAPPENINGS_A_SECOND_MAX: u32 = 200_000;
 
 /// A time in which two nodes could not hear each other, or one not the other.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +157,7 @@ impl World {
             set_aside: Vec::new(),
             troubled_until: Time::default(),
             is_settled: false,
+            pace: (0, 0),
             broken: None,
         };
         Arc::new(World {
@@ -302,6 +309,16 @@ impl World {
         let at = first.key().0;
         let happening = first.remove();
         state.now = at;
+        let second = at.as_micros() / 1_000_000;
+        let count = match state.pace {
+            (known, count) if known == second => count + 1,
+            _ => 1,
+        };
+        state.pace = (second, count);
+        drop(state);
+        if count == HAPPENINGS_A_SECOND_MAX {
+            self.broken("rest", format!("{count} happenings in one second"));
+        }
         Some(happening)
     }
 

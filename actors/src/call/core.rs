@@ -348,7 +348,7 @@ impl Call {
         let state = self.state();
         match why {
             Restored::Moved => self.emit(CallNews::Moved { state }),
-            Restored::TakenOver { .. } | Restored::Adopted | Restored::NodeStart => {
+            Restored::TakenOver { .. } | Restored::Adopted { .. } | Restored::NodeStart => {
                 self.emit(CallNews::TakenOver { state });
             }
             Restored::Panic | Restored::Wake => {}
@@ -556,8 +556,8 @@ impl Core for Call {
             Event::Restored(why) => {
                 self.emit_arrival(why);
                 match why {
-                    Restored::TakenOver { may_live } => self.take_over(may_live, ctx),
-                    Restored::Moved | Restored::Adopted => self.take_over(false, ctx),
+                    Restored::TakenOver { may_live, .. } => self.take_over(may_live, ctx),
+                    Restored::Moved | Restored::Adopted { .. } => self.take_over(false, ctx),
                     Restored::NodeStart | Restored::Panic | Restored::Wake => self.resume(ctx),
                 }
             }

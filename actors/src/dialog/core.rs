@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::limits::DIALOG_RETELLS_MAX;
+use contract::limits::{CSEQ_BLOCK, CSEQ_EPOCHS_END, DIALOG_RETELLS_MAX, NODES_MAX};
 use contract::{
     ActorId, Core, Ctx, Deadlines, Event, FlowRef, Now, RestoreError, Restored, SideKey, Time,
     Undelivered,
@@ -57,8 +57,6 @@ pub(super) const ACK_WAIT: Duration = Duration::from_secs(32);
 /// 64·T1 and a little: how long the end of a transaction is awaited that a lane will report.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(34);
 /// Time before a message to a full inbox is told again.
-/// Blocks of CSeq numbers that are passed over where two nodes have used some.
-const ADOPTED_BLOCKS: u8 = 16;
 const RETELL_AFTER: Duration = Duration::from_millis(100);
 /// How long requests wait for a lost connection (`architecture.md` §7).
 pub(super) const PARK: Duration = Duration::from_secs(8);
@@ -464,12 +462,17 @@ impl Dialog {
         self.timers.set(Timer::Retell, ctx.now().mono, RETELL_AFTER);
     }
 
-    /// Goes on behind so many blocks of CSeq numbers.
-    fn take_over_behind(&mut self, blocks: u8, ctx: &mut DialogCtx<'_>) {
+    /// Goes on behind one block of CSeq numbers, and where no other copy of an earlier epoch, nor
+    /// another node's of the same, takes numbers from.
+    fn take_over_behind(&mut self, epoch: u64, ctx: &mut DialogCtx<'_>) {
+        let node = u64::from(ctx.site().node.0);
+        let blocks = epoch.saturating_mul(NODES_MAX as u64) + node % NODES_MAX as u64;
+        let first = blocks.saturating_mul(u64::from(CSEQ_BLOCK));
         if let Some(dialog) = &mut self.data.dialog {
-            for _ in 0..blocks {
-                dialog.skip_block();
-            }
+            dialog.skip_block();
+            // So many epochs no call has, and numbers are left in any case.
+            let first = u32::try_from(first).unwrap_or(u32::MAX);
+            dialog.skip_to(first.min(CSEQ_EPOCHS_END));
         }
         self.take_over(ctx);
     }
@@ -477,8 +480,8 @@ impl Dialog {
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
         match why {
             Restored::NodeStart => self.start_again(ctx),
-            Restored::TakenOver { .. } => self.take_over_behind(1, ctx),
-            Restored::Adopted => self.take_over_behind(ADOPTED_BLOCKS, ctx),
+            Restored::TakenOver { epoch, .. } => self.take_over_behind(epoch, ctx),
+            Restored::Adopted { epoch } => self.take_over_behind(epoch, ctx),
             Restored::Moved => self.take_over(ctx),
             Restored::Panic | Restored::Wake => {}
         }

@@ -450,19 +450,62 @@ fn what_meets_a_full_lane_is_told_again() {
 
 /// The next node, which has other addresses and one lane.
 fn taken_over(stage: &Stage<Dialog>) -> (Stage<Dialog>, Actions) {
+    taken_over_by(2, 2, stage)
+}
+
+fn taken_over_by(node: u16, epoch: u64, stage: &Stage<Dialog>) -> (Stage<Dialog>, Actions) {
     let now = stage.now;
     let bytes = contract::codec::encode(&contract::Core::snapshot(&stage.core, now));
     let snapshot = contract::codec::decode(&bytes.expect("a snapshot")).expect("a snapshot");
     let dialog = <Dialog as contract::Core>::restore(snapshot, now).expect("a dialog");
     let mut next = Stage::new(dialog, stage.me.clone());
     next.now = now;
-    next.site.node = NodeId(2);
+    next.site.node = NodeId(node);
     next.site.lanes = 1;
     for listener in &mut next.site.listeners {
         listener.advertise = "192.0.2.2:5060".parse().expect("an address");
     }
-    let actions = next.event(Event::Restored(Restored::TakenOver { may_live: false }));
+    let actions = next.event(Event::Restored(Restored::TakenOver {
+        may_live: false,
+        epoch,
+    }));
     (next, actions)
+}
+
+/// The number of the BYE that an heir of an answered call sends.
+fn heirs_number(node: u16, epoch: u64, stage: &Stage<Dialog>) -> u32 {
+    let (mut heir, _) = taken_over_by(node, epoch, stage);
+    let actions = heir.tell(Message::End {
+        status: 480,
+        cause: "NORMAL_CLEARING".to_owned(),
+    });
+    let asked = told(&actions)
+        .into_iter()
+        .find_map(|(_, message)| match message {
+            crate::Message::Lane(lane::Message::Request { request, .. }) => Some(request),
+            _ => None,
+        });
+    let request = read_bytes(asked.expect("a request"));
+    assert!(request.method().is(rsip::Method::Bye));
+    request.cseq().expect("CSeq").number
+}
+
+#[test]
+fn two_heirs_of_the_same_copy_and_the_heir_of_one_never_use_a_number_twice() {
+    let (mut stage, actions) = on_stage(2, order_invite());
+    stage.tell(Message::Response {
+        response: answer(&actions, 200),
+        flow: datagram(DIGEST, PEER),
+    });
+    let mut numbers = vec![
+        heirs_number(2, 2, &stage),
+        heirs_number(3, 2, &stage),
+        heirs_number(1, 3, &stage),
+        heirs_number(2, 3, &stage),
+    ];
+    assert!(numbers.is_sorted(), "{numbers:?}");
+    numbers.dedup();
+    assert_eq!(numbers.len(), 4, "{numbers:?}");
 }
 
 #[test]

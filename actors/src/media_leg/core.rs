@@ -403,7 +403,13 @@ impl MediaLeg {
         match &mut self.data.state {
             State::Opening { failures, .. } if self.stays && *failures >= STAY_TRIES_MAX => {
                 self.stays = false;
-                self.take_over(contract::Restored::TakenOver { may_live: false }, ctx);
+                self.take_over(
+                    contract::Restored::TakenOver {
+                        may_live: false,
+                        epoch: 2,
+                    },
+                    ctx,
+                );
             }
             State::Opening { failures, .. }
                 if self.data.local.is_some() && *failures < REOPEN_TRIES_MAX =>

@@ -37,14 +37,14 @@ impl MediaLeg {
     pub(super) fn restored(&mut self, why: Restored, ctx: &mut LegCtx<'_>) {
         match (why, &self.data.state) {
             (_, State::Closed) => self.tell(Ok(Report::NoPort), ctx),
-            (Restored::TakenOver { .. } | Restored::Adopted, State::Open)
+            (Restored::TakenOver { .. } | Restored::Adopted { .. }, State::Open)
                 if self.came_along(ctx) =>
             {
                 self.stays = true;
                 self.reopen(why, ctx);
             }
             (
-                Restored::TakenOver { .. } | Restored::Adopted | Restored::Moved,
+                Restored::TakenOver { .. } | Restored::Adopted { .. } | Restored::Moved,
                 State::Undecided | State::Opening { .. } | State::Open,
             ) => self.take_over(why, ctx),
             (_, State::Undecided) => ctx.ignore("no port yet"),
@@ -100,11 +100,11 @@ impl MediaLeg {
         if let Some(numbers) = &mut self.data.numbers {
             match why {
                 Restored::Moved => numbers.follow(clock, now),
-                Restored::TakenOver { may_live: true } if is_protected => {
+                Restored::TakenOver { may_live: true, .. } if is_protected => {
                     numbers.leave_room();
                     numbers.skip(clock, now);
                 }
-                Restored::Adopted if is_protected => {
+                Restored::Adopted { .. } if is_protected => {
                     // That of who took it over, and what that one has used.
                     numbers.leave_room();
                     numbers.leave_room();
@@ -112,7 +112,7 @@ impl MediaLeg {
                 }
                 Restored::NodeStart
                 | Restored::TakenOver { .. }
-                | Restored::Adopted
+                | Restored::Adopted { .. }
                 | Restored::Panic
                 | Restored::Wake => numbers.skip(clock, now),
             }

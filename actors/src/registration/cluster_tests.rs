@@ -144,7 +144,13 @@ fn a_take_over_asks_every_connection_and_marks_what_is_gone() {
     for flow in [on(stream(3), 2), on(stream(3), 3), stream(3)] {
         let mut stage = node(1);
         bound_over(&mut stage, flow);
-        let actions = restored(&mut stage, Restored::TakenOver { may_live: false });
+        let actions = restored(
+            &mut stage,
+            Restored::TakenOver {
+                may_live: false,
+                epoch: 2,
+            },
+        );
         assert_eq!(watched(&actions), [flow]);
         assert!(!locate(&mut stage)[0].unreachable);
         let actions = comes_back(&mut stage, flow, Undelivered::Absent);
@@ -217,7 +223,10 @@ fn after_a_crash_a_minute_remains_once_until_the_phone_refreshes() {
     assert!(
         stores(&restored(
             &mut stage,
-            Restored::TakenOver { may_live: false }
+            Restored::TakenOver {
+                may_live: false,
+                epoch: 2
+            }
         ))
         .is_empty()
     );
@@ -227,7 +236,13 @@ fn after_a_crash_a_minute_remains_once_until_the_phone_refreshes() {
         restored(&mut stage, why);
         assert_eq!(left(&stage), 10, "{why:?}");
     }
-    let actions = restored(&mut stage, Restored::TakenOver { may_live: false });
+    let actions = restored(
+        &mut stage,
+        Restored::TakenOver {
+            may_live: false,
+            epoch: 2,
+        },
+    );
     assert_eq!(
         (stores(&actions), left(&stage)),
         (vec![Store::Put { gate: false }], 60)
@@ -236,7 +251,10 @@ fn after_a_crash_a_minute_remains_once_until_the_phone_refreshes() {
     assert!(
         stores(&restored(
             &mut stage,
-            Restored::TakenOver { may_live: false }
+            Restored::TakenOver {
+                may_live: false,
+                epoch: 2
+            }
         ))
         .is_empty()
     );
@@ -245,7 +263,13 @@ fn after_a_crash_a_minute_remains_once_until_the_phone_refreshes() {
     let contact = format!("Contact: {PHONE};expires=60");
     tell(&mut stage, register(2, &[&contact], home()));
     stage.pass(Duration::from_secs(50));
-    restored(&mut stage, Restored::TakenOver { may_live: false });
+    restored(
+        &mut stage,
+        Restored::TakenOver {
+            may_live: false,
+            epoch: 2,
+        },
+    );
     assert_eq!(left(&stage), 60);
 }
 
@@ -256,7 +280,10 @@ fn what_ended_before_a_take_over_stays_so() {
     let snapshot = stage.core.snapshot(stage.now);
     stage.set(stage.now.mono + Duration::from_secs(3_700));
     stage.core = Registration::restore(snapshot, stage.now).expect("restores");
-    stage.event(Event::Restored(Restored::TakenOver { may_live: false }));
+    stage.event(Event::Restored(Restored::TakenOver {
+        may_live: false,
+        epoch: 2,
+    }));
     assert!(locate(&mut stage).is_empty());
     assert_eq!(news(&stage.pass(Duration::ZERO)), ["expired"]);
 }
@@ -376,7 +403,10 @@ fn heal(nodes: &mut [Stage<Registration>]) {
             AnyCore::Registration(core) => stage.core = *core,
             other => panic!("{other:?}"),
         }
-        stage.event(Event::Restored(Restored::TakenOver { may_live: false }));
+        stage.event(Event::Restored(Restored::TakenOver {
+            may_live: false,
+            epoch: 2,
+        }));
     }
 }
 

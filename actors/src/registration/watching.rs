@@ -133,7 +133,7 @@ impl Registration {
     pub(super) fn on_restored(&mut self, why: Restored, ctx: &mut Context<'_>) {
         let is_changed = match why {
             Restored::NodeStart => self.lose_own(ctx),
-            Restored::TakenOver { .. } | Restored::Adopted => self.extend(ctx),
+            Restored::TakenOver { .. } | Restored::Adopted { .. } => self.extend(ctx),
             Restored::Panic | Restored::Wake | Restored::Moved => false,
         };
         if is_changed {

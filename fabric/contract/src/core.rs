@@ -140,10 +140,15 @@ pub enum Restored {
     TakenOver {
         /// That node is not proven to be dead: it may run it still, cut off from us.
         may_live: bool,
+        /// Number of the epoch under which this node has it: no other node has it under the same.
+        epoch: u64,
     },
     /// As `TakenOver`, and not the newest copy: that of a node which went on with it for a while,
     /// cut off from the one that took it over. Both may have used numbers behind it.
-    Adopted,
+    Adopted {
+        /// As there.
+        epoch: u64,
+    },
     /// Another node of ours handed it over and still lives: connections that end there are as they
     /// were, but its ports and transactions are gone, and this node has other addresses.
     Moved,

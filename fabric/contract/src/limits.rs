@@ -189,6 +189,9 @@ pub const TRANSACTION_AGE_S_MAX: u64 = 3_600;
 
 /// CSeq numbers of one recorded block (`cluster.md` §7): one record a block, a skip of at most 15.
 pub const CSEQ_BLOCK: u32 = 16;
+/// The last CSeq number that follows from an epoch: 2^19 epochs of `NODES_MAX` blocks each. Behind it
+/// heirs pass over blocks only.
+pub const CSEQ_EPOCHS_END: u32 = 1 << 30;
 /// Octets of a SIP message that a call keeps, so that both sides with their descriptions fit a
 /// record; a larger INVITE or offer is answered 513, a larger 2xx is acknowledged and ended.
 pub const CALL_MESSAGE_BYTES_MAX: usize = 6 * 1024;

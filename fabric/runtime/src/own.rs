@@ -100,6 +100,7 @@ impl<R: Roster> State<R> {
         } else {
             Restored::TakenOver {
                 may_live: claim.may_live,
+                epoch: claim.epoch.n,
             }
         };
         let Claim {
@@ -204,7 +205,7 @@ impl<R: Roster> State<R> {
         for child in children.iter().filter_map(|child| self.fabric.find(child)) {
             child.push_side(Side::Fenced(epoch));
         }
-        let why = Restored::Adopted;
+        let why = Restored::Adopted { epoch: epoch.n };
         self.claiming = Some(Claiming::Found(delta.parts.clone(), why));
         let entry = Arc::clone(&self.entry);
         let done = move |result| {

@@ -263,6 +263,11 @@ impl DialogState {
         self.local_cseq = self.local_cseq.saturating_add(CSEQ_BLOCK).min(CSEQ_LAST);
     }
 
+    /// Goes on behind a number, unless it is passed already.
+    pub fn skip_to(&mut self, number: u32) {
+        self.local_cseq = self.local_cseq.max(number).min(CSEQ_LAST);
+    }
+
     /// Begins a request in the dialog.
     ///
     /// In: `cseq` from `take_cseq`; `via` and `contact` as values of their fields. Out: a writer

@@ -335,7 +335,7 @@ impl World {
                     let parts = parts.into_iter();
                     self.stored = parts.map(|(id, part)| (id, part.to_vec())).collect();
                     self.queue.clear();
-                    return self.revive(Restored::Adopted);
+                    return self.revive(Restored::Adopted { epoch: 3 });
                 }
                 Action::Media(command) => self.play_media(by, command),
                 Action::Send { bytes, .. } => {
@@ -458,7 +458,10 @@ impl World {
     pub fn inherit(&mut self, node: u16) {
         self.queue.clear();
         self.move_to(node);
-        self.revive(Restored::TakenOver { may_live: false });
+        self.revive(Restored::TakenOver {
+            may_live: false,
+            epoch: 2,
+        });
     }
 
     fn move_to(&mut self, node: u16) {
@@ -477,14 +480,20 @@ impl World {
         self.queue.clear();
         self.stored = then;
         self.move_to(node);
-        self.revive(Restored::TakenOver { may_live: true });
+        self.revive(Restored::TakenOver {
+            may_live: true,
+            epoch: 2,
+        });
     }
 
     /// Kills the node; another one takes the call over, and its addresses.
     pub fn come_along(&mut self, node: u16) {
         self.queue.clear();
         self.site.node = NodeId(node);
-        self.revive(Restored::TakenOver { may_live: false });
+        self.revive(Restored::TakenOver {
+            may_live: false,
+            epoch: 2,
+        });
         self.pass(Duration::from_millis(50));
     }
 

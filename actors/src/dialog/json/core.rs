@@ -391,7 +391,7 @@ impl JsonDialog {
             }
             // Its connection is another node's: that may live.
             Restored::NodeStart => self.watch(ctx),
-            Restored::TakenOver { .. } | Restored::Adopted | Restored::Moved => {
+            Restored::TakenOver { .. } | Restored::Adopted { .. } | Restored::Moved => {
                 self.take_over(ctx);
             }
             Restored::Panic | Restored::Wake => self.watch(ctx),

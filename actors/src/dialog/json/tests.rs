@@ -248,7 +248,10 @@ fn an_end_waits_two_seconds_for_its_ack_or_eight_for_the_client() {
 fn what_an_heir_says_first_has_a_number_that_the_client_has_not_heard() {
     let mut stage = confirmed();
     let before = stage.core.data.number;
-    let silence = Restored::TakenOver { may_live: true };
+    let silence = Restored::TakenOver {
+        may_live: true,
+        epoch: 2,
+    };
     stage.event(Event::Restored(silence));
     let actions = stage.tell(dialog::Message::End {
         status: 480,

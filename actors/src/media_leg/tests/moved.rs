@@ -76,7 +76,10 @@ fn taken_over(stage: &Stage<MediaLeg>) -> (Stage<MediaLeg>, Actions) {
         listener.rtp_local = "10.0.0.2".parse().expect("an address");
         listener.rtp_advertise = "192.0.2.2".parse().expect("an address");
     }
-    let actions = next.event(Event::Restored(Restored::TakenOver { may_live: false }));
+    let actions = next.event(Event::Restored(Restored::TakenOver {
+        may_live: false,
+        epoch: 2,
+    }));
     (next, actions)
 }
 
@@ -318,7 +321,7 @@ fn two_nodes_that_are_cut_apart_use_no_number_twice() {
     assert_eq!(ends.len(), 1 + usize::from(CUT_OFF_BLOCKS_MAX));
     for may_live in [false, true] {
         let mut heir = restored(&copy);
-        heir.event(Event::Restored(Restored::TakenOver { may_live }));
+        heir.event(Event::Restored(Restored::TakenOver { may_live, epoch: 2 }));
         let config = config(&opened_there(&mut heir));
         let is_behind = ends
             .iter()
@@ -339,7 +342,10 @@ fn a_leg_whose_address_came_along_stays() {
         base: DIGEST,
         is_here: true,
     });
-    let actions = next.event(Event::Restored(Restored::TakenOver { may_live: false }));
+    let actions = next.event(Event::Restored(Restored::TakenOver {
+        may_live: false,
+        epoch: 2,
+    }));
     let local = stage.core.data.local.expect("a port");
     let opens = actions.iter().any(|action| {
         matches!(action, contract::Action::Media(contract::MediaCommand::Open { address, port, .. })
@@ -363,7 +369,10 @@ fn a_leg_whose_port_is_taken_at_its_address_gets_another_and_the_peer_is_told() 
         base: DIGEST,
         is_here: true,
     });
-    next.event(Event::Restored(Restored::TakenOver { may_live: false }));
+    next.event(Event::Restored(Restored::TakenOver {
+        may_live: false,
+        epoch: 2,
+    }));
     let why = "address in use".to_owned();
     next.event(Event::Media(MediaEvent::Failed { why: why.clone() }));
     next.pass(Duration::from_millis(200));

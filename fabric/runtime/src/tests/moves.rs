@@ -440,7 +440,10 @@ async fn a_node_that_dies_while_it_hands_over_has_handed_over() {
     let log = cluster.logs();
     assert!(log.contains(&"a out 1".to_owned()), "{log:?}");
     let restored: Vec<&String> = log.iter().filter(|l| l.contains("restored")).collect();
-    assert_eq!(restored, ["a restored TakenOver { may_live: false } 5"]);
+    assert_eq!(
+        restored,
+        ["a restored TakenOver { may_live: false, epoch: 2 } 5"]
+    );
     assert_eq!(cluster.hosts(&reg("a")).len(), 1);
 }
 

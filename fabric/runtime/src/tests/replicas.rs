@@ -138,7 +138,7 @@ async fn a_call_goes_on_as_another_copy_has_it() {
     cluster.kill(0);
     pass(2_000).await;
     let logs = cluster.logs();
-    let why = "TakenOver { may_live: false }";
+    let why = "TakenOver { may_live: false, epoch: 2 }";
     assert!(
         logs.contains(&format!("call restored {why} 40")),
         "{logs:?}"
@@ -246,7 +246,7 @@ async fn another_node_goes_on_with_what_a_dead_one_had() {
     assert_eq!(
         log,
         [
-            "a restored TakenOver { may_live: false } 5",
+            "a restored TakenOver { may_live: false, epoch: 2 } 5",
             "a do",
             "a out 1"
         ]
@@ -459,7 +459,7 @@ async fn records_that_were_begun_alone_are_given_more_holders() {
     cluster.say(0, &reg("a"), act([])).await;
     assert_eq!(
         of(cluster.logs(), "a")[0],
-        "a restored TakenOver { may_live: false } 5"
+        "a restored TakenOver { may_live: false, epoch: 2 } 5"
     );
 }
 

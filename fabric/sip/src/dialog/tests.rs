@@ -342,6 +342,17 @@ fn an_heir_passes_over_the_block_that_a_cut_off_owner_may_begin() {
 }
 
 #[test]
+fn a_number_to_go_on_behind_is_passed_but_none_is_used_twice() {
+    let mut dialog = DialogState::of_server(&invite(""), "t").expect("dialog");
+    dialog.skip_to(4_128);
+    assert_eq!(dialog.take_cseq().expect("number").number, 4_129);
+    dialog.skip_to(16);
+    assert_eq!(dialog.take_cseq().expect("number").number, 4_130);
+    dialog.skip_to(u32::MAX);
+    assert_eq!(dialog.take_cseq(), Err(DialogError::CseqExhausted));
+}
+
+#[test]
 fn state_survives_its_stored_form() {
     let dialog = client(ROUTES);
     let stored = serde_json::to_string(&dialog).expect("stored");
