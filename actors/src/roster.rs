@@ -240,7 +240,7 @@ impl Roster for AnyCore {
             }
             Kind::Call => {
                 let (theirs, newer) = (stored_call(copy)?, stored_call(newer?)?);
-                let is_better = theirs.is_talking() && newer.is_unanswered();
+                let is_better = theirs.is_answered() && newer.is_unanswered();
                 let parts = parts.clone().into_iter().collect();
                 is_better.then(|| call::Message::Bequest { parts }.into())
             }

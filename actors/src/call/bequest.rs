@@ -18,7 +18,7 @@ impl Call {
         let own = parts.iter().find(|(part, _)| part == ctx.me());
         let theirs = own.and_then(|(_, part)| stored_call(part));
         let waits = self.data.state == State::Ringing && self.timers.due(Timer::CallAnew).is_some();
-        if !waits || !theirs.is_some_and(|theirs| theirs.is_talking()) {
+        if !waits || !theirs.is_some_and(|theirs| theirs.is_answered()) {
             return ctx.ignore("nothing to go on with in place of what is here");
         }
         tracing::info!(call = %self.data.key, "goes on as the node had it that was cut off");

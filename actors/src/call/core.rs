@@ -130,8 +130,21 @@ pub(super) enum State {
 }
 
 impl State {
-    pub(super) const fn is_talking(&self) -> bool {
-        matches!(self, State::Talking { .. })
+    /// Tells whether the caller has its 200, or it is on its way.
+    pub(super) const fn is_answered(&self) -> bool {
+        match self {
+            State::Talking { .. } => true,
+            State::Answering { stage, .. } => match stage {
+                AnswerStage::Sent | AnswerStage::Closing(_) => true,
+                AnswerStage::Caller | AnswerStage::Callee => false,
+            },
+            State::New
+            | State::Preparing
+            | State::Locating { .. }
+            | State::Ringing
+            | State::Ending(_)
+            | State::Over => false,
+        }
     }
 
     pub(super) const fn is_unanswered(&self) -> bool {

@@ -56,8 +56,8 @@ impl From<SnapshotV1> for Snapshot {
 
 impl Snapshot {
     /// Tells whether the caller has its 200.
-    pub(crate) const fn is_talking(&self) -> bool {
-        self.data.state.is_talking()
+    pub(crate) const fn is_answered(&self) -> bool {
+        self.data.state.is_answered()
     }
 
     /// Tells whether nobody has answered yet.

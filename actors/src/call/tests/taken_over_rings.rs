@@ -125,6 +125,22 @@ fn a_call_that_was_answered_where_it_could_not_be_heard_goes_on() {
     assert_eq!(world.count(B, "INVITE"), offers);
 }
 
+/// Its ACK comes to another node: simulator, 3 nodes, seed 2.
+#[test]
+fn a_call_whose_caller_has_its_200_goes_on_before_the_ack_is_there() {
+    let mut world = ringing();
+    let then = world.stored.clone();
+    world.answer(B, "INVITE", 200, SDP_B);
+    assert_eq!(world.state(&world.call_id()), "answering");
+    let parts = parts_of(&world);
+    world.be_cut_off(2, then);
+    world.tell(world.call_id(), call::Message::Bequest { parts });
+    world.ack("");
+    world.pass(Duration::from_secs(20));
+    assert_eq!(world.state(&world.call_id()), "talking");
+    assert_eq!(world.count(B, "CANCEL") + world.count(B, "BYE"), 0);
+}
+
 #[test]
 fn who_rang_where_it_could_not_be_heard_is_called_anew_after_a_while() {
     let mut world = ringing();
