@@ -48,7 +48,7 @@ struct Arguments {
     /// Every phone stays with its node; else some are behind a balancer, or go to another node.
     #[arg(long)]
     sticky: bool,
-    /// Plant a bug (deaf, lonely_claim, forgetful_merge): it must be found.
+    /// Plant a bug (deaf, lonely_claim, forgetful_merge, early_word): it must be found.
     #[arg(long)]
     plant: Option<Bug>,
     /// Write every happening of the run to a file (one seed).

@@ -125,7 +125,7 @@ async fn a_call_goes_on_as_another_copy_has_it() {
     cluster.say(1, &call(), act([copy])).await;
     cluster.say(2, &dialog(3), act([Step::Out(2)])).await;
     let logs = cluster.logs();
-    let why = "Adopted";
+    let why = "Adopted { epoch: 1 }";
     for line in [
         format!("call restored {why} 40"),
         format!("dialog3 restored {why} 7"),
