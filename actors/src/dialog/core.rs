@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::limits::{CSEQ_BLOCK, CSEQ_EPOCHS_END, DIALOG_RETELLS_MAX, NODES_MAX};
+use contract::limits::{CSEQ_EPOCHS_END, CSEQ_RANGE, DIALOG_RETELLS_MAX, NODES_MAX};
 use contract::{
     ActorId, Core, Ctx, Deadlines, Event, FlowRef, Now, RestoreError, Restored, SideKey, Time,
     Undelivered,
@@ -463,11 +463,13 @@ impl Dialog {
     }
 
     /// Goes on behind one block of CSeq numbers, and where no other copy of an earlier epoch, nor
-    /// another node's of the same, takes numbers from.
-    fn take_over_behind(&mut self, epoch: u64, ctx: &mut DialogCtx<'_>) {
-        let node = u64::from(ctx.site().node.0);
-        let blocks = epoch.saturating_mul(NODES_MAX as u64) + node % NODES_MAX as u64;
-        let first = blocks.saturating_mul(u64::from(CSEQ_BLOCK));
+    /// another node's of the same, takes numbers from; `part` of that range is passed over.
+    fn take_over_behind(&mut self, epoch: u64, part: u32, ctx: &mut DialogCtx<'_>) {
+        let node = u64::from(ctx.site().node.0) % NODES_MAX as u64;
+        let ranges = epoch.saturating_mul(NODES_MAX as u64).saturating_add(node);
+        let first = ranges
+            .saturating_mul(u64::from(CSEQ_RANGE))
+            .saturating_add(part.into());
         if let Some(dialog) = &mut self.data.dialog {
             dialog.skip_block();
             // So many epochs no call has, and numbers are left in any case.
@@ -480,8 +482,9 @@ impl Dialog {
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
         match why {
             Restored::NodeStart => self.start_again(ctx),
-            Restored::TakenOver { epoch, .. } => self.take_over_behind(epoch, ctx),
-            Restored::Adopted { epoch } => self.take_over_behind(epoch, ctx),
+            Restored::TakenOver { epoch, .. } => self.take_over_behind(epoch, 0, ctx),
+            // What it did with the copy that it gives up has used the first half.
+            Restored::Adopted { epoch } => self.take_over_behind(epoch, CSEQ_RANGE / 2, ctx),
             Restored::Moved => self.take_over(ctx),
             Restored::Panic | Restored::Wake => {}
         }

@@ -454,6 +454,14 @@ fn taken_over(stage: &Stage<Dialog>) -> (Stage<Dialog>, Actions) {
 }
 
 fn taken_over_by(node: u16, epoch: u64, stage: &Stage<Dialog>) -> (Stage<Dialog>, Actions) {
+    let why = Restored::TakenOver {
+        may_live: false,
+        epoch,
+    };
+    gone_on_with(node, why, stage)
+}
+
+fn gone_on_with(node: u16, why: Restored, stage: &Stage<Dialog>) -> (Stage<Dialog>, Actions) {
     let now = stage.now;
     let bytes = contract::codec::encode(&contract::Core::snapshot(&stage.core, now));
     let snapshot = contract::codec::decode(&bytes.expect("a snapshot")).expect("a snapshot");
@@ -465,16 +473,13 @@ fn taken_over_by(node: u16, epoch: u64, stage: &Stage<Dialog>) -> (Stage<Dialog>
     for listener in &mut next.site.listeners {
         listener.advertise = "192.0.2.2:5060".parse().expect("an address");
     }
-    let actions = next.event(Event::Restored(Restored::TakenOver {
-        may_live: false,
-        epoch,
-    }));
+    let actions = next.event(Event::Restored(why));
     (next, actions)
 }
 
 /// The number of the BYE that an heir of an answered call sends.
-fn heirs_number(node: u16, epoch: u64, stage: &Stage<Dialog>) -> u32 {
-    let (mut heir, _) = taken_over_by(node, epoch, stage);
+fn heirs_number(node: u16, why: Restored, stage: &Stage<Dialog>) -> u32 {
+    let (mut heir, _) = gone_on_with(node, why, stage);
     let actions = heir.tell(Message::End {
         status: 480,
         cause: "NORMAL_CLEARING".to_owned(),
@@ -497,15 +502,27 @@ fn two_heirs_of_the_same_copy_and_the_heir_of_one_never_use_a_number_twice() {
         response: answer(&actions, 200),
         flow: datagram(DIGEST, PEER),
     });
+    let heir = |epoch| Restored::TakenOver {
+        may_live: false,
+        epoch,
+    };
     let mut numbers = vec![
-        heirs_number(2, 2, &stage),
-        heirs_number(3, 2, &stage),
-        heirs_number(1, 3, &stage),
-        heirs_number(2, 3, &stage),
+        heirs_number(2, heir(2), &stage),
+        heirs_number(3, heir(2), &stage),
+        heirs_number(1, heir(3), &stage),
+        // The same one, which gives up its copy for another.
+        heirs_number(1, Restored::Adopted { epoch: 3 }, &stage),
+        heirs_number(2, heir(3), &stage),
     ];
     assert!(numbers.is_sorted(), "{numbers:?}");
+    // What each says under its epoch before it is another's turn.
+    let gaps = numbers.windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(
+        gaps.min() >= Some(contract::limits::CSEQ_RANGE / 2),
+        "{numbers:?}"
+    );
     numbers.dedup();
-    assert_eq!(numbers.len(), 4, "{numbers:?}");
+    assert_eq!(numbers.len(), 5, "{numbers:?}");
 }
 
 #[test]

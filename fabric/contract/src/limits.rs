@@ -189,7 +189,11 @@ pub const TRANSACTION_AGE_S_MAX: u64 = 3_600;
 
 /// CSeq numbers of one recorded block (`cluster.md` §7): one record a block, a skip of at most 15.
 pub const CSEQ_BLOCK: u32 = 16;
-/// The last CSeq number that follows from an epoch: 2^19 epochs of `NODES_MAX` blocks each. Behind it
+/// CSeq numbers that an heir has for itself in an epoch: half of them for what it does with the newest
+/// copy, half for another one that it adopts. Who needs more goes on into the next node's, which only
+/// matters if that one has the call under the same epoch.
+pub const CSEQ_RANGE: u32 = 8 * CSEQ_BLOCK;
+/// The last CSeq number that follows from an epoch: 2^16 epochs of `NODES_MAX` ranges each. Behind it
 /// heirs pass over blocks only.
 pub const CSEQ_EPOCHS_END: u32 = 1 << 30;
 /// Octets of a SIP message that a call keeps, so that both sides with their descriptions fit a
