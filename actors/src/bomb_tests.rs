@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use contract::core::Rivals;
 use contract::{ActorId, Now, Roster, Time, UtcMillis};
 
 use crate::AnyCore;
@@ -77,7 +78,14 @@ fn no_stored_part_makes_its_reader_allocate_for_what_is_not_there() {
             drop(AnyCore::restore(&id, octets, now));
             let copy = Bytes::copy_from_slice(octets);
             let parts = BTreeMap::from([(id.clone(), copy.clone())]);
-            drop(AnyCore::bequeath(&id, &parts, Some(&copy), now));
+            for newer in [None, Some(&parts)] {
+                let copies = Rivals {
+                    former: &parts,
+                    ran_here: true,
+                    newer,
+                };
+                drop(AnyCore::bequeath(&id, &copies, now));
+            }
             drop(AnyCore::merge(&id, &[copy], now));
         });
         parts += 1;

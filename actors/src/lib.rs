@@ -5,6 +5,7 @@
 //! the cores, `nodes` performs their actions. To add a kind: a folder of four files, a variant in
 //! `message.rs`, an arm in `roster.rs`.
 
+mod bequest;
 #[cfg(test)]
 mod bomb_tests;
 pub mod call;

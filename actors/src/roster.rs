@@ -3,17 +3,16 @@
 //! In: events with the one [`Message`]. Out: the same, sorted to the core of the right kind. It
 //! decides nothing.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::core::{Core, Ctx, Event, RestoreError, Roster};
+use contract::core::{Core, Ctx, Event, RestoreError, Rivals, Roster};
 use contract::{ActorId, FrameClass, Kind, Now, SchemaVersion, Time, codec};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Message, Site, call, console, dialog, door_session, flow, lane, media_leg, member,
+    Message, Site, bequest, call, console, dialog, door_session, flow, lane, media_leg, member,
     registration, wire,
 };
 
@@ -44,7 +43,7 @@ pub enum AnyCore {
 
 /// The stored form of any part: a frozen version each (`cluster.md` §12).
 #[derive(Serialize, Deserialize)]
-enum Stored {
+pub(crate) enum Stored {
     RegistrationV1(registration::SnapshotV1),
     CallV1(call::SnapshotV1),
     DialogV1(dialog::SnapshotV1),
@@ -143,6 +142,9 @@ impl Roster for AnyCore {
             (ActorId::Call(key), Message::Call(message)) => {
                 call::Call::create(*key, message, site).map(|core| AnyCore::Call(Box::new(core)))
             }
+            (ActorId::Dialog(side), Message::Dialog(dialog::Message::Inherit { part })) => {
+                bequest::inherit(*side, part)
+            }
             (ActorId::Dialog(side), Message::Dialog(message)) => {
                 let json = dialog::json::JsonDialog::create(*side, message, site);
                 json.map(|core| AnyCore::JsonDialog(Box::new(core)))
@@ -222,15 +224,15 @@ impl Roster for AnyCore {
             .unwrap_or_default()
     }
 
-    fn bequeath(
-        id: &ActorId,
-        parts: &BTreeMap<ActorId, Bytes>,
-        newer: Option<&Bytes>,
-        now: Now,
-    ) -> Option<Message> {
-        let copy = parts.get(id)?;
+    fn follows_the_end(message: &Message) -> bool {
+        matches!(message, Message::Call(call::Message::Bequest { .. }))
+    }
+
+    fn bequeath(id: &ActorId, copies: &Rivals<'_>, now: Now) -> Option<Message> {
+        let copy = copies.former.get(id)?;
         match id.kind() {
             Kind::Registration => {
+                let newer = copies.newer.and_then(|newer| newer.get(id));
                 let both = newer.map(|newer| [newer.clone(), copy.clone()]);
                 let is_known = both.is_some_and(|both| {
                     Self::merge(id, &both, now) == Self::merge(id, &both[..1], now)
@@ -238,12 +240,7 @@ impl Roster for AnyCore {
                 let copy = copy.clone();
                 (!is_known).then(|| registration::Message::Merge { copy }.into())
             }
-            Kind::Call => {
-                let (theirs, newer) = (stored_call(copy)?, stored_call(newer?)?);
-                let is_better = theirs.is_answered() && newer.is_unanswered();
-                let parts = parts.clone().into_iter().collect();
-                is_better.then(|| call::Message::Bequest { parts }.into())
-            }
+            Kind::Call => bequest::of_call(id, copies, now).map(Into::into),
             Kind::Dialog
             | Kind::MediaLeg
             | Kind::Gateway

@@ -21,7 +21,7 @@ use contract::limits::FRAME_BYTES_MAX;
 use contract::{Answer, FaultClass, MoveFault, SchemaVersion, UtcMillis};
 use serde::{Deserialize, Serialize};
 
-use crate::{Message, call, console};
+use crate::{Message, call, console, dialog};
 
 /// Form of messages that every program reads.
 pub const WIRE_FORM: u16 = 1;
@@ -89,7 +89,12 @@ fn former(message: &Message) -> Former {
         let (number, answer) = (*number, Answer::Moved(Err(MoveFault::NotTaken)));
         return Former::Instead(console::Message::Answered { number, answer }.into());
     }
-    if matches!(message, Message::Call(call::Message::Bequest { .. })) {
+    let is_new = matches!(
+        message,
+        Message::Call(call::Message::Bequest { .. })
+            | Message::Dialog(dialog::Message::Inherit { .. })
+    );
+    if is_new {
         return Former::Nothing;
     }
     Former::Same

@@ -61,7 +61,7 @@ census!(of_call: call::Message, [
 census!(of_dialog: dialog::Message, [
     Request, Response, RequestFailed, Serve, Invite, Retransmitted, Cancelled, Progress, Accept,
     Acknowledge, Offer, AcceptOffer, RefuseOffer, Info, End, Located, Dial, Client, FlowGone,
-    Digit, Report, Move,
+    Digit, Report, Move, Inherit,
 ]);
 census!(of_media_leg: media_leg::Message, [
     Start, TakeOffer, TakeAnswer, MakeOffer, MakeAnswer, Join, Rollback, Candidate,
@@ -173,7 +173,11 @@ fn every_message_travels_unchanged() {
     let samples = all_samples();
     for message in &samples {
         let octets = AnyCore::encode(message, SchemaVersion::NEWEST);
-        let is_newer = matches!(message, Message::Call(call::Message::Bequest { .. }));
+        let is_newer = matches!(
+            message,
+            Message::Call(call::Message::Bequest { .. })
+                | Message::Dialog(dialog::Message::Inherit { .. })
+        );
         let form = if is_newer { WIRE_FORM_2 } else { WIRE_FORM };
         assert_eq!(octets[..2], form.to_le_bytes(), "{message:?}");
         let read = decode(&octets).unwrap_or_else(|error| panic!("{message:?}: {error:?}"));
@@ -344,7 +348,11 @@ fn messages_for_the_former_schema_are_of_its_form() {
         number: 5,
         answer: Answer::Moved(Err(MoveFault::Loaded)),
     };
-    let bequest = call::Message::Bequest { parts: Vec::new() }.into();
+    let bequest = call::Message::Bequest {
+        parts: Vec::new(),
+        unknown: Vec::new(),
+    };
+    let bequest = bequest.into();
     assert!(former(&bequest).is_empty() && decode(&encode(&bequest)).is_ok());
     let read = decode(&former(&loaded.into())).unwrap();
     let Message::Console(console::Message::Answered { number: 5, answer }) = read else {
@@ -827,6 +835,7 @@ fn calls() -> Vec<call::Message> {
         Message::Ended { side },
         Message::Bequest {
             parts: vec![(ActorId::Call(call_key()), sdp())],
+            unknown: vec![ActorId::Dialog(call_key().side(2))],
         },
     ];
     for sdp in [None, Some(sdp())] {
@@ -937,6 +946,9 @@ fn dialogs() -> Vec<dialog::Message> {
                 retries: sdp.is_some(),
             },
             Message::Move { sdp: sdp.clone() },
+            Message::Inherit {
+                part: Bytes::from_static(b"part"),
+            },
             Message::AcceptOffer { sdp },
         ]);
     }

@@ -1,13 +1,12 @@
 //! The end of a connection reaches its lanes, whatever became of its actor; no number comes twice.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::Duration;
 
 use actors::{AnyCore, Message, Site};
 use bytes::Bytes;
-use contract::core::{Ctx, Event, RestoreError, Roster};
+use contract::core::{Ctx, Event, RestoreError, Rivals, Roster};
 use contract::{ActorId, Boot, FrameClass, Kind, NodeId, NodeInst, Now, SchemaVersion, Time};
 
 use super::{NUMBERS_PER_LIFE, Sockets};
@@ -45,13 +44,12 @@ impl Roster for Brittle {
         AnyCore::merge(id, copies, now)
     }
 
-    fn bequeath(
-        id: &ActorId,
-        former: &BTreeMap<ActorId, Bytes>,
-        newer: Option<&Bytes>,
-        now: Now,
-    ) -> Option<Message> {
-        AnyCore::bequeath(id, former, newer, now)
+    fn follows_the_end(message: &Message) -> bool {
+        AnyCore::follows_the_end(message)
+    }
+
+    fn bequeath(id: &ActorId, copies: &Rivals<'_>, now: Now) -> Option<Message> {
+        AnyCore::bequeath(id, copies, now)
     }
 
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {

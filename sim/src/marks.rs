@@ -35,7 +35,7 @@ pub const SAID: [&str; 7] = [
 
 /// Counts a core that was built from its record.
 pub fn restored(world: &World, kind: Kind, state: &str, why: Restored) {
-    if why == Restored::NodeStart {
+    if matches!(why, Restored::NodeStart | Restored::StartedAlone) {
         return world.count("mark: restored after a start of its node");
     }
     if why == Restored::Moved {

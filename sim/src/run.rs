@@ -326,9 +326,11 @@ impl Run {
         } else {
             SchemaVersion::NEWEST
         };
-        if schema < SchemaVersion::NEWEST {
+        let is_former = schema < SchemaVersion::NEWEST;
+        if is_former {
             self.world.count("starts of the former release");
         }
+        self.world.runs_former(place.number, is_former);
         place.former = place.former.saturating_sub(1);
         let role = Role {
             number: place.number,

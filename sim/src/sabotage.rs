@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use actors::{AnyCore, Message, Site};
 use bytes::Bytes;
-use contract::core::{Ctx, Event, RestoreError, Restored, Roster};
+use contract::core::{Ctx, Event, RestoreError, Restored, Rivals, Roster};
 use contract::{
     Action, ActorId, Emitted, FrameClass, Kind, Member, NodeId, NodeInst, Now, SchemaVersion, Time,
 };
@@ -171,13 +171,12 @@ impl Roster for Saboteur {
         merged
     }
 
-    fn bequeath(
-        id: &ActorId,
-        parts: &BTreeMap<ActorId, Bytes>,
-        newer: Option<&Bytes>,
-        now: Now,
-    ) -> Option<Message> {
-        AnyCore::bequeath(id, parts, newer, now)
+    fn follows_the_end(message: &Message) -> bool {
+        AnyCore::follows_the_end(message)
+    }
+
+    fn bequeath(id: &ActorId, copies: &Rivals<'_>, now: Now) -> Option<Message> {
+        AnyCore::bequeath(id, copies, now)
     }
 
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {

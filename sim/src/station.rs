@@ -104,8 +104,8 @@ impl<P: Peer> Station<P> {
             let mut inside = self.inside();
             event(&mut inside.peer, now, &mut out);
             let complaints = inside.peer.complaints();
-            let node = self.door.map(|_| inside.ways.home());
-            kept_call::complaints(world, node, complaints);
+            let node_at = |at| self.door.map(|_| inside.ways.home_at(at));
+            kept_call::complaints(world, node_at, complaints);
             for (what, count) in inside.peer.done() {
                 *world.state().counts.entry(what).or_default() += count;
             }

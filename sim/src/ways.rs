@@ -25,6 +25,8 @@ const SILENCE: Duration = Duration::from_secs(5);
 pub struct Ways {
     nodes: Vec<SocketAddr>,
     home: usize,
+    /// Which node was its own before, and until when, in this order.
+    former: Vec<(Time, usize)>,
     is_balanced: bool,
     /// What it waits for a node that refuses or says nothing.
     patience: Duration,
@@ -42,6 +44,7 @@ impl Ways {
             patience: Duration::from_millis(u64::from(1_000 + rng.below(3_000))),
             nodes,
             home,
+            former: Vec::new(),
             lost_since: None,
             asked_at: None,
             rng,
@@ -64,6 +67,13 @@ impl Ways {
     #[must_use]
     pub fn home(&self) -> SocketAddr {
         self.nodes[self.home]
+    }
+
+    /// Returns which node was its own at a time.
+    #[must_use]
+    pub fn home_at(&self, at: Time) -> SocketAddr {
+        let then = self.former.iter().find(|(until, _)| at < *until);
+        self.nodes[then.map_or(self.home, |(_, home)| *home)]
     }
 
     /// Returns where a datagram goes.
@@ -91,7 +101,7 @@ impl Ways {
         self.lost_since = self.lost_since.or(Some(now));
         // Who comes back may come through a balancer.
         if self.nodes.len() > 1 && self.rng.below(4) == 0 {
-            self.move_on();
+            self.move_on(now);
         }
     }
 
@@ -100,7 +110,7 @@ impl Ways {
         let is_tired = |since| now.since(since) >= self.patience;
         if self.nodes.len() > 1 && self.lost_since.is_some_and(is_tired) {
             self.lost_since = Some(now);
-            self.move_on();
+            self.move_on(now);
         }
     }
 
@@ -113,7 +123,7 @@ impl Ways {
         let since = *self.asked_at.get_or_insert(now);
         let is_dead = now.since(since) >= SILENCE + self.patience;
         if is_dead {
-            self.move_on();
+            self.move_on(now);
         }
         is_dead
     }
@@ -124,7 +134,8 @@ impl Ways {
         self.asked_at = None;
     }
 
-    fn move_on(&mut self) {
+    fn move_on(&mut self, now: Time) {
+        self.former.push((now, self.home));
         let count = self.nodes.len();
         let others = u32::try_from(count - 1).unwrap_or(1);
         let step = 1 + self.rng.below(others) as usize;

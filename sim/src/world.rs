@@ -78,6 +78,8 @@ pub struct State {
     pub owners: BTreeMap<String, BTreeSet<NodeId>>,
     /// Ways between nodes that were cut, in the order of their beginnings.
     pub cuts: Vec<Cut>,
+    /// Until when nodes ran the former release, by their numbers.
+    pub former_until: BTreeMap<u16, Time>,
     /// Events that killed twice and were set aside, in the node's words.
     pub set_aside: Vec<String>,
     /// Until when faults keep nodes from writing, and from telling each other what they write.
@@ -154,6 +156,7 @@ impl World {
             calls: BTreeMap::new(),
             owners: BTreeMap::new(),
             cuts: Vec::new(),
+            former_until: BTreeMap::new(),
             set_aside: Vec::new(),
             troubled_until: Time::default(),
             is_settled: false,
@@ -243,6 +246,22 @@ impl World {
     pub fn is_troubled(&self) -> bool {
         let state = self.state();
         state.now < state.troubled_until
+    }
+
+    /// A node starts, with the former release or not.
+    pub fn runs_former(&self, node: u16, is_former: bool) {
+        let mut state = self.state();
+        if is_former {
+            let forever = Time::from_micros(u64::MAX);
+            state.former_until.insert(node, forever);
+        } else {
+            let now = state.now;
+            let until = state.former_until.get_mut(&node);
+            let until = until.filter(|until| **until > now);
+            if let Some(until) = until {
+                *until = now;
+            }
+        }
     }
 
     /// Adds one to a count.

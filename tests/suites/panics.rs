@@ -14,7 +14,7 @@ use std::time::Duration;
 use actors::site::{Account, Auth, Credential, Domain, Limits, Listener, Route, Step};
 use actors::{AnyCore, Message, Site};
 use bytes::Bytes;
-use contract::core::{Ctx, Event, RestoreError, Roster};
+use contract::core::{Ctx, Event, RestoreError, Rivals, Roster};
 use contract::{
     ActorId, FabricKeys, FrameClass, Kind, NodeId, NodeInst, Now, SchemaVersion, Secret, Time,
 };
@@ -69,13 +69,12 @@ impl Roster for Saboteur {
         AnyCore::merge(id, copies, now)
     }
 
-    fn bequeath(
-        id: &ActorId,
-        former: &BTreeMap<ActorId, Bytes>,
-        newer: Option<&Bytes>,
-        now: Now,
-    ) -> Option<Message> {
-        AnyCore::bequeath(id, former, newer, now)
+    fn follows_the_end(message: &Message) -> bool {
+        AnyCore::follows_the_end(message)
+    }
+
+    fn bequeath(id: &ActorId, copies: &Rivals<'_>, now: Now) -> Option<Message> {
+        AnyCore::bequeath(id, copies, now)
     }
 
     fn handle(&mut self, event: Event<Message, ()>, ctx: &mut Ctx<'_, Message, Site>) {

@@ -189,7 +189,10 @@ impl Call {
     /// Hands the caller's offer to its leg; without one the route begins.
     pub(super) fn prepare(&mut self, ctx: &mut CallCtx<'_>) {
         match Wire::bytes(self.data.offer.as_ref()) {
-            Some(sdp) => self.tell_leg(CALLER, media_leg::Message::TakeOffer { sdp }),
+            Some(sdp) => {
+                self.wait_for_leg(ctx);
+                self.tell_leg(CALLER, media_leg::Message::TakeOffer { sdp });
+            }
             None => self.next_step(ctx),
         }
     }

@@ -48,6 +48,15 @@ impl Call {
             return ctx.ignore("nothing is being answered");
         };
         match stage {
+            // The dialog sees to it that the ACK comes.
+            AnswerStage::Sent => {
+                self.timers.clear(Timer::Ring);
+            }
+            AnswerStage::Callee | AnswerStage::Caller | AnswerStage::Closing(_) => {
+                self.wait_for_leg(ctx);
+            }
+        }
+        match stage {
             AnswerStage::Callee => self.ask_callee(peer),
             AnswerStage::Caller if self.data.is_bypassed => self.pass_answer(peer, ctx),
             AnswerStage::Caller if self.data.answer.is_some() => self.send_answer(peer, ctx),
@@ -235,6 +244,7 @@ impl Call {
 
     /// Caller and peer are through.
     pub(super) fn talk(&mut self, peer: Peer, ctx: &mut CallCtx<'_>) {
+        self.timers.clear(Timer::Ring);
         self.enter(State::Talking { peer });
         self.connect(peer);
         if peer == Peer::Nobody {

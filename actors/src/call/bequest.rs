@@ -1,27 +1,84 @@
-//! Two nodes that were cut apart had the call: the one that took it over waits whether its callees ring
-//! elsewhere still, and the other one, which it could not hear, has connected the caller meanwhile
-//! (`cluster.md` §5, §8).
+//! Two nodes that were cut apart had the call: the one that took it over may still wait whether its
+//! callees ring elsewhere, and the other one, which it could not hear, may have connected the caller
+//! meanwhile, or called somebody (`cluster.md` §5, §8).
 //!
-//! In: the record of that one, which comes when it hears that it has lost the call. Out: `Adopt`: the
-//! call goes on as it was there, its parties are told where we are. Nothing is adopted once callees
-//! were called anew: that has ended what they had.
+//! In: the record of that one, which comes when it hears that it has lost the call (`crate::bequest`).
+//! Out: `Adopt`, or the end of what only it had.
+//!
+//! | the call here | if the caller was answered there | whom only the other one has called |
+//! |---|---|---|
+//! | rings, forks not yet called anew | it goes on as it was there, its parties are told where we are | the same |
+//! | is not answered, otherwise | it ends: calling anew has ended what callees had there | hear CANCEL or BYE |
+//! | is answered, or ends | goes on | the same |
+//! | is over | begins once more as it was there, ending: all parties hear BYE | the same |
 
 use bytes::Bytes;
-use contract::{Action, ActorId};
+use contract::{Action, ActorId, CallKey};
 
-use super::core::{Call, CallCtx, State, Timer};
+use super::Snapshot;
+use super::core::{CALLER, Call, CallCtx, Data, Side, Stage, State, Timer};
+use crate::dialog;
 use crate::roster::stored_call;
 
+/// Why what only the other copy had is ended.
+pub(super) const CAUSE: &str = "NETWORK_OUT_OF_ORDER";
+
 impl Call {
-    /// Another node has connected the caller.
-    pub(super) fn on_bequest(&mut self, parts: Vec<(ActorId, Bytes)>, ctx: &mut CallCtx<'_>) {
-        let own = parts.iter().find(|(part, _)| part == ctx.me());
-        let theirs = own.and_then(|(_, part)| stored_call(part));
-        let waits = self.data.state == State::Ringing && self.timers.due(Timer::CallAnew).is_some();
-        if !waits || !theirs.is_some_and(|theirs| theirs.is_answered()) {
-            return ctx.ignore("nothing to go on with in place of what is here");
-        }
-        tracing::info!(call = %self.data.key, "goes on as the node had it that was cut off");
-        self.out.push(Action::Adopt { parts });
+    /// Builds the core of a call that has ended, to end what the other node had of it.
+    pub(super) fn begin_to_end(key: CallKey, parts: &[(ActorId, Bytes)]) -> Option<Self> {
+        let theirs = own_part(key, parts).filter(Snapshot::is_ending)?;
+        Some(Call::of_data(Data {
+            state: State::New,
+            ..theirs.into_data()
+        }))
     }
+
+    /// A node that was cut off had the call, too.
+    pub(super) fn on_bequest(
+        &mut self,
+        parts: Vec<(ActorId, Bytes)>,
+        unknown: &[ActorId],
+        ctx: &mut CallCtx<'_>,
+    ) {
+        if self.data.state == State::New {
+            tracing::info!(call = %self.data.key, "ends as the node had it that was cut off");
+            return self.out.push(Action::Adopt { parts });
+        }
+        let theirs = own_part(self.data.key, &parts);
+        let is_answered = theirs.is_some_and(|theirs| theirs.is_answered());
+        let waits = self.data.state == State::Ringing && self.timers.due(Timer::CallAnew).is_some();
+        if is_answered && waits {
+            tracing::info!(call = %self.data.key, "goes on as the node had it that was cut off");
+            return self.out.push(Action::Adopt { parts });
+        }
+        let caller = ActorId::Dialog(self.side_key(CALLER));
+        for (id, part) in parts {
+            // Who was answered there waits for no answer from here.
+            let is_answered = id == caller && is_answered && self.data.state.is_unanswered();
+            if is_answered || unknown.contains(&id) {
+                self.end_dialog_of_other(part);
+            }
+        }
+        if is_answered && self.data.state.is_unanswered() {
+            self.end(502, CAUSE, "weft", ctx);
+        }
+    }
+
+    /// Ends a dialog that only the other copy has, as one more side.
+    fn end_dialog_of_other(&mut self, part: Bytes) {
+        let Some(side) = self.take_side() else {
+            tracing::warn!(call = %self.data.key, "a dialog of another copy is left as it is");
+            return;
+        };
+        let known = Side::new(Stage::Leaving, false);
+        self.data.sides.insert(side, known);
+        let dialog = ActorId::Dialog(self.side_key(side));
+        self.spawn(dialog, dialog::Message::Inherit { part }.into());
+        self.tell_end(side, 502, CAUSE);
+    }
+}
+
+fn own_part(key: CallKey, parts: &[(ActorId, Bytes)]) -> Option<Snapshot> {
+    let own = parts.iter().find(|(part, _)| *part == ActorId::Call(key));
+    own.and_then(|(_, part)| stored_call(part))
 }

@@ -15,7 +15,7 @@ use super::early::rewritten;
 use super::offering::{self, Attempt};
 use super::outcome;
 use crate::dialog::wire::Wire;
-use crate::media_leg::{Offering, Report, Want};
+use crate::media_leg::{Offering, Report, Stream, Want};
 use crate::{Target, dialog, media_leg, registration};
 
 /// Time between look-ups for a phone whose connection is gone, and how many are made
@@ -30,6 +30,17 @@ const LOCATE_BUSY_AFTER: Duration = Duration::from_millis(100);
 const SIDE_BYTES: usize = 1_536;
 
 impl Call {
+    pub(super) fn stream_of(&self, side: u8) -> Option<&Stream> {
+        self.data.sides.get(&side)?.stream.as_ref()
+    }
+
+    pub(super) fn set_stream(&mut self, side: u8, stream: Stream) {
+        if let Some(side) = self.data.sides.get_mut(&side) {
+            side.stream = Some(stream);
+            self.is_changed = true;
+        }
+    }
+
     /// Calls the target of a route: `user/1001` or `user/1001@domain`.
     pub(super) fn bridge(&mut self, target: &str, ctx: &mut CallCtx<'_>) {
         let aor = target

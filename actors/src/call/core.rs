@@ -24,7 +24,7 @@ use crate::{Site, Target, dialog, media_leg};
 /// Deadlines of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Timer {
-    /// Nobody answered.
+    /// Nobody answered, or a leg of ours that was asked said nothing.
     Ring,
     /// Look again for a phone whose connection is gone.
     LocateAgain,
@@ -244,6 +244,7 @@ impl Call {
         let caller = match first {
             Message::Invite(inbound) => super::admission::caller_of(inbound, site),
             Message::Dial(dial) => super::admission::caller_of_dial(dial, site),
+            Message::Bequest { parts, .. } => return Call::begin_to_end(key, parts),
             Message::Cancel(_)
             | Message::Located { .. }
             | Message::Hangup { .. }
@@ -260,8 +261,7 @@ impl Call {
             | Message::Trickle { .. }
             | Message::Digits { .. }
             | Message::Ended { .. }
-            | Message::Media { .. }
-            | Message::Bequest { .. } => return None,
+            | Message::Media { .. } => return None,
         };
         let data = Data {
             key,
@@ -284,7 +284,11 @@ impl Call {
             owes_offer: false,
             is_held: false,
         };
-        Some(Call {
+        Some(Call::of_data(data))
+    }
+
+    pub(super) fn of_data(data: Data) -> Self {
+        Call {
             data,
             changes_of_node: 0,
             moves: Moves::new(),
@@ -292,7 +296,7 @@ impl Call {
             is_changed: false,
             out: Vec::new(),
             retells: VecDeque::new(),
-        })
+        }
     }
 
     /// Returns the state in a word or two, for listings.
@@ -361,9 +365,10 @@ impl Call {
         let state = self.state();
         match why {
             Restored::Moved => self.emit(CallNews::Moved { state }),
-            Restored::TakenOver { .. } | Restored::Adopted { .. } | Restored::NodeStart => {
-                self.emit(CallNews::TakenOver { state });
-            }
+            Restored::TakenOver { .. }
+            | Restored::Adopted { .. }
+            | Restored::NodeStart
+            | Restored::StartedAlone => self.emit(CallNews::TakenOver { state }),
             Restored::Panic | Restored::Wake => {}
         }
     }
@@ -394,17 +399,6 @@ impl Call {
         side == CALLER || self.callee_side() == Some(side)
     }
 
-    pub(super) fn stream_of(&self, side: u8) -> Option<&Stream> {
-        self.data.sides.get(&side)?.stream.as_ref()
-    }
-
-    pub(super) fn set_stream(&mut self, side: u8, stream: Stream) {
-        if let Some(side) = self.data.sides.get_mut(&side) {
-            side.stream = Some(stream);
-            self.is_changed = true;
-        }
-    }
-
     fn on_message(&mut self, message: Message, ctx: &mut CallCtx<'_>) {
         match message {
             Message::Invite(inbound) if self.data.state == State::New => {
@@ -421,7 +415,7 @@ impl Call {
                 self.tell_dialog(CALLER, dialog::Message::Cancelled(inbound));
             }
             Message::Located { aor, targets } => self.on_located(&aor, targets, ctx),
-            Message::Bequest { parts } => self.on_bequest(parts, ctx),
+            Message::Bequest { parts, unknown } => self.on_bequest(parts, &unknown, ctx),
             Message::Hangup { cause } => {
                 let cause = super::outcome::known_cause(&cause);
                 self.end(super::outcome::status_of_cause(cause), cause, "weft", ctx);
@@ -470,7 +464,7 @@ impl Call {
         };
         match report {
             Report::NoPort => return self.on_leg_lost(side, ctx),
-            Report::Closed => return self.on_leg_closed(side, ctx),
+            Report::Closed => return self.on_closed_word(side, ctx),
             Report::Silent => return self.on_silence(side, ctx),
             Report::Digit(digit) => return self.on_digit(side, digit, ctx),
             Report::Heard => return self.on_heard(side, ctx),
@@ -505,7 +499,7 @@ impl Call {
     fn on_timer(&mut self, timer: Timer, ctx: &mut CallCtx<'_>) {
         self.timers.clear(timer);
         match timer {
-            Timer::Ring => self.end(480, "NO_ANSWER", "weft", ctx),
+            Timer::Ring => self.on_waited(ctx),
             Timer::LocateAgain => self.locate_again(ctx),
             Timer::Longest => self.end(480, "ALLOTTED_TIMEOUT", "weft", ctx),
             Timer::GiveUp => self.finish(),
@@ -571,7 +565,10 @@ impl Core for Call {
                 match why {
                     Restored::TakenOver { may_live, .. } => self.take_over(may_live, ctx),
                     Restored::Moved | Restored::Adopted { .. } => self.take_over(false, ctx),
-                    Restored::NodeStart | Restored::Panic | Restored::Wake => self.resume(ctx),
+                    Restored::NodeStart
+                    | Restored::StartedAlone
+                    | Restored::Panic
+                    | Restored::Wake => self.resume(ctx),
                 }
             }
             Event::Media(_)

@@ -1,7 +1,8 @@
 //! The end of a call: every side ended, one tombstone, one record, in this order.
 //!
 //! In: whatever ends a call. Out: `End` for each side, `Close` for each leg; when all of them are
-//! gone, `Store::End` behind the gate, then `CallEnded`, exactly once.
+//! gone, `Store::End` behind the gate, then `CallEnded`, exactly once: the copy that a cut-off node had says
+//! nothing of that (`bequest.rs`).
 
 use std::time::Duration;
 
@@ -14,7 +15,10 @@ use crate::media_leg;
 /// How long a tombstone is kept: longer than any copy of the INVITE may travel (64·T1, twice).
 const TOMBSTONE: Duration = Duration::from_secs(64);
 /// How long sides may take to end: a little longer than a dialog takes to give up.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(40);
+pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(40);
+
+/// Who has ended a copy of a call that has ended already, on the other side of a cut (`bequest.rs`).
+pub(super) const BY_THE_OTHER_COPY: &str = "other copy";
 
 impl Call {
     /// Ends the call: the first cause counts.
@@ -63,6 +67,22 @@ impl Call {
         if self.data.sides.get(&side).is_some_and(|side| side.has_leg) {
             self.tell_leg(side, media_leg::Message::Close);
         }
+    }
+
+    /// A leg is asked something that the call does not go on without. What it was asked may kill it,
+    /// and is set aside then: a leg that never says anything must not hold the call for ever.
+    pub(super) fn wait_for_leg(&mut self, ctx: &CallCtx<'_>) {
+        let wait = self.ring_timeout(ctx.site());
+        self.timers.set(Timer::Ring, ctx.now().mono, wait);
+        self.is_changed = true;
+    }
+
+    /// What was waited for did not come: an answer of a callee, or of a leg of ours.
+    pub(super) fn on_waited(&mut self, ctx: &mut CallCtx<'_>) {
+        if matches!(self.data.state, State::Preparing | State::Answering { .. }) {
+            return self.end(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
+        }
+        self.end(480, "NO_ANSWER", "weft", ctx);
     }
 
     /// A peer hung up, or was lost.
@@ -131,6 +151,17 @@ impl Call {
                 self.note_failure(503, ctx);
             }
         }
+    }
+
+    /// A leg says that it is closed. Legs close when they are told to: what was not told here is said
+    /// of a copy of the call that was lost, since messages that copy had not read come after the call.
+    pub(super) fn on_closed_word(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
+        let known = self.data.sides.get(&side);
+        if known.is_some_and(|known| known.stage != Stage::Leaving) {
+            // If it is gone after all, this comes back.
+            return self.tell_leg(side, media_leg::Message::Report);
+        }
+        self.on_leg_closed(side, ctx);
     }
 
     /// A leg is gone, as it was told, or for good.
@@ -203,13 +234,15 @@ impl Call {
             gate: true,
             keep: TOMBSTONE,
         }));
-        self.out
-            .push(Action::Emit(Emitted::CallEnded(Box::new(record))));
-        self.emit(CallNews::Ended {
-            cause: end.cause,
-            status: end.status,
-            by: end.by,
-        });
+        if end.by != BY_THE_OTHER_COPY {
+            self.out
+                .push(Action::Emit(Emitted::CallEnded(Box::new(record))));
+            self.emit(CallNews::Ended {
+                cause: end.cause,
+                status: end.status,
+                by: end.by,
+            });
+        }
         self.out.push(Action::Stop {
             id: ActorId::Call(self.data.key),
         });

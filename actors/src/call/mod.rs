@@ -9,6 +9,7 @@
 //! | – | Invite, limit reached | 503 with Retry-After, Stop | – |
 //! | – | Invite, Dial | plan; side 1: dialog and leg | Preparing |
 //! | Preparing | offer taken, or none | first step of the route | by step |
+//! | Preparing, Answering | a leg says nothing for the ring timeout | 500 | Ending |
 //! | any | step Answer, Echo, Tone | description for 200 | Answering |
 //! | any | step Bridge | `Locate` | Locating |
 //! | any | step Hangup, no step left | end | Ending |
@@ -197,10 +198,12 @@ pub enum Message {
         /// What.
         report: media_leg::Report,
     },
-    /// The node that had the call before, and was cut off, has connected the caller meanwhile.
+    /// A node that was cut off had the call, too: what it has done meanwhile.
     Bequest {
         /// Parts of its record.
         parts: Vec<(ActorId, Bytes)>,
+        /// Its dialogs with whom it alone has called.
+        unknown: Vec<ActorId>,
     },
 }
 
@@ -267,7 +270,7 @@ impl Message {
             }
             Message::Ended { side } => (format!("side {side} ended"), 16),
             Message::Media { side, report } => (format!("leg {side}: {}", report.describe()), 64),
-            Message::Bequest { parts } => {
+            Message::Bequest { parts, .. } => {
                 let octets = parts.iter().map(|(_, part)| part.len()).sum();
                 (format!("bequest of {} parts", parts.len()), octets)
             }

@@ -14,7 +14,9 @@ use std::collections::VecDeque;
 use contract::{Deadlines, Now, StoredDeadline};
 use serde::{Deserialize, Serialize};
 
-use super::core::{Call, Data, Timer};
+use super::bequest;
+use super::core::{Call, Data, End, Stage, State, Timer};
+use super::ending::{BY_THE_OTHER_COPY, GIVE_UP_AFTER};
 use super::takeover::Moves;
 
 /// The first stored form.
@@ -63,6 +65,37 @@ impl Snapshot {
     /// Tells whether nobody has answered yet.
     pub(crate) const fn is_unanswered(&self) -> bool {
         self.data.state.is_unanswered()
+    }
+
+    pub(super) const fn is_ending(&self) -> bool {
+        matches!(self.data.state, State::Ending(_))
+    }
+
+    pub(super) fn into_data(self) -> Data {
+        self.data
+    }
+
+    /// Returns it as one that ends: its parties know of it only here.
+    pub(crate) fn ended_elsewhere(mut self, now: Now) -> Self {
+        let end = End {
+            cause: bequest::CAUSE.to_owned(),
+            status: 502,
+            by: BY_THE_OTHER_COPY.to_owned(),
+            at: now.utc,
+        };
+        self.data.state = State::Ending(Box::new(end));
+        self.data.exchange = None;
+        self.data.targets.clear();
+        self.moves.clear();
+        for side in self.data.sides.values_mut() {
+            // A dialog that is only being described was not begun.
+            side.has_dialog &= !matches!(side.stage, Stage::Describing(_));
+            side.stage = Stage::Leaving;
+        }
+        let mut timers = Deadlines::default();
+        timers.set(Timer::GiveUp, now.mono, GIVE_UP_AFTER);
+        self.timers = timers.to_stored(now);
+        self
     }
 }
 

@@ -277,7 +277,8 @@ impl Dialog {
             | Message::End { .. }
             | Message::Located { .. }
             | Message::Report
-            | Message::Move { .. } => return None,
+            | Message::Move { .. }
+            | Message::Inherit { .. } => return None,
         };
         let data = Data {
             side,
@@ -414,6 +415,7 @@ impl Dialog {
             Message::Digit { .. } => ctx.ignore("a phone hears it in its media"),
             Message::Report => self.announce(ctx),
             Message::Move { sdp } => self.tell_address(sdp, ctx),
+            Message::Inherit { .. } => self.take_over(ctx),
         }
     }
 
@@ -481,7 +483,7 @@ impl Dialog {
 
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
         match why {
-            Restored::NodeStart => self.start_again(ctx),
+            Restored::NodeStart | Restored::StartedAlone => self.start_again(ctx),
             Restored::TakenOver { epoch, .. } => self.take_over_behind(epoch, 0, ctx),
             // What it did with the copy that it gives up has used the first half.
             Restored::Adopted { epoch } => self.take_over_behind(epoch, CSEQ_RANGE / 2, ctx),

@@ -191,6 +191,11 @@ pub enum Message {
         /// Our new offer; `None`: what the peer was described last holds.
         sdp: Option<Bytes>,
     },
+    /// First message of a side that ends a dialog which a cut-off node had.
+    Inherit {
+        /// It, as that node has stored it.
+        part: Bytes,
+    },
 }
 
 /// Why a request ended without a response.
@@ -264,6 +269,7 @@ impl Message {
             Message::Digit { .. } => ("digit".to_owned(), 16),
             Message::Report => ("report".to_owned(), 16),
             Message::Move { sdp } => ("move".to_owned(), weight(sdp)),
+            Message::Inherit { part } => ("inherit".to_owned(), part.len()),
         }
     }
 }

@@ -9,10 +9,10 @@
 
 use std::collections::VecDeque;
 
-use contract::{Deadlines, Now, StoredDeadline};
+use contract::{Deadlines, Now, SideKey, StoredDeadline};
 use serde::{Deserialize, Serialize};
 
-use super::core::{Accepted, Data, Dialog, Incoming, Timer};
+use super::core::{Accepted, Data, Dialog, Incoming, Role, State, Timer};
 use super::outbox::Outbox;
 use crate::TransactionRef;
 
@@ -57,6 +57,15 @@ impl From<SnapshotV1> for Snapshot {
 }
 
 impl Snapshot {
+    /// Returns what tells a dialog with a callee from all others, and whether it has ended; `None` of a
+    /// caller's.
+    pub(crate) fn callee(&self) -> Option<(String, bool)> {
+        let data = &self.data;
+        let invite = data.invite.as_ref().filter(|_| data.role == Role::Client)?;
+        let call_id = invite.0.call_id().ok()?;
+        Some((call_id.to_owned(), data.state == State::Ended))
+    }
+
     /// Returns the oldest form that holds all of it: the first, or this one.
     ///
     /// # Errors
@@ -129,6 +138,26 @@ impl Dialog {
         Snapshot {
             data: self.data.clone(),
             timers: self.timers.to_stored(now),
+        }
+    }
+
+    /// Builds the core of a side that goes on with a dialog of another copy of its call, to end it.
+    pub(crate) fn inherit(snapshot: Snapshot, side: SideKey) -> Self {
+        let mut data = Data {
+            side,
+            ..snapshot.data
+        };
+        if let Some(dialog) = &mut data.dialog {
+            // That node may have used some more, and has lost them with the call.
+            dialog.skip_reserve();
+            dialog.skip_block();
+        }
+        Dialog {
+            data,
+            timers: Deadlines::default(),
+            out: Outbox::default(),
+            retells: VecDeque::new(),
+            is_untold: false,
         }
     }
 

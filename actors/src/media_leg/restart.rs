@@ -48,7 +48,9 @@ impl MediaLeg {
                 State::Undecided | State::Opening { .. } | State::Open,
             ) => self.take_over(why, ctx),
             (_, State::Undecided) => ctx.ignore("no port yet"),
-            (Restored::NodeStart, State::Opening { .. } | State::Open) => self.reopen(why, ctx),
+            (Restored::NodeStart | Restored::StartedAlone, State::Opening { .. } | State::Open) => {
+                self.reopen(why, ctx)
+            }
             (Restored::Panic | Restored::Wake, State::Opening { .. }) => self.open(ctx),
             (Restored::Panic | Restored::Wake, State::Open) => self.configure(ctx),
         }
@@ -100,7 +102,10 @@ impl MediaLeg {
         if let Some(numbers) = &mut self.data.numbers {
             match why {
                 Restored::Moved => numbers.follow(clock, now),
-                Restored::TakenOver { may_live: true, .. } if is_protected => {
+                // Another node may go on from where this copy ends, under the same keys.
+                Restored::TakenOver { may_live: true, .. } | Restored::StartedAlone
+                    if is_protected =>
+                {
                     numbers.leave_room();
                     numbers.skip(clock, now);
                 }
@@ -111,6 +116,7 @@ impl MediaLeg {
                     numbers.skip(clock, now);
                 }
                 Restored::NodeStart
+                | Restored::StartedAlone
                 | Restored::TakenOver { .. }
                 | Restored::Adopted { .. }
                 | Restored::Panic

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use contract::core::Rivals;
 use contract::limits::REMOVALS_PER_AOR_MAX;
 use contract::{
     ActorId, Core, Entropy, Event, FlowRef, NodeId, NodeInst, Restored, Roster, Store, Time,
@@ -209,6 +210,39 @@ fn a_connection_of_a_node_that_is_in_reach_again_is_found_again() {
     bound_over(&mut stage, stream(3));
     stage.tell(Message::FlowGone { flow: stream(3) });
     assert!(watched(&stage.tell(asks)).is_empty());
+}
+
+/// What another node could not reach may end here: nobody else would ever ask it.
+#[test]
+fn an_own_connection_that_another_node_has_marked_is_asked() {
+    let flow = stream(3);
+    for is_merged in [true, false] {
+        for is_gone in [true, false] {
+            let mut stage = node(1);
+            bound_over(&mut stage, flow);
+            let snapshot = stage.core.snapshot(stage.now);
+            let mut other = node(2);
+            other.core = Registration::restore(snapshot, other.now).expect("restores");
+            comes_back(&mut other, flow, Undelivered::Absent);
+            let actions = if is_merged {
+                let core = AnyCore::Registration(Box::new(other.core.clone()));
+                let copy = core.snapshot(other.now, contract::SchemaVersion::NEWEST);
+                let copy = Bytes::from(copy);
+                stage.tell(Message::Merge { copy })
+            } else {
+                let snapshot = other.core.snapshot(other.now);
+                stage.core = Registration::restore(snapshot, stage.now).expect("restores");
+                stage.event(Event::Restored(Restored::Moved))
+            };
+            assert!(locate(&mut stage)[0].unreachable);
+            assert_eq!(watched(&actions), [flow]);
+            if is_gone {
+                comes_back(&mut stage, flow, Undelivered::Absent);
+            }
+            stage.pass(Duration::from_millis(500));
+            assert_eq!(locate(&mut stage)[0].unreachable, is_gone);
+        }
+    }
 }
 
 #[test]
@@ -750,9 +784,16 @@ fn i13_a_copy_of_the_other_side_is_taken_in_once() {
     let newer = AnyCore::Registration(Box::new(nodes[0].core.clone()))
         .snapshot(nodes[0].now, contract::SchemaVersion::NEWEST);
     let newer = Bytes::from(newer);
-    assert!(AnyCore::bequeath(&id(), &parts, Some(&copy), nodes[0].now).is_none());
-    let message = AnyCore::bequeath(&id(), &parts, Some(&newer), nodes[0].now)
-        .expect("registrations are merged");
+    let bequeath = |newer: &BTreeMap<ActorId, Bytes>| {
+        let copies = Rivals {
+            former: &parts,
+            ran_here: false,
+            newer: Some(newer),
+        };
+        AnyCore::bequeath(&id(), &copies, nodes[0].now)
+    };
+    assert!(bequeath(&parts).is_none());
+    let message = bequeath(&BTreeMap::from([(id(), newer)])).expect("registrations are merged");
     let crate::Message::Registration(message) = message else {
         panic!("not for a registration: {message:?}");
     };

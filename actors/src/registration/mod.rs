@@ -29,6 +29,7 @@
 //! | a watch came back | there is no such connection | the same | – |
 //! | a watch came back | it is too busy | asked again after 1 s | – |
 //! | Locate | unreachable over another node's connection | that is asked again | `cluster.md` §3 |
+//! | Merge, Restored, not by a start | unreachable, by whose word soever | its connection is asked again | `cluster.md` §8 |
 //! | Watch | it has said nothing | reachable again, stored | – |
 //! | Clear | | all removed, gated | – |
 //! | Expire | due bindings | removed, stored; the last one: the record ends | §10.3 |

@@ -3,11 +3,13 @@
 //! In: ends of connections, watches that came back, restarts. Out: watches; bindings marked as
 //! reachable or not. A connection says only that it is gone: one of another node that could not be
 //! asked is asked again when somebody looks for the binding, and counts as there if it says nothing.
+//! A mark that another node made says only that it could not reach the connection from there: whoever
+//! gets it, by a move, a take-over or a merge, asks anew, also where the connection is its own.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{FlowRef, NodeId, Restored, Time, Undelivered};
+use contract::{FlowRef, Restored, Time, Undelivered};
 
 use super::binding::Binding;
 use super::core::{Context, Registration, is_of_node};
@@ -78,11 +80,20 @@ impl Registration {
     }
 
     /// Asks about unreachable bindings over connections of other nodes: those nodes may have been
-    /// out of reach for a moment only.
+    /// out of reach for a moment only. What it marked of its own this node was told by them.
     pub(super) fn ask_unreachable(&mut self, ctx: &mut Context<'_>) {
         let own = ctx.site().node;
+        self.ask_about(|flow| !is_of_node(flow, own), ctx);
+    }
+
+    /// Asks about all unreachable bindings: another node may have marked them.
+    fn ask_anew(&mut self, ctx: &mut Context<'_>) {
+        self.ask_about(|_| true, ctx);
+    }
+
+    fn ask_about(&mut self, is_meant: impl Fn(FlowRef) -> bool, ctx: &mut Context<'_>) {
         let at = ctx.now().mono + SILENCE;
-        let lost = |one: &&Binding| one.unreachable && ends_elsewhere(one.flow, own);
+        let lost = |one: &&Binding| one.unreachable && one.flow.is_reliable() && is_meant(one.flow);
         let flows: Vec<FlowRef> = self
             .bindings
             .iter()
@@ -132,7 +143,7 @@ impl Registration {
 
     pub(super) fn on_restored(&mut self, why: Restored, ctx: &mut Context<'_>) {
         let is_changed = match why {
-            Restored::NodeStart => self.lose_own(ctx),
+            Restored::NodeStart | Restored::StartedAlone => self.lose_own(ctx),
             Restored::TakenOver { .. } | Restored::Adopted { .. } => self.extend(ctx),
             Restored::Panic | Restored::Wake | Restored::Moved => false,
         };
@@ -144,7 +155,15 @@ impl Registration {
         for binding in self.bindings.iter().filter(|one| !one.unreachable) {
             self.watch(binding.flow, ctx);
         }
-        self.ask_unreachable(ctx);
+        match why {
+            // Its own ended with its former life.
+            Restored::NodeStart | Restored::StartedAlone => self.ask_unreachable(ctx),
+            Restored::TakenOver { .. }
+            | Restored::Adopted { .. }
+            | Restored::Moved
+            | Restored::Panic
+            | Restored::Wake => self.ask_anew(ctx),
+        }
     }
 
     /// Takes in what the other side of a partition accepted (`cluster.md` §8).
@@ -174,6 +193,7 @@ impl Registration {
                 self.watch(binding.flow, ctx);
             }
         }
+        self.ask_anew(ctx);
     }
 
     /// Connections of this node's former life are gone for good.
@@ -219,9 +239,4 @@ impl Registration {
         }
         is_changed
     }
-}
-
-/// Tells whether a connection ends at another node.
-fn ends_elsewhere(flow: FlowRef, own: NodeId) -> bool {
-    flow.is_reliable() && !is_of_node(flow, own)
 }

@@ -90,6 +90,16 @@ impl Activation {
         self.newest().is_some()
     }
 
+    /// Tells whether holders that have not answered may have let another node win the same copy: less
+    /// than a majority of a set has answered, as where one of two is a quorum.
+    #[must_use]
+    pub fn may_have_rival(&self) -> bool {
+        let newest = self.newest();
+        let conf = newest.map_or(&self.assumed, |image| &image.header.conf);
+        let majority = |set: &HolderSet| set.nodes().len() / 2 + 1;
+        !has_quorum(conf, majority, |node| self.answers.contains_key(&node))
+    }
+
     /// Returns what each of them is asked.
     #[must_use]
     pub fn request(&self) -> HolderRequest {

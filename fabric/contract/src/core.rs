@@ -135,6 +135,9 @@ pub enum Undelivered {
 pub enum Restored {
     /// The node was started again: ports, connections and transactions are gone.
     NodeStart,
+    /// As `NodeStart`, and other nodes that hold it have not been heard since: one that has seen this
+    /// one die may go on with it, and use the numbers behind the copy.
+    StartedAlone,
     /// Another node ran it, which is dead or has given it up: its ports, its transactions and the
     /// connections that end there are gone, and this node has other addresses.
     TakenOver {
@@ -293,6 +296,17 @@ impl<'a, M, S> Ctx<'a, M, S> {
     }
 }
 
+/// Two copies of one record that came to be beside each other.
+#[derive(Clone, Copy, Debug)]
+pub struct Rivals<'a> {
+    /// Parts of the copy that is given up.
+    pub former: &'a BTreeMap<ActorId, Bytes>,
+    /// It ran on this life of this node, which was not asked before another one went on with it.
+    pub ran_here: bool,
+    /// Parts of the one that stands; `None` if it has ended.
+    pub newer: Option<&'a BTreeMap<ActorId, Bytes>>,
+}
+
 /// Any core of any kind: the one type the shell runs. Implemented once, in `actors`.
 pub trait Roster: Send + Sized + 'static {
     /// The one message type of all actors.
@@ -314,14 +328,9 @@ pub trait Roster: Send + Sized + 'static {
     /// whose newest copy is the truth, that is the first one.
     fn merge(id: &ActorId, copies: &[Bytes], now: Now) -> Bytes;
     /// Makes the message that hands its owner a copy that a holder had beside it: after a partition,
-    /// what the other side accepted. `parts` are those of the copy, `newer` is the owner's part, if its
-    /// record has not ended. `None` if there is nothing in it that the owner has not, or should have.
-    fn bequeath(
-        id: &ActorId,
-        parts: &BTreeMap<ActorId, Bytes>,
-        newer: Option<&Bytes>,
-        now: Now,
-    ) -> Option<Self::Message>;
+    /// what the other side accepted. `None` if there is nothing in it that the owner has not, or should
+    /// have or end.
+    fn bequeath(id: &ActorId, copies: &Rivals<'_>, now: Now) -> Option<Self::Message>;
     /// Handles an event; `Timer(())` stands for the earliest due deadline.
     fn handle(
         &mut self,
@@ -340,6 +349,8 @@ pub trait Roster: Send + Sized + 'static {
     fn passivates_after(&self) -> Option<Duration>;
     /// Returns what a trace line says of a message, and its weight in octets.
     fn describe(message: &Self::Message) -> (String, usize);
+    /// Tells whether a message begins an actor once more whose record has ended.
+    fn follows_the_end(message: &Self::Message) -> bool;
     /// Tells whether a message is a new piece of work that a full node sheds first.
     fn is_new_work(message: &Self::Message) -> bool;
     /// Returns how urgent a message is on its way to another node.

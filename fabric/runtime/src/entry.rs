@@ -73,8 +73,22 @@ pub(crate) enum Side {
     End,
 }
 
+/// An event on its way into an inbox, or out of one that is left.
+pub(crate) struct Letter<R: Roster> {
+    pub(crate) event: Event<R::Message, ()>,
+    /// How often it was sent on: to another node, or after an actor that is gone from here. Without
+    /// it, a message could go after its actor without end.
+    pub(crate) hops: u8,
+}
+
+impl<R: Roster> From<Event<R::Message, ()>> for Letter<R> {
+    fn from(event: Event<R::Message, ()>) -> Self {
+        Letter { event, hops: 0 }
+    }
+}
+
 struct Inbox<R: Roster> {
-    events: VecDeque<Event<R::Message, ()>>,
+    events: VecDeque<Letter<R>>,
     side: VecDeque<Side>,
     closed: bool,
 }
@@ -176,19 +190,17 @@ impl<R: Roster> Entry<R> {
     }
 
     /// Puts an event into the inbox; gives it back if it does not fit or the actor is gone.
-    pub(crate) fn push(
-        &self,
-        event: Event<R::Message, ()>,
-    ) -> Result<(), (Event<R::Message, ()>, Delivery)> {
+    pub(crate) fn push(&self, letter: impl Into<Letter<R>>) -> Result<(), (Letter<R>, Delivery)> {
+        let letter = letter.into();
         {
             let mut inbox = self.inbox();
             if inbox.closed {
-                return Err((event, Delivery::Absent));
+                return Err((letter, Delivery::Absent));
             }
-            if inbox.events.len() >= cap(self.id.kind()) && !is_owed(&event) {
-                return Err((event, Delivery::Busy));
+            if inbox.events.len() >= cap(self.id.kind()) && !is_owed(&letter.event) {
+                return Err((letter, Delivery::Busy));
             }
-            inbox.events.push_back(event);
+            inbox.events.push_back(letter);
         }
         self.schedule();
         Ok(())
@@ -196,7 +208,7 @@ impl<R: Roster> Entry<R> {
 
     /// Puts an event back to where it was taken from.
     pub(crate) fn push_front(&self, event: Event<R::Message, ()>) {
-        self.inbox().events.push_front(event);
+        self.inbox().events.push_front(event.into());
     }
 
     /// Tells the shell something before all events; false if there is none any more.
@@ -250,20 +262,21 @@ impl<R: Roster> Entry<R> {
     }
 
     pub(crate) fn pop(&self) -> Option<Event<R::Message, ()>> {
-        let (event, is_half_empty) = {
+        let (letter, is_half_empty) = {
             let mut inbox = self.inbox();
-            let event = inbox.events.pop_front();
-            (event, inbox.events.len() < cap(self.id.kind()) / 2)
+            let letter = inbox.events.pop_front();
+            (letter, inbox.events.len() < cap(self.id.kind()) / 2)
         };
         if is_half_empty {
             self.room.notify_waiters();
         }
-        event
+        letter.map(|letter| letter.event)
     }
 
     /// Looks at the first message, for making the core.
     pub(crate) fn first_message(&self) -> Option<R::Message> {
-        match self.inbox().events.front() {
+        let inbox = self.inbox();
+        match inbox.events.front().map(|letter| &letter.event) {
             Some(Event::Message { message, .. }) => Some(message.clone()),
             Some(_) | None => None,
         }
@@ -305,7 +318,7 @@ impl<R: Roster> Entry<R> {
 
 /// What was in an inbox when it was closed.
 pub(crate) struct Left<R: Roster> {
-    pub(crate) events: VecDeque<Event<R::Message, ()>>,
+    pub(crate) events: VecDeque<Letter<R>>,
     pub(crate) side: VecDeque<Side>,
 }
 

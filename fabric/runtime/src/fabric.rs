@@ -21,7 +21,7 @@ use ractor::ActorRef;
 
 use crate::deadline_index::DeadlineIndex;
 use crate::drain::Wish;
-use crate::entry::{Delivery, Entry, Side};
+use crate::entry::{Delivery, Entry, Letter, Side};
 use crate::events::Events;
 use crate::gate::Ticket;
 use crate::mesh::Mesh;
@@ -371,12 +371,13 @@ impl<R: Roster> Fabric<R> {
     pub(crate) fn try_deliver(
         &self,
         to: &ActorId,
-        event: Event<R::Message, ()>,
+        letter: impl Into<Letter<R>>,
     ) -> Result<(), (Event<R::Message, ()>, Delivery)> {
+        let letter = letter.into();
         if self.is_revoked() {
-            return Err((event, Delivery::Absent));
+            return Err((letter.event, Delivery::Absent));
         }
-        let mut left = Some(event);
+        let mut left = Some(letter);
         // A passivating actor closes its inbox a moment before it leaves the table: once more.
         for _ in 0..3 {
             let found = match self.find(to) {
@@ -387,16 +388,16 @@ impl<R: Roster> Fabric<R> {
                 found => found,
             };
             let Some(entry) = found else { break };
-            let Some(event) = left.take() else {
+            let Some(letter) = left.take() else {
                 return Ok(());
             };
-            match entry.push(event) {
+            match entry.push(letter) {
                 Ok(()) => return Ok(()),
                 Err((back, Delivery::Absent)) => {
                     self.delist(&entry);
                     left = Some(back);
                 }
-                Err((back, why)) => return Err((back, why)),
+                Err((back, why)) => return Err((back.event, why)),
             }
         }
         refused(left, Delivery::Absent)
@@ -589,6 +590,9 @@ impl<R: Roster> Fabric<R> {
 }
 
 /// An event that could not be delivered; `Ok` if it is in an inbox after all.
-fn refused<M>(left: Option<Event<M, ()>>, why: Delivery) -> Result<(), (Event<M, ()>, Delivery)> {
-    left.map_or(Ok(()), |event| Err((event, why)))
+fn refused<R: Roster>(
+    left: Option<Letter<R>>,
+    why: Delivery,
+) -> Result<(), (Event<R::Message, ()>, Delivery)> {
+    left.map_or(Ok(()), |letter| Err((letter.event, why)))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use cluster::Directory;
 use contract::ActorId;
 use contract::core::{Event, Roster, Undelivered};
 
@@ -79,11 +80,11 @@ impl<R: Roster> Fabric<R> {
 
     /// Gives back what was in an inbox.
     pub(crate) fn give_back(&self, id: &ActorId, left: Left<R>, fate: Fate) {
-        for event in left.events {
-            if let Event::Message { from, message } = event {
+        for letter in left.events {
+            if let Event::Message { from, message } = letter.event {
                 match fate {
                     Fate::Returns(why) => self.bounce(&from, id.clone(), message, why),
-                    Fate::Follows => self.send_after(from, id.clone(), message),
+                    Fate::Follows => self.send_after(from, id.clone(), letter.hops, message),
                 }
             }
         }
@@ -94,14 +95,18 @@ impl<R: Roster> Fabric<R> {
         }
     }
 
-    /// Sends a message after an actor that another node has now.
-    pub(crate) fn send_after(&self, from: ActorId, to: ActorId, message: R::Message) {
+    /// Sends a message after an actor that another node has now; back to its sender if it has come a
+    /// long way already.
+    pub(crate) fn send_after(&self, from: ActorId, to: ActorId, hops: u8, message: R::Message) {
+        let Some(hops) = Directory::pass_on(hops) else {
+            tracing::debug!(actor = %to, "a message has gone after its actor often enough");
+            return self.bounce(&from, to, message, Undelivered::Busy);
+        };
         self.give(Input::Post(Parcel {
             from,
             origin: self.me(),
             to,
-            // It has come a way already.
-            hops: 1,
+            hops,
             message,
         }));
     }
@@ -151,6 +156,14 @@ impl<R: Roster> Fabric<R> {
         parent.schedule();
     }
 
+    /// A media leg is gone, whether it was told to close before or not: nobody else frees its port.
+    pub(crate) fn close_port(&self, id: &ActorId) {
+        if let ActorId::MediaLeg(leg) = id {
+            let close = contract::MediaCommand::Close { leg: *leg };
+            self.env().media().command(close);
+        }
+    }
+
     /// A side has ended: its part leaves the record.
     pub(crate) fn remove_part(&self, id: &ActorId) {
         let remove = |owned: &mut cluster::Owned| owned.remove(id);
@@ -191,6 +204,8 @@ impl<R: Roster> Fabric<R> {
         {
             self.inner.records.forget(&entry.id, &record);
         }
+        // Before the place in the table is free: a successor opens it anew.
+        self.close_port(&entry.id);
         self.take_out(entry);
         self.give_back(&entry.id, left, Fate::Returns(Undelivered::Busy));
         self.tell_parent(entry, true);

@@ -92,6 +92,8 @@ impl<R: Roster> State<R> {
         let why = if former == me && id.kind() != Kind::Call {
             // It was lost and is won again: connections are as they were.
             Restored::Wake
+        } else if former.node == me.node && claim.may_live {
+            Restored::StartedAlone
         } else if former.node == me.node {
             // Of this very life, too: a call that was lost has no ports any more.
             Restored::NodeStart
@@ -137,7 +139,8 @@ impl<R: Roster> State<R> {
     fn begin_new(&mut self, epoch: Epoch, placed: HolderSet, has_ended: bool) {
         let id = self.entry.id.clone();
         // A call is made by one INVITE: what comes after its end starts no second one.
-        let may_begin = !(has_ended && id.kind() == Kind::Call);
+        let is_late = has_ended && id.kind() == Kind::Call;
+        let may_begin = !is_late || self.follows_the_end();
         if may_begin && self.create() {
             let records = &self.fabric.inner.records;
             let owned = Owned::begin_at(&id, epoch, self.fabric.me(), records.ids());
@@ -162,9 +165,13 @@ impl<R: Roster> State<R> {
         self.unwritten = None;
         self.gate.drop_held();
         for (_, cause) in std::mem::take(&mut self.causes) {
-            if let Event::Message { from, message } = cause {
+            // What a side of its own has said is of this copy, above all that it is gone: the winner has
+            // a side for that, and hears from that one.
+            if let Event::Message { from, message } = cause
+                && from.record_owner() != self.entry.id
+            {
                 let id = self.entry.id.clone();
-                self.fabric.send_after(from, id, message);
+                self.fabric.send_after(from, id, 0, message);
             }
         }
         if let ActorId::MediaLeg(leg) = &self.entry.id {
@@ -272,7 +279,7 @@ struct Claim {
     degraded: bool,
     /// Who has handed it over, and lives.
     giver: Option<NodeInst>,
-    /// Who owned it is not proven to be dead.
+    /// Who owned it is not proven to be dead; or it was this node, and another may go on with it.
     may_live: bool,
 }
 

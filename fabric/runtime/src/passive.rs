@@ -91,6 +91,11 @@ impl<R: Roster> State<R> {
         }
     }
 
+    pub(crate) fn follows_the_end(&self) -> bool {
+        let first = self.entry.first_message();
+        first.is_some_and(|first| R::follows_the_end(&first))
+    }
+
     pub(crate) fn create(&mut self) -> bool {
         let Some(first) = self.entry.first_message() else {
             return false;

@@ -452,6 +452,7 @@ impl<R: Roster> State<R> {
             fabric.inner.records.forget(&id, &record);
         } else if matches!(id.kind(), Kind::Dialog | Kind::MediaLeg) && !self.is_elsewhere {
             fabric.remove_part(&id);
+            fabric.close_port(&id);
         }
         fabric.take_out(&self.entry);
         if fabric.find(&id).is_none() {

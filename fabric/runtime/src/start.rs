@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use contract::core::{Event, Roster, Undelivered};
+use contract::core::{Roster, Undelivered};
 use contract::{ActorId, Kind, NodeNews, SchemaVersion};
 use ractor::ActorRef;
 
-use crate::entry::Entry;
+use crate::entry::{Entry, Letter};
 use crate::fabric::{Fabric, Parts, StartError};
 use crate::leave::Fate;
 use crate::shell::{Given, Shell, Wake};
@@ -172,7 +172,7 @@ impl<R: Roster> Fabric<R> {
     pub(crate) fn awaken(
         &self,
         id: &ActorId,
-        first: &mut Option<Event<R::Message, ()>>,
+        first: &mut Option<Letter<R>>,
     ) -> Option<Arc<Entry<R>>> {
         if !id.kind().is_recorded() || self.is_shut_to(id) {
             return None;
@@ -214,12 +214,12 @@ impl<R: Roster> Fabric<R> {
     fn enlist_with(
         &self,
         entry: &Arc<Entry<R>>,
-        first: &mut Option<Event<R::Message, ()>>,
+        first: &mut Option<Letter<R>>,
     ) -> Result<(), Arc<Entry<R>>> {
-        if let Some(event) = first.take()
-            && let Err((event, _)) = entry.push(event)
+        if let Some(letter) = first.take()
+            && let Err((letter, _)) = entry.push(letter)
         {
-            *first = Some(event);
+            *first = Some(letter);
         }
         self.enlist(entry).inspect_err(|_| {
             *first = entry.close().events.pop_front();

@@ -162,16 +162,21 @@ impl Durable {
         }
     }
 
+    /// Tells whether a 2xx is one that was on disk, but for its Contact: that is of who says it now,
+    /// which may also be the node that the dialog began on and has come back to.
     fn is_said_again(&self, message: &Message) -> bool {
-        let hint = |text: &str, kind| self.tokens.read(kind, text).map(|token| token.hint);
-        let (Ok(to), Ok(Contacts::List(contacts))) = (message.to(), message.contacts()) else {
+        let Ok(Contacts::List(contacts)) = message.contacts() else {
             return false;
         };
-        let began = to.tag().and_then(|tag| hint(tag, TokenUse::Tag));
         let user = contacts.first().and_then(|one| one.name_addr.uri.user());
-        let said = user.and_then(|user| hint(&user, TokenUse::Contact));
-        let body = message.body();
-        began.is_some() && began != said && !body.is_empty() && self.have_been_durable(body)
+        let is_ours = user.is_some_and(|user| self.tokens.read(TokenUse::Contact, &user).is_some());
+        let bytes = message.bytes();
+        let Some((before, after)) = around(bytes, b"\r\nContact: ", b"\r\n") else {
+            return false;
+        };
+        let is_it = |value: &[u8]| contains(value, before) && contains(value, after);
+        let has = |disk: &&Arc<SimStore>| disk.has_been_durable(is_it);
+        is_ours && self.disks.iter().filter(has).count() >= self.wanted()
     }
 
     fn check_response(&mut self, status: u16, message: &Message) {
@@ -185,9 +190,14 @@ impl Durable {
             self.note(&id, message);
             self.require_once(&id, tag.as_bytes(), &told);
             // The tag is known since the first 18x. Who takes the call over says a 2xx again with
-            // its own Contact: of that one, what it describes.
-            if status >= 200 && !self.is_said_again(message) {
-                self.require_once(&id, message.bytes(), &told);
+            // its own Contact: of that one, all the rest.
+            if status >= 200 {
+                let bytes = message.bytes();
+                let is_new = !self.safe.contains(&bytes[..]) && !self.have_been_durable(bytes);
+                if is_new && self.is_said_again(message) {
+                    self.safe.insert(bytes.to_vec());
+                }
+                self.require_once(&id, bytes, &told);
             }
         }
     }
@@ -196,6 +206,18 @@ impl Durable {
 /// Returns the name of a call without the number of a side.
 pub(crate) fn call_of(name: &str) -> Option<String> {
     name.get(..name.len().checked_sub(2)?).map(str::to_owned)
+}
+
+/// Returns what is before the first `begin`, and what is from the next `end` on.
+fn around<'a>(octets: &'a [u8], begin: &[u8], end: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let find = |octets: &[u8], text: &[u8]| {
+        let mut places = octets.windows(text.len());
+        places.position(|window| window == text)
+    };
+    let from = find(octets, begin)?;
+    let inside = from + begin.len();
+    let until = inside + find(&octets[inside..], end)?;
+    Some((&octets[..from], &octets[until..]))
 }
 
 fn contains(octets: &[u8], text: &[u8]) -> bool {

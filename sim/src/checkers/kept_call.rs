@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use contract::{NodeId, Time};
 
+use super::durable::call_of;
 use crate::client::Client;
 use crate::node::number_of;
 use crate::phone::{Complaint, Phone};
-use crate::world::World;
+use crate::world::{State, World};
 
 /// Time in which sound must be back after the world has become calm.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -20,16 +21,24 @@ const NODES_MAX: u16 = 7;
 /// How long a call waits for a client whose connection ends at another node (`architecture.md` §7).
 const WAITS: Duration = Duration::from_secs(8);
 
-/// Passes on what a phone complains about that is connected with `node`, if it is connected. A BYE
+/// Passes on what a phone complains about; `node_at` says which node it was connected with at a time,
+/// if it connects: a complaint comes long after what it is about. A BYE
 /// that came twice was heard the first time: only its answer was lost (with a crash, or with an event
 /// that was set aside). If an event of the very call was set aside, our BYE may have been that event.
 /// And a node that was cut off from the client's one for as long as a call waits for its client could
-/// not say that it ends.
-pub fn complaints(world: &Arc<World>, node: Option<SocketAddr>, complaints: Vec<Complaint>) {
+/// not say that it ends. A node of the former release does not know what another one, which was cut off
+/// from it, has done in its call.
+pub fn complaints(
+    world: &Arc<World>,
+    node_at: impl Fn(Time) -> Option<SocketAddr>,
+    complaints: Vec<Complaint>,
+) {
     for complaint in complaints {
+        let (_, until) = complaint.life;
         let excuse = complaint.unknown_bye.as_ref().and_then(|call_id| {
-            excuse(world, call_id).or_else(|| {
-                let was_cut = was_cut(world, call_id, node?, complaint.life);
+            let excuse = excuse(world, call_id).or_else(|| untold(world, call_id, complaint.life));
+            excuse.or_else(|| {
+                let was_cut = was_cut(world, call_id, node_at(until)?, complaint.life);
                 was_cut.then_some("calls that ended while their nodes were cut for 8 s")
             })
         });
@@ -47,9 +56,9 @@ fn was_cut(world: &World, call_id: &str, node: SocketAddr, (from, until): (Time,
     let Some(here) = number_of(node.ip()) else {
         return false;
     };
-    let call = state.calls.get(call_id);
+    let call = call_named(&state, call_id);
     // The own names of JSON callers are hashed: any node may have run such a call.
-    let owners: Vec<NodeId> = match call.and_then(|call| state.owners.get(call)) {
+    let owners: Vec<NodeId> = match call.and_then(|call| state.owners.get(&call)) {
         Some(owners) => owners.iter().copied().collect(),
         None if call_id.starts_with("call-") => (1..=NODES_MAX).map(NodeId).collect(),
         None => return false,
@@ -74,17 +83,39 @@ fn was_cut(world: &World, call_id: &str, node: SocketAddr, (from, until): (Time,
     })
 }
 
+fn untold(world: &World, call_id: &str, (from, until): (Time, Time)) -> Option<&'static str> {
+    let state = world.state();
+    let owners = state.owners.get(&call_named(&state, call_id)?)?;
+    let is_cut_from_former = owners.iter().any(|owner| {
+        let former_until = state.former_until.get(&owner.0);
+        let mut cuts = state.cuts.iter();
+        former_until.is_some_and(|until| *until > from)
+            && cuts.any(|cut| {
+                let is_then = cut.from < until && cut.until > from;
+                is_then && [cut.pair.0, cut.pair.1].contains(&owner.0)
+            })
+    });
+    (owners.len() > 1 && is_cut_from_former)
+        .then_some("calls that a node of the former release had beside one that was cut off")
+}
+
 fn excuse(world: &World, call_id: &str) -> Option<&'static str> {
     let state = world.state();
     if state.byes.get(call_id).is_some_and(|copies| *copies > 1) {
         return Some("BYEs heard, whose answer was lost");
     }
     // A JSON client's own names are hashed: any event that was set aside may have been its call's.
-    let is_hit = match state.calls.get(call_id) {
-        Some(call) => state.set_aside.iter().any(|event| event.contains(call)),
+    let is_hit = match call_named(&state, call_id) {
+        Some(call) => state.set_aside.iter().any(|event| event.contains(&call)),
         None => call_id.starts_with("call-") && !state.set_aside.is_empty(),
     };
     is_hit.then_some("calls that lost an event that was set aside")
+}
+
+/// Returns which call a phone or a tab means: a JSON callee knows it by the UUID of its side.
+fn call_named(state: &State, name: &str) -> Option<String> {
+    let by_uuid = || call_of(name).filter(|call| state.owners.contains_key(call));
+    state.calls.get(name).cloned().or_else(by_uuid)
 }
 
 /// At settle: every call of a phone that expects sound has heard some within the last second.

@@ -6,7 +6,7 @@ use contract::{Event, Space};
 
 use super::fixture::*;
 use crate::dialog::RequestFailure;
-use crate::{call, dialog};
+use crate::{Message, call, dialog, media_leg};
 
 #[test]
 fn a_bye_of_the_caller_ends_the_callee() {
@@ -319,4 +319,54 @@ fn re_invite_that_meets_a_dead_dialog_ends_the_call() {
     world.answer(A, "BYE", 200, "");
     world.answer(B, "BYE", 481, "");
     assert_eq!(world.record().cause, "NORMAL_TEMPORARY_FAILURE");
+}
+
+/// Simulator, 3 nodes, seed 524.
+#[test]
+fn a_leg_that_never_says_anything_holds_no_call_for_ever() {
+    let kills: [fn(&Message) -> bool; 2] = [
+        |message| {
+            let Message::MediaLeg(message) = message else {
+                return false;
+            };
+            matches!(message, media_leg::Message::TakeOffer { .. })
+        },
+        |message| {
+            let Message::MediaLeg(message) = message else {
+                return false;
+            };
+            matches!(message, media_leg::Message::MakeAnswer { .. })
+        },
+    ];
+    for kills in kills {
+        let mut world = World::new();
+        world.kills = kills;
+        world.call("9196", SDP_A);
+        world.pass(Duration::from_secs(29));
+        assert_eq!(world.count(A, "500"), 0);
+        world.pass(Duration::from_secs(2));
+        assert_eq!(world.count(A, "500"), 1);
+        world.ack("");
+        world.pass(Duration::from_secs(41));
+        assert_eq!(world.record().cause, "NORMAL_TEMPORARY_FAILURE");
+        assert!(world.stored.is_empty());
+    }
+}
+
+/// What a copy of the call has said that another node has lost: simulator, 3 nodes, seed 461.
+#[test]
+fn a_leg_that_is_there_is_not_taken_for_closed() {
+    let mut world = World::connected();
+    world.take_over(2);
+    let closed = call::Message::Media {
+        side: 1,
+        report: media_leg::Report::Closed,
+    };
+    world.tell(world.call_id(), closed);
+    assert_eq!(world.state(&world.call_id()), "talking");
+    assert_eq!(world.count(A, "BYE") + world.count(B, "BYE"), 0);
+    world.request(1, A, "BYE", 11, "");
+    world.answer_to(&world.last(B, "BYE"), 200, "b1", "");
+    assert!(world.is_closed(1) && world.is_closed(2));
+    assert_eq!(world.record().cause, "NORMAL_CLEARING");
 }

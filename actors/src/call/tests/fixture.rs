@@ -59,6 +59,8 @@ pub(super) struct World {
     pub registered: Vec<Aor>,
     /// Registrations set questions aside: no answer ever comes.
     pub is_deaf: bool,
+    /// Messages that kill their receiver twice: they are set aside.
+    pub kills: fn(&Message) -> bool,
     /// How many questions registrations have no time for.
     pub busy: usize,
     pub next_port: u16,
@@ -183,6 +185,7 @@ impl World {
             registered: vec![aor("1001@example.org")],
             next_port: 20_000,
             is_deaf: false,
+            kills: |_| false,
             busy: 0,
             is_full: false,
             events: 0,
@@ -259,7 +262,8 @@ impl World {
             let Event::Message { from, message } = event else {
                 return;
             };
-            let may_start = !(self.is_tombstone && to.call().is_some());
+            let is_late = self.is_tombstone && to.call().is_some();
+            let may_start = !is_late || AnyCore::follows_the_end(&message);
             let created = AnyCore::create(to, &message, &self.site).filter(|_| may_start);
             let Some(core) = created else {
                 let why = Undelivered::Absent;
@@ -335,6 +339,7 @@ impl World {
                     let parts = parts.into_iter();
                     self.stored = parts.map(|(id, part)| (id, part.to_vec())).collect();
                     self.queue.clear();
+                    self.is_tombstone = false;
                     return self.revive(Restored::Adopted { epoch: 3 });
                 }
                 Action::Media(command) => self.play_media(by, command),
@@ -360,6 +365,9 @@ impl World {
     }
 
     fn deliver(&mut self, by: &ActorId, to: ActorId, message: Message, urgent: bool, gated: bool) {
+        if (self.kills)(&message) {
+            return;
+        }
         match message {
             Message::Lane(message) => self.note(by, message, urgent, gated),
             Message::Registration(registration::Message::Locate { .. }) if self.is_deaf => {}

@@ -1,15 +1,17 @@
 //! A call that another node takes over before its parties talk: row "early dialog" of `cluster.md`
 //! §7, and a 2xx that waits for its ACK.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{ActorId, FlowRef};
+use contract::core::Rivals;
+use contract::{ActorId, FlowRef, Roster};
 use sip::HeaderName;
 
 use super::fixture::*;
 use super::taken_over::{accept, body_of, branch, cseq, is_from, line, port};
-use crate::call;
+use crate::{AnyCore, call};
 
 fn field(sent: &Sent, name: HeaderName) -> String {
     let value = sent.message.header(name);
@@ -86,6 +88,13 @@ fn parts_of(world: &World) -> Vec<(ActorId, Bytes)> {
         .collect()
 }
 
+fn bequest(parts: Vec<(ActorId, Bytes)>) -> call::Message {
+    call::Message::Bequest {
+        parts,
+        unknown: Vec::new(),
+    }
+}
+
 /// Two nodes that are cut apart: simulator, 3 nodes, seed 116.
 #[test]
 fn a_call_that_was_answered_where_it_could_not_be_heard_goes_on() {
@@ -98,19 +107,9 @@ fn a_call_that_was_answered_where_it_could_not_be_heard_goes_on() {
     let parts = parts_of(&world);
     world.be_cut_off(2, then);
     world.pass(Duration::from_secs(7));
-    world.tell(
-        world.call_id(),
-        call::Message::Bequest {
-            parts: early.clone(),
-        },
-    );
+    world.tell(world.call_id(), bequest(early));
     assert_eq!(world.state(&world.call_id()), "ringing");
-    world.tell(
-        world.call_id(),
-        call::Message::Bequest {
-            parts: parts.clone(),
-        },
-    );
+    world.tell(world.call_id(), bequest(parts.clone()));
     for peer in [A, B] {
         is_from(&world, &world.last(peer, "INVITE"), 2);
     }
@@ -121,7 +120,7 @@ fn a_call_that_was_answered_where_it_could_not_be_heard_goes_on() {
     assert_eq!(world.count(B, "CANCEL") + world.count(B, "BYE"), 0);
     // Told once more, it stays as it is.
     let offers = world.count(B, "INVITE");
-    world.tell(world.call_id(), call::Message::Bequest { parts });
+    world.tell(world.call_id(), bequest(parts));
     assert_eq!(world.count(B, "INVITE"), offers);
 }
 
@@ -134,7 +133,7 @@ fn a_call_whose_caller_has_its_200_goes_on_before_the_ack_is_there() {
     assert_eq!(world.state(&world.call_id()), "answering");
     let parts = parts_of(&world);
     world.be_cut_off(2, then);
-    world.tell(world.call_id(), call::Message::Bequest { parts });
+    world.tell(world.call_id(), bequest(parts));
     world.ack("");
     world.pass(Duration::from_secs(20));
     assert_eq!(world.state(&world.call_id()), "talking");
@@ -151,12 +150,98 @@ fn who_rang_where_it_could_not_be_heard_is_called_anew_after_a_while() {
     world.be_cut_off(2, then);
     world.pass(Duration::from_secs(9));
     assert_eq!((world.count(B, "CANCEL"), world.count(B, "INVITE")), (1, 2));
-    // What it had has been ended: nothing to go on with.
-    world.tell(world.call_id(), call::Message::Bequest { parts });
-    assert_ne!(world.state(&world.call_id()), "talking");
+    // What it had has been ended: nothing to go on with, and the caller does not know.
+    world.tell(
+        world.call_id(),
+        handed_over(&world, &parts, &parts_of(&world)),
+    );
+    assert_eq!(world.count(A, "BYE"), 1);
+    world.answer(B, "INVITE", 180, "");
+    assert_eq!(world.count(B, "CANCEL"), 2);
+    world.answer_to(&world.last(B, "INVITE"), 487, "b2", "");
+    world.answer_to(&world.last(A, "BYE"), 200, "a", "");
+    world.ack("");
+    world.pass(Duration::from_secs(41));
+    assert_eq!(world.record().cause, "NETWORK_OUT_OF_ORDER");
+}
+
+/// What the runtime has `crate::bequest` make of both copies.
+fn handed_over(
+    world: &World,
+    former: &[(ActorId, Bytes)],
+    newer: &[(ActorId, Bytes)],
+) -> call::Message {
+    let former = former.iter().cloned().collect();
+    let newer: BTreeMap<_, _> = newer.iter().cloned().collect();
+    let rivals = Rivals {
+        former: &former,
+        ran_here: true,
+        newer: (!newer.is_empty()).then_some(&newer),
+    };
+    crate::bequest::of_call(&world.call_id(), &rivals, world.now).expect("something to tell")
+}
+
+/// Simulator, 3 nodes, seed 348.
+#[test]
+fn whom_only_the_loser_has_called_hears_that_it_is_over() {
+    let mut world = ringing();
+    let then = world.stored.clone();
     world.answer(B, "INVITE", 200, SDP_B);
     world.ack("");
+    let talking = world.stored.clone();
+    world.be_cut_off(2, then);
+    world.pass(Duration::from_secs(9));
+    world.answer(B, "INVITE", 200, SDP_B);
+    let again = world.last(B, "INVITE");
+    let anew = parts_of(&world);
+    // The other copy stands after all.
+    world.be_cut_off(3, talking);
+    let offers = [A, B].map(|peer| world.count(peer, "INVITE"));
+    let byes = world.count(B, "BYE");
+    let word = handed_over(&world, &anew, &parts_of(&world));
+    world.tell(world.call_id(), word.clone());
+    assert_eq!(world.count(B, "BYE"), byes + 1);
+    let bye = world.last(B, "BYE");
+    assert_eq!(
+        field(&bye, HeaderName::CallId),
+        field(&again, HeaderName::CallId)
+    );
+    assert_eq!(from_tag(&bye), from_tag(&again));
+    assert!(cseq(&bye) > cseq(&again));
+    world.answer_to(&bye, 200, "b1", "");
     assert_eq!(world.state(&world.call_id()), "talking");
+    assert_eq!(offers, [A, B].map(|peer| world.count(peer, "INVITE")));
+    // A former release has no word for it; told once more, nobody is called.
+    let octets = AnyCore::encode(&word.into(), contract::SchemaVersion::OLDEST);
+    assert!(octets.is_empty());
+}
+
+/// Simulator, 3 nodes, seed 237.
+#[test]
+fn a_call_that_has_ended_is_ended_where_it_was_heard_by_nobody_else() {
+    let mut world = ringing();
+    world.answer(B, "INVITE", 200, SDP_B);
+    world.ack("");
+    let parts = parts_of(&world);
+    // Its end, as the other node had it.
+    world.request(1, A, "BYE", 11, "");
+    world.answer_to(&world.last(B, "BYE"), 200, "b1", "");
+    assert_eq!(world.record().cause, "NORMAL_CLEARING");
+    let byes = [A, B].map(|peer| world.count(peer, "BYE"));
+    let word = handed_over(&world, &parts, &[]);
+    world.tell(world.call_id(), word);
+    assert_eq!(
+        [A, B].map(|peer| world.count(peer, "BYE")),
+        byes.map(|count| count + 1)
+    );
+    for peer in [A, B] {
+        world.answer_to(&world.last(peer, "BYE"), 481, "x", "");
+    }
+    assert_eq!(world.records().len(), 1, "it was told already");
+    assert!(world.stored.is_empty());
+    // An INVITE that comes late begins nothing.
+    world.tell(world.call_id(), bequest(parts));
+    assert!(world.stored.is_empty());
 }
 
 #[test]

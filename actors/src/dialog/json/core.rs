@@ -194,7 +194,7 @@ impl JsonDialog {
         })
     }
 
-    fn new(data: Data) -> Self {
+    pub(super) fn new(data: Data) -> Self {
         JsonDialog {
             data,
             timers: Deadlines::default(),
@@ -321,6 +321,7 @@ impl JsonDialog {
             Message::Accept { sdp } => self.accept(sdp.as_ref(), ctx),
             Message::Offer { sdp, retries } => self.offer(sdp.as_ref(), retries, None, ctx),
             Message::Move { sdp } => self.tell_address(sdp, ctx),
+            Message::Inherit { .. } => self.take_over(ctx),
             Message::AcceptOffer { sdp } => self.accept_offer(sdp.as_ref(), ctx),
             Message::RefuseOffer { status } => self.refuse_offer(status, ctx),
             Message::Info { body, .. } => self.on_info(&body, ctx),
@@ -386,11 +387,13 @@ impl JsonDialog {
 
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
         match why {
-            Restored::NodeStart if self.data.flow.ends_at(ctx.site().node) => {
+            Restored::NodeStart | Restored::StartedAlone
+                if self.data.flow.ends_at(ctx.site().node) =>
+            {
                 self.lose_connection(ctx);
             }
             // Its connection is another node's: that may live.
-            Restored::NodeStart => self.watch(ctx),
+            Restored::NodeStart | Restored::StartedAlone => self.watch(ctx),
             Restored::TakenOver { .. } | Restored::Adopted { .. } | Restored::Moved => {
                 self.take_over(ctx);
             }

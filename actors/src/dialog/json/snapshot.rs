@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use contract::{Deadlines, Now, StoredDeadline};
+use contract::{Deadlines, Now, SideKey, StoredDeadline};
 use serde::{Deserialize, Serialize};
 
 use super::connection::Repeat;
-use super::core::{Data, JsonDialog, Timer};
+use super::core::{Data, JsonDialog, Role, State, Timer};
 use crate::dialog::outbox::Outbox;
 
 /// The stored form.
@@ -16,7 +16,25 @@ pub struct Snapshot {
     pub(super) timers: Vec<(Timer, StoredDeadline)>,
 }
 
+impl Snapshot {
+    /// Returns what tells a dialog with a callee from all others, and whether it has ended; `None` of a
+    /// caller's.
+    pub(crate) fn callee(&self) -> Option<(String, bool)> {
+        let data = &self.data;
+        let name = format!("{} {} {}", data.account, data.contact, data.name);
+        (data.role == Role::Callee).then_some((name, data.state == State::Ended))
+    }
+}
+
 impl JsonDialog {
+    /// Builds the core of a side that goes on with a dialog of another copy of its call, to end it.
+    pub(crate) fn inherit(snapshot: Snapshot, side: SideKey) -> Self {
+        Self::new(Data {
+            side,
+            ..snapshot.data
+        })
+    }
+
     pub(super) fn to_snapshot(&self, now: Now) -> Snapshot {
         Snapshot {
             data: self.data.clone(),

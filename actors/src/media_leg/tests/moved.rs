@@ -319,14 +319,21 @@ fn two_nodes_that_are_cut_apart_use_no_number_twice() {
     cut_off.health.cut_off = true;
     ends.extend((3..20).map_while(|blocks| ask(&mut cut_off, blocks)));
     assert_eq!(ends.len(), 1 + usize::from(CUT_OFF_BLOCKS_MAX));
-    for may_live in [false, true] {
+    let taken_over = |may_live| Restored::TakenOver { may_live, epoch: 2 };
+    for (why, leaves_room) in [
+        (taken_over(false), false),
+        (taken_over(true), true),
+        (Restored::NodeStart, false),
+        // Who has seen it die goes on as `taken_over(false)`.
+        (Restored::StartedAlone, true),
+    ] {
         let mut heir = restored(&copy);
-        heir.event(Event::Restored(Restored::TakenOver { may_live, epoch: 2 }));
+        heir.event(Event::Restored(why));
         let config = config(&opened_there(&mut heir));
         let is_behind = ends
             .iter()
             .all(|end| config.sequence_start.wrapping_sub(*end) < 1 << 15);
-        assert_eq!(is_behind, may_live, "{config:?}");
+        assert_eq!(is_behind, leaves_room, "{why:?}: {config:?}");
     }
     cut_off.health.cut_off = false;
     let blocks = u16::try_from(ends.len()).expect("few") + 2;

@@ -21,15 +21,17 @@ use contract::{ActorId, FrameClass, Kind, MoveFault, NodeId, NodeInst, Time};
 use super::commits::Own;
 use super::{Standing, Turn};
 use crate::entry::Side;
+use crate::mesh::FIRST_VIEW;
 
 /// How long a node that has just started waits for the holders of its former life's records to be
-/// reachable.
+/// reachable. For those of calls it waits until it has found the others (`FIRST_VIEW`): two holders
+/// make each a quorum of its own, so that one which has seen this node die may run the call.
 const FIRST_LINKS: Duration = Duration::from_secs(1);
 /// Between two questions to them.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 
 /// How long a call that another node has won is not claimed: in that time the views agree again.
-const LOST_LATELY: Duration = Duration::from_secs(5);
+pub(super) const LOST_LATELY: Duration = Duration::from_secs(5);
 
 /// How often a claim of a call waits anew for holders that are silent and not proven dead: one that
 /// was cut off while it started again would go on with what others have gone on with.
@@ -52,7 +54,7 @@ pub(crate) enum Claimed {
         placed: HolderSet,
         /// The node that hands it over, if that lives.
         giver: Option<NodeInst>,
-        /// Who owned it is not proven to be dead.
+        /// Who owned it is not proven to be dead; or it was this node, and another may go on with it.
         may_live: bool,
     },
     /// It is another node's.
@@ -165,11 +167,16 @@ impl<R: Roster> Turn<'_, R> {
         if !self.state.claims.asked.remove(id) {
             return;
         }
+        let patience = if is_of_call(id) {
+            FIRST_VIEW
+        } else {
+            FIRST_LINKS
+        };
         match owner {
             Some(owner) if owner.node != self.me().node && self.lives(owner) => {
                 self.tell_claimed(id, Claimed::Elsewhere);
             }
-            None if self.now.mono < self.fabric.inner.started.mono + FIRST_LINKS => {
+            None if self.now.mono < self.fabric.inner.started.mono + patience => {
                 let at = self.now.mono + ASK_AGAIN_AFTER;
                 self.state.claims.again.insert((at, id.clone()));
             }
@@ -391,6 +398,14 @@ impl<R: Roster> Turn<'_, R> {
         }
     }
 
+    /// Tells whether a holder that has not answered could not: it is not connected, nor proven dead.
+    fn is_unheard(&self, activation: &Activation) -> bool {
+        let is_away = |node: &NodeId| self.fabric.inner.mesh.life(*node).is_none();
+        let mut silent = activation.unanswered();
+        silent.retain(is_away);
+        self.may_live(&silent)
+    }
+
     /// Tells whether one of these nodes may have gone on with what is claimed: it is not proven dead.
     fn may_live(&self, nodes: &[NodeId]) -> bool {
         nodes.iter().any(|node| !self.is_proven_gone(*node))
@@ -425,7 +440,11 @@ impl<R: Roster> Turn<'_, R> {
         let giver = self.state.moves.giver(id).map(|(giver, _)| giver);
         let giver = giver.filter(|giver| self.standing(*giver) == Standing::Connected);
         let former = newest.as_ref().map(|image| image.header.owner);
+        let has_rival = claim.activation.may_have_rival() && self.is_unheard(&claim.activation);
         let may_live = former.is_some_and(|life| {
+            if life.node == self.me().node {
+                return has_rival;
+            }
             // One that has started again has said itself that its former life is over.
             self.life_of(life.node).is_none_or(|now| now == life) && !self.is_proven_gone(life.node)
         });
@@ -455,6 +474,9 @@ impl<R: Roster> Turn<'_, R> {
             return;
         }
         self.state.claims.remove(id);
+        if epoch.by != self.me().node {
+            self.sweep_lost(id);
+        }
         if let Some(winner) = self.life_of(epoch.by) {
             let actions = self.state.directory.hint(id, winner);
             self.direct(actions);

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use cluster::{
     DeskAction, Frame, Header, HolderReply, HolderRequest, Image, ReplicationAction, Version,
 };
-use contract::core::Roster;
+use contract::core::{Rivals, Roster};
 use contract::{ActorId, FrameClass, NodeInst, StoreFault};
 
 use super::{Input, Parcel, Turn, Work};
@@ -90,13 +90,18 @@ impl<R: Roster> Turn<'_, R> {
         let Some(former) = held.and_then(|held| held.image) else {
             return;
         };
-        let epoch = image.header.version.epoch;
-        let newer = image.parts.get(id);
-        let will_come_whole = newer.is_none() && !image.header.is_ended();
-        if former.header.version.epoch >= epoch || will_come_whole {
+        let has_ended = image.header.is_ended();
+        let will_come_whole = !has_ended && image.parts.len() < image.header.parts.len();
+        let is_older = former.header.version.epoch < image.header.version.epoch;
+        if !is_older || former.header.is_ended() || will_come_whole {
             return;
         }
-        let Some(message) = R::bequeath(id, &former.parts, newer, self.now) else {
+        let rivals = Rivals {
+            former: &former.parts,
+            ran_here: former.header.owner == self.me(),
+            newer: (!has_ended).then_some(&image.parts),
+        };
+        let Some(message) = R::bequeath(id, &rivals, self.now) else {
             return;
         };
         let me = self.me();
@@ -299,6 +304,7 @@ impl<R: Roster> Turn<'_, R> {
     pub(super) fn fenced(&mut self, id: &ActorId, epoch: cluster::Epoch) {
         if epoch.by != self.me().node {
             self.state.claims.has_lost(id, self.now.mono);
+            self.sweep_lost(id);
         }
         let winner = self.life_of(epoch.by).filter(|life| *life != self.me());
         if let Some(winner) = winner {

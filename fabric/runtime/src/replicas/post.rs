@@ -18,7 +18,7 @@ use contract::limits::{PARCELS_MAX, PARCELS_PER_ACTOR_MAX};
 use contract::{ActorId, FrameClass, Kind, NodeId, NodeInst};
 
 use super::{NO_VERSION, Standing, Turn};
-use crate::entry::Delivery;
+use crate::entry::{Delivery, Letter};
 
 /// A message on its way.
 #[derive(Clone, Debug)]
@@ -54,10 +54,7 @@ impl<R: Roster> Turn<'_, R> {
         let me = self.me().node;
         let own = own.filter(|header| parcel.hops == 0 || !desk::is_stray(header, me));
         let key = self.fabric.inner.records.ids().record_key(&owner);
-        // A node that is cut off from most others cannot say that there is none.
-        let is_settled = self.state.desk.is_settled(desk::shard(key));
-        let is_settled =
-            is_settled && !self.is_cut_off() && !self.is_in_doubt() && !self.misses_somebody();
+        let is_settled = self.knows_all_of(&owner);
         let candidates = self.fabric.candidates();
         let directory = &mut self.state.directory;
         let holders = own.map(|header| header.conf.nodes()).unwrap_or_default();
@@ -268,7 +265,8 @@ impl<R: Roster> Turn<'_, R> {
             message,
         } = parcel;
         let event = Event::Message { from, message };
-        let Err((Event::Message { from, message }, why)) = self.fabric.try_deliver(&to, event)
+        let letter = Letter { event, hops };
+        let Err((Event::Message { from, message }, why)) = self.fabric.try_deliver(&to, letter)
         else {
             return;
         };

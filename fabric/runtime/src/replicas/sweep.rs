@@ -10,6 +10,7 @@
 //! | owner gone, this node is its heir | its shell begins here |
 //! | a call whose owner is merely silent | the same, after 1.5 s and with a majority only |
 //! | owned here, held by others than placement wants, or degraded | its shell mends it |
+//! | owned here, taken by a claim that nothing has followed | the same as of an owner that is gone |
 //! | tombstone, or copy of what others hold, past its time | forgotten |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,10 +21,12 @@ use std::time::Duration;
 use cluster::{Conf, Header, REPAIR_ORDER, desk};
 use contract::core::Roster;
 use contract::limits::{
-    ADDRESS_WAIT_MS, CLAIMS_MAX, SHARDS, SWEEP_HEADERS_PER_TURN, SWEEP_JOBS_PER_TURN,
+    ADDRESS_WAIT_MS, CLAIMS_LOST_MAX, CLAIMS_MAX, SHARDS, SWEEP_HEADERS_PER_TURN,
+    SWEEP_JOBS_PER_TURN,
 };
 use contract::{ActorId, Kind, NodeId, NodeInst, Time};
 
+use super::claims::LOST_LATELY;
 use super::{Standing, Turn, Work};
 use crate::entry::Side;
 use crate::mesh::FIRST_VIEW;
@@ -38,6 +41,8 @@ const NEXT_RANK_AFTER: Duration = Duration::from_secs(3);
 const SILENT_CALL_AFTER: Duration = Duration::from_millis(1_500);
 /// When nothing else asks for it: tombstones of other nodes' records.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
+/// Between two looks at a lost record while somebody who may know more of it is missed.
+const LOST_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// After a change of the view, so that several changes are one.
 const AFTER_VIEW: Duration = Duration::from_millis(100);
 
@@ -55,6 +60,9 @@ pub(super) struct Sweep {
     calls: VecDeque<ActorId>,
     others: VecDeque<ActorId>,
     mends: BTreeSet<ActorId>,
+    /// Records of this life that others have won, and when it is looked whether anybody goes on with
+    /// them. Bound: `CLAIMS_LOST_MAX`.
+    lost: BTreeSet<(Time, ActorId)>,
     work_at: Option<Time>,
 }
 
@@ -69,7 +77,8 @@ struct Gone {
 
 impl Sweep {
     pub(super) fn next_deadline(&self) -> Option<Time> {
-        [self.at, self.work_at].into_iter().flatten().min()
+        let lost = self.lost.first().map(|(at, _)| *at);
+        [self.at, self.work_at, lost].into_iter().flatten().min()
     }
 
     fn look_at(&mut self, at: Time) {
@@ -163,6 +172,61 @@ impl<R: Roster> Turn<'_, R> {
         }
     }
 
+    /// Another node has won a record. If that node dies before it has written anything, its claim is all
+    /// there is of it, and nobody else would ever go on: the record still names this life.
+    pub(super) fn sweep_lost(&mut self, id: &ActorId) {
+        self.look_at_lost(id.clone(), LOST_LATELY);
+    }
+
+    fn look_at_lost(&mut self, id: ActorId, after: Duration) {
+        let lost = &mut self.state.sweep.lost;
+        if lost.len() < CLAIMS_LOST_MAX {
+            lost.insert((self.now.mono + after, id));
+        }
+    }
+
+    fn lost_due(&mut self) {
+        for _ in 0..SWEEP_HEADERS_PER_TURN {
+            let first = self.state.sweep.lost.first();
+            if first.is_none_or(|(at, _)| *at > self.now.mono) {
+                return;
+            }
+            let Some((_, id)) = self.state.sweep.lost.pop_first() else {
+                return;
+            };
+            if self.fabric.find(&id).is_some() || !self.names_this_life(&id) {
+                continue;
+            }
+            if !self.knows_all_of(&id) {
+                self.look_at_lost(id, LOST_AGAIN_AFTER);
+                continue;
+            }
+            let sweep = &mut self.state.sweep;
+            if id.kind() == Kind::Call {
+                sweep.calls.push_back(id);
+            } else {
+                sweep.others.push_back(id);
+            }
+            sweep.work_at.get_or_insert(self.now.mono);
+        }
+    }
+
+    /// Tells whether a record is, as far as this node knows, this life's.
+    fn names_this_life(&self, id: &ActorId) -> bool {
+        let store = self.fabric.env().store();
+        let held = self.state.desk.held(store.as_ref(), id).ok();
+        let image = held.and_then(|held| held.image);
+        image.is_some_and(|image| !image.header.is_ended() && image.header.owner == self.me())
+    }
+
+    /// Tells whether nobody has more of a record than this node: it was compared with the others, and
+    /// no node is missed. One that is cut off from most others cannot say so.
+    pub(super) fn knows_all_of(&self, id: &ActorId) -> bool {
+        let shard = cluster::shard(self.fabric.inner.records.ids().record_key(id));
+        let is_settled = self.state.desk.is_settled(shard);
+        is_settled && !self.is_cut_off() && !self.is_in_doubt() && !self.misses_somebody()
+    }
+
     /// Tells whether a node is proven dead, and has not come back.
     pub(super) fn is_proven_gone(&self, node: NodeId) -> bool {
         let mut gone = self.state.sweep.gone.iter();
@@ -216,8 +280,10 @@ impl<R: Roster> Turn<'_, R> {
             // It looks when that is over.
             self.state.sweep.at = None;
             self.state.sweep.work_at = None;
+            self.state.sweep.lost.clear();
             return;
         }
+        self.lost_due();
         if self.state.sweep.at.is_some_and(|at| at <= self.now.mono) {
             self.state.sweep.at = None;
             self.look();

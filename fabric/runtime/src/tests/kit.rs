@@ -1,12 +1,11 @@
 //! The scripted core, and what it says.
 
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
 use contract::action::Store;
-use contract::core::{Ctx, Event, RestoreError, Roster};
+use contract::core::{Ctx, Event, RestoreError, Rivals, Roster};
 use contract::{
     Action, ActorId, CallKey, FrameClass, Kind, Lookup, NodeId, Now, SchemaVersion, Time,
     UtcMillis, codec,
@@ -179,12 +178,11 @@ impl Roster for Counter {
         copies.first().cloned().unwrap_or_default()
     }
 
-    fn bequeath(
-        _: &ActorId,
-        _: &BTreeMap<ActorId, Bytes>,
-        _: Option<&Bytes>,
-        _: Now,
-    ) -> Option<Say> {
+    fn follows_the_end(_: &Say) -> bool {
+        false
+    }
+
+    fn bequeath(_: &ActorId, _: &Rivals<'_>, _: Now) -> Option<Say> {
         None
     }
 

@@ -440,6 +440,35 @@ async fn i3_a_loser_is_silent_and_sends_its_inbox_after_the_winner() {
     assert_eq!(done.len(), 1, "{log:?}");
 }
 
+/// A claim takes a record from its owner; if nothing follows it, because its node has died, the owner
+/// goes on above it.
+#[tokio::test(start_paused = true)]
+async fn what_a_claim_has_taken_that_nothing_followed_is_taken_back() {
+    let cluster = Cluster::of(3).await;
+    cluster.say(0, &call(), act([Step::Add(5), PUT])).await;
+    assert_eq!(cluster.hosts(&call()), [0]);
+    let claimant = cluster.nodes[1].fabric.me();
+    let claim = Frame::Ask {
+        number: 99_999,
+        request: HolderRequest::Claim {
+            id: call(),
+            epoch: Epoch {
+                n: 50,
+                by: claimant.node,
+            },
+        },
+    };
+    let octets = claim.write(contract::SchemaVersion::NEWEST).unwrap();
+    assert!(cluster.nodes[0].fabric.on_frame(claimant, &octets));
+    settle().await;
+    pass(4_000).await;
+    assert!(cluster.hosts(&call()).is_empty(), "its winner may be slow");
+    pass(2_000).await;
+    assert_eq!(cluster.hosts(&call()), [0]);
+    let row = cluster.nodes[0].row(&call()).unwrap();
+    assert_eq!((row.epoch, row.state.as_str()), (51, "5"));
+}
+
 /// A node that joins becomes a holder of what was there before it.
 #[tokio::test(start_paused = true)]
 async fn records_that_were_begun_alone_are_given_more_holders() {

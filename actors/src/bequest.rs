@@ -1,0 +1,103 @@
+//! What a node that was cut off had of a call, beside the copy that stands (`cluster.md` §5, §8).
+//!
+//! In: both copies, as they are stored. Out: the message that hands the former one over, if its parties
+//! would never hear of the other.
+//!
+//! | the former copy | the copy that stands | handed over |
+//! |---|---|---|
+//! | has connected the caller | rings still | all of it, to be gone on with |
+//! | ran here, and has called somebody | has not called them | their dialogs, to be ended |
+//! | ran here | has ended | all of it, ending |
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use contract::core::Rivals;
+use contract::{ActorId, Now, SideKey, codec};
+
+use crate::roster::{AnyCore, Stored, stored_call};
+use crate::{call, dialog};
+
+/// Makes the message for the owner of a call; `None` if it needs to know nothing.
+pub(crate) fn of_call(id: &ActorId, copies: &Rivals<'_>, now: Now) -> Option<call::Message> {
+    let copy = copies.former.get(id)?;
+    let theirs = stored_call(copy)?;
+    let mut parts = copies.former.clone();
+    let mut unknown = Vec::new();
+    if let Some(newer) = copies.newer {
+        let is_better = theirs.is_answered() && stored_call(newer.get(id)?)?.is_unanswered();
+        if copies.ran_here {
+            unknown = called_only_by(copies);
+        }
+        if !is_better && unknown.is_empty() {
+            return None;
+        }
+    } else if copies.ran_here {
+        parts.insert(id.clone(), in_words_of(copy, theirs.ended_elsewhere(now))?);
+    } else {
+        return None;
+    }
+    let parts = parts.into_iter().collect();
+    Some(call::Message::Bequest { parts, unknown })
+}
+
+/// Returns the dialogs of the former copy with parties of whom the other copy does not know.
+fn called_only_by(copies: &Rivals<'_>) -> Vec<ActorId> {
+    let newer = copies.newer.into_iter().flatten();
+    let known: BTreeSet<String> = newer
+        .filter_map(|(_, part)| Some(callee(part)?.0))
+        .collect();
+    let former = copies.former.iter();
+    let unknown = former.filter(|(_, part)| {
+        callee(part).is_some_and(|(name, has_ended)| !has_ended && !known.contains(&name))
+    });
+    unknown.map(|(id, _)| id.clone()).collect()
+}
+
+/// Returns what tells the dialog with a callee from all others, and whether it has ended.
+fn callee(part: &Bytes) -> Option<(String, bool)> {
+    match codec::decode(part).ok()? {
+        Stored::DialogV1(dialog) => dialog::Snapshot::from(dialog).callee(),
+        Stored::DialogV2(dialog) => dialog.callee(),
+        Stored::JsonDialogV1(dialog) => dialog.callee(),
+        Stored::RegistrationV1(_)
+        | Stored::RegistrationV2(_)
+        | Stored::CallV1(_)
+        | Stored::CallV2(_)
+        | Stored::CallV3(_)
+        | Stored::MediaLegV1(_)
+        | Stored::MediaLegV2(_) => None,
+    }
+}
+
+/// Builds the core of a side that ends a dialog of another copy.
+pub(crate) fn inherit(side: SideKey, part: &Bytes) -> Option<AnyCore> {
+    let sip = |dialog| AnyCore::Dialog(Box::new(dialog::Dialog::inherit(dialog, side)));
+    match codec::decode(part).ok()? {
+        Stored::DialogV1(dialog) => Some(sip(dialog::Snapshot::from(dialog))),
+        Stored::DialogV2(dialog) => Some(sip(dialog)),
+        Stored::JsonDialogV1(dialog) => {
+            let core = dialog::json::JsonDialog::inherit(dialog, side);
+            Some(AnyCore::JsonDialog(Box::new(core)))
+        }
+        Stored::RegistrationV1(_)
+        | Stored::RegistrationV2(_)
+        | Stored::CallV1(_)
+        | Stored::CallV2(_)
+        | Stored::CallV3(_)
+        | Stored::MediaLegV1(_)
+        | Stored::MediaLegV2(_) => None,
+    }
+}
+
+/// Writes a call in the schema in which another was read.
+fn in_words_of(copy: &Bytes, call: call::Snapshot) -> Option<Bytes> {
+    let stored = match codec::decode(copy) {
+        Ok(Stored::CallV3(_)) => Stored::CallV3(call),
+        _ => match call.into_schema_1() {
+            Ok(first) => Stored::CallV1(first),
+            Err(second) => Stored::CallV2(*second),
+        },
+    };
+    codec::encode(&stored).ok().map(Bytes::from)
+}
