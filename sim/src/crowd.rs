@@ -11,7 +11,7 @@ use crate::checkers::kept_binding::Promised;
 use crate::client::Client;
 use crate::node::{sip_address, web_address};
 use crate::phone::{Habits, Make, Phone};
-use crate::plan::Plan;
+use crate::plan::{Plan, Steady};
 use crate::station::Station;
 use crate::ways::Ways;
 use crate::world::World;
@@ -25,6 +25,12 @@ pub struct Crowd {
     handsets: Vec<Placed<Phone>>,
     tabs: Vec<Placed<Client>>,
     is_mixed: bool,
+}
+
+/// Whom a phone calls: each second one of the first is called by the one before it.
+fn friend(number: u32, steady: Steady) -> Option<u32> {
+    let calls = number / 2 < steady.calls && number.is_multiple_of(2);
+    calls.then_some(1000 + number + 1)
 }
 
 impl Crowd {
@@ -41,15 +47,19 @@ impl Crowd {
             let mut habits = Habits::draw(&mut rng);
             let is_stream = rng.below(4) == 0;
             let host = u8::try_from(number % 200).unwrap_or(0);
-            let address = SocketAddr::from(([10, 1, 0, host], 5060));
+            let net = u8::try_from(number / 200).unwrap_or(u8::MAX);
+            let address = SocketAddr::from(([10, 1, net, host], 5060));
             let user = (1000 + number).to_string();
             let now = world.now().mono;
+            if let Some(steady) = plan.steady {
+                habits = Habits::steady(friend(number, steady));
+            }
             let make = if plan.mixed {
                 Make::draw(number, is_stream, &mut rng)
             } else {
                 Make::plain(is_stream)
             };
-            if plan.mixed {
+            if plan.mixed && plan.steady.is_none() {
                 habits.odd = 30;
             }
             world.count(make.name());

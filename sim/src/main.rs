@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::Parser;
 use sim::ledger::{Entry, append};
 use sim::marks;
-use sim::plan::{FaultKind, Plan};
+use sim::plan::{FaultKind, Plan, Steady};
 use sim::planted::Bug;
 use sim::run::{Outcome, run};
 use sim::shrink::shrink;
@@ -48,6 +48,10 @@ struct Arguments {
     /// Every phone stays with its node; else some are behind a balancer, or go to another node.
     #[arg(long)]
     sticky: bool,
+    /// So many long calls without sound, and registrations of ten minutes, instead of what the seed's phones
+    /// like; ends with the simulated seconds per second.
+    #[arg(long)]
+    steady: Option<u32>,
     /// Plant a bug (deaf, lonely_claim, forgetful_merge, early_word): it must be found.
     #[arg(long)]
     plant: Option<Bug>,
@@ -110,6 +114,8 @@ fn plan_of(arguments: &Arguments, allowed: &[FaultKind], seed: u64) -> Plan {
     plan.phones = arguments.phones.unwrap_or(plan.phones);
     plan.planted = arguments.plant;
     plan.sticky = arguments.sticky;
+    plan.steady = arguments.steady.map(|calls| Steady { calls });
+    plan.mixed &= plan.steady.is_none();
     plan
 }
 
@@ -131,7 +137,9 @@ fn carry_out(arguments: &Arguments, allowed: &[FaultKind]) -> Result<u64, std::i
         }
     }
     let trace = arguments.trace.as_ref().map(File::create).transpose()?;
+    let watch = Stopwatch::start();
     let outcomes = run_all(&plans, trace);
+    let took = watch.seconds();
     if let Some(path) = &arguments.hashes {
         let mut file = File::create(path)?;
         for (plan, outcome) in plans.iter().zip(&outcomes) {
@@ -139,6 +147,10 @@ fn carry_out(arguments: &Arguments, allowed: &[FaultKind]) -> Result<u64, std::i
         }
     }
     report(arguments, &plans, &outcomes);
+    if arguments.steady.is_some() {
+        let simulated: f64 = outcomes.iter().map(|one| one.length.as_secs_f64()).sum();
+        println!("{:.1} simulated seconds per second", simulated / took);
+    }
     let failed = outcomes
         .iter()
         .filter(|outcome| outcome.broken.is_some())
@@ -160,6 +172,29 @@ fn carry_out(arguments: &Arguments, allowed: &[FaultKind]) -> Result<u64, std::i
         )?;
     }
     Ok(failed)
+}
+
+/// Time as it passes outside of the simulation.
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it is measured, and not simulated"
+)]
+struct Stopwatch(std::time::Instant);
+
+#[allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "it is measured, and not simulated"
+)]
+impl Stopwatch {
+    fn start() -> Self {
+        Stopwatch(std::time::Instant::now())
+    }
+
+    fn seconds(&self) -> f64 {
+        self.0.elapsed().as_secs_f64()
+    }
 }
 
 /// Runs plans on all cores: each run is one thread's alone.

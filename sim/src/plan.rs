@@ -260,10 +260,19 @@ pub struct Plan {
     pub sticky: bool,
     /// Nodes that begin with the former release, and how many lives they have with it.
     pub former: Vec<(u16, u32)>,
+    /// A load that does not change, instead of what the seed's phones like.
+    pub steady: Option<Steady>,
     /// A bug that is planted.
     pub planted: Option<Bug>,
     /// Faults with their numbers and times from the start.
     pub faults: Vec<(usize, Duration, Fault)>,
+}
+
+/// Phones that register and do nothing else, but for some that call each other, and send no sound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Steady {
+    /// Calls at any time.
+    pub calls: u32,
 }
 
 /// Kinds whose cores are made to panic.
@@ -327,6 +336,7 @@ impl Plan {
             mixed: true,
             sticky: false,
             former,
+            steady: None,
             planted: None,
             faults,
         }

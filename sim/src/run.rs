@@ -115,6 +115,9 @@ struct Run {
     /// Faults so far.
     faults: u64,
     mixed: bool,
+    users: u32,
+    /// What is measured is the load, without operators.
+    is_steady: bool,
     is_calm: bool,
     /// What is done to the world, by the runner, between two happenings.
     due: Vec<(Time, Change)>,
@@ -134,6 +137,9 @@ enum Change {
     Orphans,
     Look,
 }
+
+/// Accounts, also of those who have no phone.
+const USERS: u32 = 20;
 
 /// How a disk behaves that nothing ails.
 const HEALTHY: DiskMood = DiskMood {
@@ -176,7 +182,7 @@ impl Run {
         let places = (1..=count).map(place).collect();
         if count > 1 {
             world.witness(Box::new(Marks::default()));
-            world.witness(Box::new(Denied::new(&disks)));
+            world.witness(Box::new(Denied::new(&disks, keys.ids())));
             world.witness(Box::new(Quarantined::new(&disks)));
             world.witness(Box::new(Forwarding));
         }
@@ -192,6 +198,8 @@ impl Run {
             hurt_at: None,
             faults: 0,
             mixed: plan.mixed,
+            users: plan.phones.max(USERS),
+            is_steady: plan.steady.is_some(),
             is_calm: false,
             due: Vec::new(),
         }
@@ -215,8 +223,8 @@ impl Run {
         self.check_cluster().await;
         self.until(calm_end).await;
         self.check_settled();
-        // A planted bug must be found in what goes on by itself.
-        if plan.planted.is_none() {
+        // A planted bug must be found in what goes on by itself, and what is measured is that.
+        if plan.planted.is_none() && plan.steady.is_none() {
             self.call_the_roll().await;
         }
         self.crowd.hang_up(&self.world);
@@ -290,7 +298,9 @@ impl Run {
             Change::Look => {
                 self.check_bounds();
                 self.check_quarantined();
-                self.ask_console(now);
+                if !self.is_steady {
+                    self.ask_console(now);
+                }
                 self.read_events();
                 if !self.is_calm {
                     self.upgrade_outdated();
@@ -336,6 +346,7 @@ impl Run {
             number: place.number,
             nodes,
             mixed: self.mixed,
+            users: self.users,
             schema,
         };
         self.world.mesh().set_reads(NodeId(role.number), schema);

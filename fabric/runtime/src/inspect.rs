@@ -52,18 +52,8 @@ impl<R: Roster> Fabric<R> {
     /// If a holder of a table panicked.
     #[must_use]
     pub fn rows(&self, kind: Option<Kind>) -> Vec<ActorRow> {
-        let mut rows: BTreeMap<ActorId, ActorRow> = BTreeMap::new();
-        for of in Kind::ALL
-            .into_iter()
-            .filter(|of| kind.is_none_or(|kind| kind == *of))
-        {
-            let table = self.table(of).read().expect("no holder of a table panics");
-            rows.extend(
-                table
-                    .values()
-                    .map(|entry| (entry.id.clone(), live_row(entry))),
-            );
-        }
+        let live = self.live_rows(kind).into_iter();
+        let mut rows: BTreeMap<ActorId, ActorRow> = live.map(|row| (row.id.clone(), row)).collect();
         // A record that cannot be read is told in the log where it is needed.
         let me = self.me().node;
         let _ = cluster::scan(self.env().store().as_ref(), &mut |header| {
@@ -86,6 +76,22 @@ impl<R: Roster> Fabric<R> {
             ControlFlow::Continue(())
         });
         rows.into_values().collect()
+    }
+
+    /// Returns a row for each live actor of a kind, or of all; reads no record.
+    ///
+    /// # Panics
+    /// If a holder of a table panicked.
+    #[must_use]
+    pub fn live_rows(&self, kind: Option<Kind>) -> Vec<ActorRow> {
+        let kinds = Kind::ALL.into_iter();
+        let kinds = kinds.filter(|of| kind.is_none_or(|kind| kind == *of));
+        let mut rows = Vec::new();
+        for of in kinds {
+            let table = self.table(of).read().expect("no holder of a table panics");
+            rows.extend(table.values().map(|entry| live_row(entry)));
+        }
+        rows
     }
 
     /// Returns ractor's own supervision tree: (child, supervisor), in the order of names.

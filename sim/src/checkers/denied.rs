@@ -5,12 +5,11 @@
 //! In: questions and answers of nodes, disks. Out: broken promises.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cluster::{Frame, Whereabouts};
-use contract::{ActorId, NodeId, NodeInst, Time};
+use contract::{ActorId, IdHasher, NodeId, NodeInst, Time};
 
 use crate::store::{Handle, SimStore};
 use crate::world::{Witness, World};
@@ -22,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Denied {
     disks: Arc<[Arc<SimStore>]>,
+    ids: IdHasher,
     /// Who asked whom, under which number, for what, and whose disks had it then.
     asked: BTreeMap<(NodeId, NodeId, u64), (ActorId, Vec<NodeId>)>,
     /// Who said that there is no such actor, and when its disk is looked at.
@@ -31,9 +31,10 @@ pub struct Denied {
 impl Denied {
     /// Makes the checker.
     #[must_use]
-    pub fn new(disks: &Arc<[Arc<SimStore>]>) -> Denied {
+    pub fn new(disks: &Arc<[Arc<SimStore>]>, ids: IdHasher) -> Denied {
         Denied {
             disks: Arc::clone(disks),
+            ids,
             asked: BTreeMap::new(),
             doubted: Vec::new(),
         }
@@ -43,16 +44,12 @@ impl Denied {
     fn known_at(&self, world: &World, id: &ActorId) -> Vec<NodeId> {
         let now = world.now().utc;
         let has = |disk: &Arc<SimStore>| {
-            let mut found = false;
             // A disk that cannot be read is another checker's affair.
-            let _ = cluster::scan(Handle::open(disk).as_ref(), &mut |header| {
-                if header.id != *id {
-                    return ControlFlow::Continue(());
-                }
-                found = !header.is_ended() && header.deadline().is_none_or(|until| until > now);
-                ControlFlow::Break(())
-            });
-            found
+            let loaded = cluster::load(Handle::open(disk).as_ref(), &self.ids, id);
+            let header = loaded.ok().flatten().map(|loaded| loaded.header);
+            header.is_some_and(|header| {
+                !header.is_ended() && header.deadline().is_none_or(|until| until > now)
+            })
         };
         let numbered = (1..).zip(self.disks.iter());
         let known = numbered.filter(|(_, disk)| has(disk));

@@ -36,7 +36,9 @@ impl Phone {
             return;
         }
         let is_extension = self.draw(self.habits.extensions);
-        let called = if is_extension {
+        let called = if let Some(friend) = self.habits.friend {
+            friend.to_string()
+        } else if is_extension {
             if self.rng.below(2) == 0 {
                 "9196".to_owned()
             } else {

@@ -27,7 +27,18 @@ pub struct Habits {
     pub odd: u32,
     /// Longest talk.
     pub talk: Duration,
+    /// Whom it calls, if always the same.
+    pub friend: Option<u32>,
+    /// For how long it registers.
+    pub expires: Duration,
+    /// Sends no sound.
+    pub is_silent: bool,
 }
+
+/// For how long phones register whose bindings are to be refreshed often.
+const SHORT: Duration = Duration::from_secs(60);
+/// For how long browsers and desk phones register by default.
+const USUAL: Duration = Duration::from_secs(600);
 
 impl Habits {
     /// Draws the habits of one phone.
@@ -43,13 +54,35 @@ impl Habits {
             delays_offer: rng.below(20),
             odd: 0,
             talk: Duration::from_secs(u64::from(5 + rng.below(40))),
+            friend: None,
+            expires: SHORT,
+            is_silent: false,
+        }
+    }
+
+    /// A phone that registers, and has at most one long call, without sound.
+    #[must_use]
+    pub fn steady(friend: Option<u32>) -> Habits {
+        Habits {
+            calls: friend.is_some(),
+            idle: Duration::from_secs(4),
+            friend,
+            expires: USUAL,
+            is_silent: true,
+            ignores: 0,
+            refuses: 0,
+            gives_up: 0,
+            holds: 0,
+            extensions: 0,
+            delays_offer: 0,
+            odd: 0,
+            talk: USUAL,
         }
     }
     /// Accepts every call from now on, makes none, and does not put anybody on hold.
     pub fn be_ready(&mut self) {
         *self = Habits {
             calls: false,
-            idle: self.idle,
             ignores: 0,
             refuses: 0,
             gives_up: 0,
@@ -58,6 +91,7 @@ impl Habits {
             delays_offer: 0,
             odd: 0,
             talk: Duration::from_secs(60),
+            ..*self
         };
     }
 }

@@ -294,7 +294,8 @@ impl Phone {
         let (contact, call_id, cseq) =
             (self.contact(), self.register_id.clone(), self.register_cseq);
         let aor = format!("<sip:{}@weft.test>", self.user);
-        let mut more = format!("Contact: <{contact}>\r\nExpires: 60\r\n");
+        let expires = self.habits.expires.as_secs();
+        let mut more = format!("Contact: <{contact}>\r\nExpires: {expires}\r\n");
         if let Some(value) = authorization {
             more.push_str(&value);
         }

@@ -34,6 +34,9 @@ impl Phone {
 
     /// Learns the node's end of a call.
     pub(super) fn learn(&mut self, call_id: &str, body: &[u8], is_offer: bool, now: Time) {
+        if self.habits.is_silent {
+            return;
+        }
         let Some(call) = self.calls.get_mut(call_id) else {
             return;
         };
