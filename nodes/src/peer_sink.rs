@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use actors::{Message, Site, member};
 use bytes::Bytes;
 use contract::net::GOSSIP;
-use contract::{ActorId, Event, FrameClass, Loss, NodeInst, Peer, PeerSink, Roster};
+use contract::{ActorId, Event, FrameClass, Loss, NodeInst, Peer, PeerSink, Roster, SchemaVersion};
 use runtime::Delivery;
 
 use crate::sockets::Sockets;
@@ -32,17 +32,17 @@ where
         });
     }
 
-    fn connected(&self, peer: Peer) {
+    fn connected(&self, peer: Peer, reads: SchemaVersion) {
         let Some(fabric) = self.fabric() else { return };
         tracing::info!(node = %peer.inst, address = %peer.address, "connected with a node");
-        fabric.set_connected(peer.inst, true);
+        fabric.set_connected(peer.inst, reads);
         self.tell_member(self.news(member::Message::Connected(peer)));
     }
 
     fn lost(&self, peer: Peer, why: Loss) {
         let Some(fabric) = self.fabric() else { return };
         tracing::info!(node = %peer.inst, ?why, "connection with a node lost");
-        fabric.set_connected(peer.inst, false);
+        fabric.set_lost(peer.inst);
         self.tell_member(self.news(member::Message::Lost(peer, why)));
     }
 }

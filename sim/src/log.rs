@@ -29,8 +29,10 @@ impl Visit for Text {
 
 impl<S: Subscriber> Layer<S> for Errors {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: Context<'_, S>) -> bool {
-        // Rare branches of the runtime are marks, however quietly it says so.
-        let is_mark = metadata.is_event() && metadata.target().starts_with("runtime");
+        // Rare branches of the runtime, and of a call of two nodes, are marks, however quietly it says so.
+        let is_rare = ["runtime", "actors::call::bequest"];
+        let is_rare = is_rare.iter().any(|one| metadata.target().starts_with(one));
+        let is_mark = metadata.is_event() && is_rare;
         *metadata.level() <= Level::WARN || metadata.is_span() || is_mark
     }
 

@@ -23,7 +23,7 @@ pub const QUARANTINED: &str = "mark: quarantined: the others are asked for what 
 pub const LIFTED: &str = "mark: quarantine over: the others had these records";
 
 /// What the product's log says where a rare branch is taken.
-pub const SAID: [&str; 7] = [
+pub const SAID: [&str; 10] = [
     "quarantined: the others are asked for what the store has lost",
     "quarantine over: the others had these records",
     "registrations went where placement wants them",
@@ -31,10 +31,16 @@ pub const SAID: [&str; 7] = [
     "claimed with fewer holders than wanted",
     "a message has passed enough nodes",
     "goes on as the node had it that was cut off",
+    "ends as the node had it that was cut off",
+    "ends a dialog that only the node had that was cut off",
+    "a claim took it that nothing has followed: it is taken back",
 ];
 
 /// Counts a core that was built from its record.
 pub fn restored(world: &World, kind: Kind, state: &str, why: Restored) {
+    if why == Restored::StartedAlone {
+        world.count("mark: restored after a start, beside holders that were not heard");
+    }
     if matches!(why, Restored::NodeStart | Restored::StartedAlone) {
         return world.count("mark: restored after a start of its node");
     }
@@ -78,7 +84,8 @@ pub fn restored(world: &World, kind: Kind, state: &str, why: Restored) {
 }
 
 /// Every mark.
-pub const ALL: [&str; 34] = [
+pub const ALL: [&str; 38] = [
+    "mark: restored after a start, beside holders that were not heard",
     "mark: a registration that moved",
     "mark: a call that moved",
     "mark: registrations went where placement wants them",
@@ -106,6 +113,9 @@ pub const ALL: [&str; 34] = [
     "mark: claimed with fewer holders than wanted",
     "mark: a message has passed enough nodes",
     "mark: goes on as the node had it that was cut off",
+    "mark: ends as the node had it that was cut off",
+    "mark: ends a dialog that only the node had that was cut off",
+    "mark: a claim took it that nothing has followed: it is taken back",
     "mark: rot at a running node",
     "mark: rot while a node was away",
     "mark: a cut tail",

@@ -70,6 +70,7 @@ impl Call {
             tracing::warn!(call = %self.data.key, "a dialog of another copy is left as it is");
             return;
         };
+        tracing::info!(call = %self.data.key, "ends a dialog that only the node had that was cut off");
         let known = Side::new(Stage::Leaving, false);
         self.data.sides.insert(side, known);
         let dialog = ActorId::Dialog(self.side_key(side));

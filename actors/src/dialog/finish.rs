@@ -60,6 +60,8 @@ impl Dialog {
         self.data.session = None;
         self.data.accepted = None;
         self.data.glare = None;
+        // Nothing is sent after a BYE, and that is sent once.
+        self.data.parked.clear();
         self.enter(State::Ending, ctx);
         self.timers
             .set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);

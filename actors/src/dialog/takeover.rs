@@ -14,6 +14,7 @@
 //! | Ending | BYE with a new number | §15.1.1 |
 //! | Ended | a final refusal again | §17.1.1.2 |
 //! | any, over a connection of the other node | as after its loss: what is to be sent waits | `architecture.md` §7 |
+//! | any, over a connection of this node | it is there until something sent on it is lost | |
 //!
 //! An offer of ours without a response may have been accepted: the peer sent its 2xx to the old
 //! address, and would hang up without the ACK (RFC 3261 §14.2). One that it has not accepted is not
@@ -38,6 +39,8 @@ const ACK_AFTER: Duration = Duration::from_secs(2);
 impl Dialog {
     /// Goes on with what another node had.
     pub(super) fn take_over(&mut self, ctx: &mut DialogCtx<'_>) {
+        // Of its own connections a node knows more than who could not reach it.
+        self.data.is_flow_gone &= !self.data.flow.ends_at(ctx.site().node);
         self.data.is_flow_gone |= self.is_flow_of_former(ctx);
         self.find_lanes(ctx);
         self.out.save();

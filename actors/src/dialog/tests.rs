@@ -525,6 +525,30 @@ fn two_heirs_of_the_same_copy_and_the_heir_of_one_never_use_a_number_twice() {
     assert_eq!(numbers.len(), 5, "{numbers:?}");
 }
 
+/// Simulator, 3 nodes, seed 766: a node that could not be reached for a while took a call over whose BYE
+/// waited for a connection of that very node.
+#[test]
+fn an_heir_that_has_the_connection_itself_sends_on_it_what_waited() {
+    let mut stage = after_a_restart();
+    let cause = "NORMAL_CLEARING".to_owned();
+    let waits = stage.tell(Message::End { status: 487, cause });
+    assert_eq!((requests(&waits), locates(&waits)), (Vec::new(), 1));
+    let why = Restored::TakenOver {
+        may_live: true,
+        epoch: 2,
+    };
+    let (mut heir, actions) = gone_on_with(1, why, &stage);
+    assert_eq!(requests(&actions), [(stream(1), "BYE".to_owned())]);
+    // It was gone, after all: it is looked for as before, and the BYE is sent once.
+    let branch = heir.core.data.outgoing[0].branch.clone();
+    let why = RequestFailure::Unreachable;
+    let actions = heir.tell(Message::RequestFailed { branch, why });
+    assert_eq!((requests(&actions), locates(&actions)), (Vec::new(), 1));
+    let contact = format!("sip:1001@{PEER}");
+    let actions = heir.tell(located(&contact, stream(9), false));
+    assert_eq!(requests(&actions), [(stream(9), "BYE".to_owned())]);
+}
+
 #[test]
 fn a_request_that_another_node_had_is_answered_from_a_lane_of_this_one() {
     let (stage, _) = on_stage(1, Message::Serve(inbound("")));

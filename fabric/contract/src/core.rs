@@ -301,7 +301,8 @@ impl<'a, M, S> Ctx<'a, M, S> {
 pub struct Rivals<'a> {
     /// Parts of the copy that is given up.
     pub former: &'a BTreeMap<ActorId, Bytes>,
-    /// It ran on this life of this node, which was not asked before another one went on with it.
+    /// It ran on this node, which was not asked before another one went on with it: nobody else may know
+    /// what it has done.
     pub ran_here: bool,
     /// Parts of the one that stands; `None` if it has ended.
     pub newer: Option<&'a BTreeMap<ActorId, Bytes>>,

@@ -154,8 +154,8 @@ pub trait PeerSink: Send + Sync + 'static {
     fn frame(&self, from: NodeInst, class: FrameClass, frame: Bytes);
     /// A datagram of gossip came.
     fn gossip(&self, from: SocketAddr, datagram: Bytes);
-    /// A node is connected: frames to it go out from now on.
-    fn connected(&self, peer: Peer);
+    /// A node is connected whose program reads up to that schema: frames to it go out from now on.
+    fn connected(&self, peer: Peer, reads: SchemaVersion);
     /// A node is not connected any more.
     fn lost(&self, peer: Peer, why: Loss);
 }

@@ -318,6 +318,15 @@ impl<R: Roster> Fabric<R> {
         }
     }
 
+    /// The store has lost something of this running node: what it was given of the log is written once
+    /// more, or the next life would begin with a hole that nobody fills.
+    pub(crate) fn save_events_again(&self) {
+        let changes = self.events().log().saved_again();
+        if !changes.is_empty() {
+            self.save_events(changes);
+        }
+    }
+
     fn may_save(&self, now: Time) -> bool {
         let refused = self.events().refused();
         refused.is_none_or(|until| until <= now)

@@ -28,8 +28,9 @@ pub(crate) const FIRST_VIEW: Duration = Duration::from_secs(5);
 pub(crate) struct Mesh {
     peers: Option<Arc<dyn Peers>>,
     members: RwLock<BTreeMap<NodeId, Member>>,
-    /// Nodes that a connection is there with, also before gossip knows them.
-    connected: RwLock<BTreeMap<NodeId, NodeInst>>,
+    /// Nodes that a connection is there with, also before gossip knows them, and the newest schema that
+    /// their programs read, as they have said when they connected.
+    connected: RwLock<BTreeMap<NodeId, (NodeInst, SchemaVersion)>>,
     /// What the latest life of a node has said that it takes: a life's word stays as it is, also
     /// while gossip thinks it gone.
     taken: RwLock<BTreeMap<NodeId, (NodeInst, SchemaVersion)>>,
@@ -57,14 +58,14 @@ impl Mesh {
         connected
             .expect("no holder of the connections panics")
             .get(&node)
-            .copied()
+            .map(|(life, _)| *life)
     }
 
     /// Returns the lives that frames can go to.
     pub(crate) fn lives(&self) -> Vec<NodeInst> {
         let connected = self.connected.read();
         let connected = connected.expect("no holder of the connections panics");
-        connected.values().copied().collect()
+        connected.values().map(|(life, _)| *life).collect()
     }
 }
 
@@ -82,6 +83,14 @@ impl Mesh {
     fn takes(&self, life: NodeInst) -> Option<SchemaVersion> {
         let taken = self.taken.read().expect("no holder of the words panics");
         let (inst, schema) = taken.get(&life.node)?;
+        (*inst == life).then_some(*schema)
+    }
+
+    /// Returns what the program of a life reads that is connected.
+    fn reads(&self, life: NodeInst) -> Option<SchemaVersion> {
+        let connected = self.connected.read();
+        let connected = connected.expect("no holder of the connections panics");
+        let (inst, schema) = connected.get(&life.node)?;
         (*inst == life).then_some(*schema)
     }
 
@@ -139,9 +148,8 @@ impl<R: Roster> Fabric<R> {
         let others: Vec<_> = others.map(|member| member.schema).collect();
         let connected = mesh.connected.read();
         let connected = connected.expect("no holder of the connections panics");
-        let away = connected
-            .values()
-            .filter(|life| !members.contains_key(&life.node));
+        let lives = connected.values().map(|(life, _)| life);
+        let away = lives.filter(|life| !members.contains_key(&life.node));
         let away: Vec<_> = away.map(|life| mesh.takes(*life)).collect();
         let has_strangers = away.contains(&None);
         let others: Vec<_> = others
@@ -190,24 +198,37 @@ impl<R: Roster> Fabric<R> {
         self.give(Input::AddressSettled);
     }
 
-    /// Takes that a node is connected, or is not any more.
+    /// Takes that a node is connected whose program reads up to that schema.
     ///
     /// # Panics
     /// If a holder of the connections panicked.
-    pub fn set_connected(&self, life: NodeInst, is_connected: bool) {
+    pub fn set_connected(&self, life: NodeInst, reads: SchemaVersion) {
         {
             let connected = self.inner.mesh.connected.write();
             let mut connected = connected.expect("no holder of the connections panics");
-            if is_connected {
-                connected.insert(life.node, life);
-            } else if connected.get(&life.node) == Some(&life) {
+            connected.insert(life.node, (life, reads));
+        }
+        self.look_at_schemas();
+        self.log_connected(life);
+        let is_connected = true;
+        self.give(Input::Connected { life, is_connected });
+    }
+
+    /// Takes that a node is not connected any more.
+    ///
+    /// # Panics
+    /// If a holder of the connections panicked.
+    pub fn set_lost(&self, life: NodeInst) {
+        {
+            let connected = self.inner.mesh.connected.write();
+            let mut connected = connected.expect("no holder of the connections panics");
+            let known = connected.get(&life.node);
+            if known.is_some_and(|(known, _)| *known == life) {
                 connected.remove(&life.node);
             }
         }
         self.look_at_schemas();
-        if is_connected {
-            self.log_connected(life);
-        }
+        let is_connected = false;
         self.give(Input::Connected { life, is_connected });
     }
 
@@ -329,10 +350,12 @@ impl<R: Roster> Fabric<R> {
         peers.send(to, class, octets)
     }
 
-    /// Returns the schema of what is said to a node: its own, as far as it is known.
+    /// Returns the schema of what is said to a node: its own, as far as it is known; before gossip knows
+    /// it, what it said when it connected.
     pub(crate) fn schema_for(&self, node: NodeInst) -> SchemaVersion {
         let mesh = &self.inner.mesh;
-        let theirs = mesh.takes(node).unwrap_or_default();
+        let theirs = mesh.takes(node).or_else(|| mesh.reads(node));
+        let theirs = theirs.unwrap_or_default();
         let spoken = mesh.spoken.read();
         spoken.expect("no holder of the schema panics").to(theirs)
     }

@@ -99,6 +99,7 @@ pub(super) fn hello_of(node: u16, boot: u64, track: Track, link: u64) -> Hello {
         link,
         view_hash: 0,
         required: SchemaVersion::OLDEST,
+        reads: SchemaVersion::NEWEST,
     }
 }
 

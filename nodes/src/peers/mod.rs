@@ -138,6 +138,7 @@ impl Shared {
             link,
             view_hash: self.view_hash.load(Ordering::Relaxed),
             required: self.required(),
+            reads: SchemaVersion::NEWEST,
         }
     }
 

@@ -78,7 +78,7 @@ impl PeerSink for Recorder {
         self.put(Seen::Gossip(from, datagram));
     }
 
-    fn connected(&self, peer: Peer) {
+    fn connected(&self, peer: Peer, _: SchemaVersion) {
         self.put(Seen::Connected(peer));
     }
 

@@ -183,6 +183,9 @@ pub(super) struct Hello {
     /// The schema that its records need; stands before all else.
     #[serde(skip)]
     pub required: SchemaVersion,
+    /// The newest one that its program reads; stands there, too.
+    #[serde(skip)]
+    pub reads: SchemaVersion,
 }
 
 impl Hello {
@@ -191,7 +194,7 @@ impl Hello {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut body = Vec::with_capacity(PEER_HELLO_BYTES_MAX);
         body.put_u16(self.required.0);
-        body.put_u16(SchemaVersion::NEWEST.0);
+        body.put_u16(self.reads.0);
         let rest = codec::encode(self).expect("a greeting is shorter than 1 MiB");
         body.extend_from_slice(&rest);
         body
@@ -214,6 +217,7 @@ impl Hello {
         }
         let mut hello: Hello = codec::decode(rest).map_err(|_| Refusal::Frame)?;
         hello.required = required;
+        hello.reads = read;
         if hello.advertise.port() == 0 || hello.advertise.ip().is_unspecified() {
             return Err(Refusal::Frame);
         }

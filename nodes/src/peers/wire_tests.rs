@@ -18,6 +18,7 @@ fn hello() -> Hello {
         link: 11,
         view_hash: 13,
         required: SchemaVersion::OLDEST,
+        reads: SchemaVersion::NEWEST,
     }
 }
 

@@ -100,7 +100,7 @@ impl Reader {
     /// At settle: every node tells the rest alike, and the log agrees with the calls that there are.
     pub fn check(&mut self, world: &Arc<World>, nodes: &[&SimNode]) {
         let utc = world.now().utc;
-        let mut rests = BTreeSet::new();
+        let (mut rests, mut all) = (Vec::new(), BTreeSet::new());
         for node in nodes {
             let mut cursor = Cursor::default();
             let told = node.events(&mut cursor).into_iter();
@@ -113,11 +113,17 @@ impl Reader {
                 Item::Gap(_) => None,
             });
             let ids: BTreeSet<_> = ids.collect();
-            rests.insert(ids);
+            all.extend(ids.iter().copied());
+            rests.push((node.life(), ids));
         }
-        if rests.len() > 1 {
-            let counts: Vec<usize> = rests.iter().map(BTreeSet::len).collect();
-            let how = format!("at settle the nodes tell {counts:?} different events");
+        let lacking = rests.iter().find(|(_, ids)| ids.len() < all.len());
+        if let Some((node, ids)) = lacking {
+            let missing: Vec<_> = all.difference(ids).collect();
+            let how = format!(
+                "at settle {node} lacks {} events, the first {:?}",
+                missing.len(),
+                missing.first()
+            );
             world.broken("every node has every event", how);
         }
         self.look(world, nodes);

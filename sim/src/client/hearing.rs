@@ -211,11 +211,18 @@ impl Client {
         call.line.learn(sdp, true, now);
         let direction = if sdp.contains("a=sendonly") {
             "recvonly"
+        } else if sdp.contains("a=recvonly") {
+            // RFC 3264 §6.1: who holds goes on to hold.
+            "sendonly"
         } else if sdp.contains("a=inactive") {
             "inactive"
         } else {
             "sendrecv"
         };
+        if direction == "sendonly" && payload["why"] == json!("hold") {
+            let how = format!("{}: the far end is said to hold, which listens", self.user);
+            self.complaints.push(Complaint::new("JSON", how));
+        }
         call.held = direction != "sendrecv";
         call.agreed = now;
         let sdp = call.line.describe(direction, false);

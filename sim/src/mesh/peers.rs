@@ -276,7 +276,7 @@ impl SimPeers {
         self.world.trace("peers", words.as_bytes());
         self.world.count("connections between nodes");
         if let Some(sink) = self.sink.get() {
-            sink.connected(peer);
+            sink.connected(peer, self.world.mesh().reads(node));
         }
         self.later(PING, move |me| me.on_tick(node, number));
     }

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::limits::PEER_QUEUE_FRAMES_MAX;
-use contract::{Boot, FrameClass, Loss, NodeId, NodeInst, Peer, PeerFault, PeerSink, Peers};
+use contract::{
+    Boot, FrameClass, Loss, NodeId, NodeInst, Peer, PeerFault, PeerSink, Peers, SchemaVersion,
+};
 
 use super::{SimPeers, Stall};
 use crate::node::cluster_address;
@@ -36,7 +38,7 @@ impl PeerSink for Heard {
         self.add(format!("{from} gossips {}", datagram[0]));
     }
 
-    fn connected(&self, peer: Peer) {
+    fn connected(&self, peer: Peer, _: SchemaVersion) {
         self.add(format!("connected {}", peer.inst));
     }
 

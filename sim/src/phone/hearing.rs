@@ -332,6 +332,9 @@ impl Phone {
         let text = String::from_utf8_lossy(message.body()).into_owned();
         let direction = if text.contains("a=sendonly") {
             "recvonly"
+        } else if text.contains("a=recvonly") {
+            // RFC 3264 §6.1: who holds goes on to hold.
+            "sendonly"
         } else if text.contains("a=inactive") {
             "inactive"
         } else {

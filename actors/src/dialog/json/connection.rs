@@ -62,10 +62,13 @@ impl JsonDialog {
             numbered.retain(|known| known.number != open.number);
         }
         self.out.save();
-        if self.data.is_flow_gone {
-            self.lose_connection(ctx);
-        } else {
+        if !self.data.is_flow_gone {
             self.watch(ctx);
+        } else if self.data.flow.ends_at(ctx.site().node) {
+            // The other node may only have been cut off from it: the watch tells.
+            self.rebind(self.data.flow, ctx);
+        } else {
+            self.lose_connection(ctx);
         }
     }
 

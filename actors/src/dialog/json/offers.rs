@@ -16,12 +16,13 @@ use crate::call;
 use crate::dialog::wire::Wire;
 use crate::door_session::About;
 
-/// Tells whether a description of ours takes sound away.
+/// Tells whether a description of ours says that the far end holds: it does not hear the client. Where we
+/// only receive (`recvonly`) it is the client that holds, and need not be told (RFC 3264 §8.4).
 fn is_hold(sdp: &Bytes) -> bool {
     let lines = sdp.split(|octet| *octet == b'\n');
     lines
         .map(<[u8]>::trim_ascii_end)
-        .any(|line| [&b"a=sendonly"[..], b"a=recvonly", b"a=inactive"].contains(&line))
+        .any(|line| [&b"a=sendonly"[..], b"a=inactive"].contains(&line))
 }
 
 impl JsonDialog {

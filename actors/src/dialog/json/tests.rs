@@ -263,6 +263,26 @@ fn what_an_heir_says_first_has_a_number_that_the_client_has_not_heard() {
     assert!(heirs.abs_diff(before) > 1_000, "{before}, then {heirs}");
 }
 
+/// Simulator, 3 nodes, seed 742: a call that its client held moved to another node.
+#[test]
+fn a_client_that_holds_is_not_told_that_the_far_end_does() {
+    let mut stage = confirmed();
+    for (direction, wanted) in [
+        ("recvonly", "migrate"),
+        ("inactive", "hold"),
+        ("recvonly", "resume"),
+        ("sendonly", "hold"),
+        ("sendrecv", "resume"),
+    ] {
+        let sdp = Some(Bytes::from(format!("v=0\r\na={direction}\r\n")));
+        let said = deliveries(&stage.tell(dialog::Message::Move { sdp }));
+        let offer = serde_json::to_value(&said[0].message).expect("JSON");
+        assert_eq!(offer["payload"]["why"], wanted, "{direction}");
+        let sdp = Bytes::from_static(b"v=0\r\n");
+        order(&mut stage, ClientCommand::Reanswer { sdp });
+    }
+}
+
 #[test]
 fn a_client_of_another_node_is_told_again_what_it_has_not_acknowledged() {
     let end = || dialog::Message::End {
@@ -296,6 +316,30 @@ fn a_client_of_another_node_is_told_again_what_it_has_not_acknowledged() {
     order_of(&mut stage, flow, "tab-1", ClientCommand::Ack { number });
     assert_eq!(stage.core.state(), "ended");
     assert!(words(&stage.pass(Duration::from_secs(60))).is_empty());
+}
+
+/// As the dialog of a phone: simulator, 3 nodes, seed 766.
+#[test]
+fn an_heir_that_has_the_connection_itself_says_on_it_what_waited() {
+    let mut stage = confirmed();
+    stage.tell(dialog::Message::FlowGone { flow: flow_of(7) });
+    let waits = stage.tell(dialog::Message::End {
+        status: 480,
+        cause: "NORMAL_CLEARING".to_owned(),
+    });
+    assert!(words(&waits).is_empty());
+    let why = Restored::TakenOver {
+        may_live: true,
+        epoch: 2,
+    };
+    assert!(flow_of(7).ends_at(stage.site.node));
+    let actions = stage.event(Event::Restored(why));
+    assert_eq!(words(&actions), ["hangup"]);
+    // It was gone, after all: it is looked for as before.
+    stage.tell(dialog::Message::FlowGone { flow: flow_of(7) });
+    assert!(stage.core.data.is_flow_gone);
+    stage.pass(Duration::from_secs(9));
+    assert_eq!(stage.core.state(), "ended");
 }
 
 #[test]

@@ -281,6 +281,24 @@ impl EventLog {
         flush
     }
 
+    /// Returns the changes that write once more what the store has been given and may have lost.
+    #[must_use]
+    pub fn saved_again(&self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        let mut changes = Vec::new();
+        for (life, kept) in &self.lives {
+            for (first, last) in &kept.stored {
+                let all = first.saturating_sub(1)..*last;
+                let range = kept.index_after(all.start)..kept.index_after(all.end);
+                let batch: Vec<Numbered> = kept.events.range(range).cloned().collect();
+                // One of which events are forgotten goes soon.
+                if batch.first().is_some_and(|(number, _)| number == first) {
+                    changes.push((batch_key(*life, *first), Some(write_batch(&batch))));
+                }
+            }
+        }
+        changes
+    }
+
     /// Takes word that changes were not written: the batches in them are written again, without a
     /// hole, by the next flush that may.
     pub fn not_saved(&mut self, changes: &[Vec<u8>]) {

@@ -242,6 +242,22 @@ fn what_is_written_is_read_after_a_restart() {
     catch_up(&next, &mut other);
 }
 
+/// A disk that has lost something under a running node: simulator, 3 nodes, seed 766.
+#[test]
+fn what_the_disk_may_have_lost_is_written_once_more_as_it_was() {
+    let mut log = log_of(inst(1, 10), 200);
+    let mut other = log_of(inst(2, 20), 3);
+    catch_up(&other, &mut log);
+    let mut first = log.flush(UtcMillis(1_000), true).changes;
+    let mut again = log.saved_again();
+    first.sort();
+    again.sort();
+    assert_eq!(first, again);
+    assert!(!log.is_dirty(true));
+    catch_up(&log, &mut other);
+    assert_eq!(EventLog::new(inst(1, 11)).saved_again(), []);
+}
+
 /// A full disk: what it did not take is written again, all of it, so that nothing is missing between.
 #[test]
 fn what_the_disk_did_not_take_is_written_again() {

@@ -98,7 +98,7 @@ impl<R: Roster> Turn<'_, R> {
         }
         let rivals = Rivals {
             former: &former.parts,
-            ran_here: former.header.owner == self.me(),
+            ran_here: self.alone_knows(&former.header),
             newer: (!has_ended).then_some(&image.parts),
         };
         let Some(message) = R::bequeath(id, &rivals, self.now) else {
@@ -113,6 +113,14 @@ impl<R: Roster> Turn<'_, R> {
             hops: 0,
             message,
         }));
+    }
+
+    /// Tells whether what a copy has may be known to no other node: this life ran it, and was not asked
+    /// before another one went on; or a former life did, and could not tell the others.
+    fn alone_knows(&self, header: &Header) -> bool {
+        let me = self.me();
+        let owner = header.owner;
+        owner == me || (owner.node == me.node && header.degraded)
     }
 
     pub(super) fn stored(&mut self, number: u64, result: Result<(), StoreFault>) {

@@ -97,6 +97,7 @@ impl<R: Roster> Turn<'_, R> {
             // What was counted of them is not what is there.
             let actions = self.state.repair.reload(self.now);
             self.repair(actions);
+            self.fabric.save_events_again();
         }
     }
 

@@ -201,6 +201,7 @@ impl<R: Roster> Turn<'_, R> {
                 self.look_at_lost(id, LOST_AGAIN_AFTER);
                 continue;
             }
+            tracing::info!(actor = %id, "a claim took it that nothing has followed: it is taken back");
             let sweep = &mut self.state.sweep;
             if id.kind() == Kind::Call {
                 sweep.calls.push_back(id);

@@ -90,8 +90,12 @@ async fn two() -> (Node, Node, Arc<Wire>) {
     }
     let second = nodes.pop().expect("two");
     let first = nodes.pop().expect("two");
-    first.fabric.set_connected(inst(2), true);
-    second.fabric.set_connected(inst(1), true);
+    first
+        .fabric
+        .set_connected(inst(2), contract::SchemaVersion::OLDEST);
+    second
+        .fabric
+        .set_connected(inst(1), contract::SchemaVersion::OLDEST);
     (first, second, wire)
 }
 
@@ -128,7 +132,7 @@ async fn a_full_queue_and_a_lost_connection_give_it_back() {
     assert_eq!(first.log(), ["lane0 do", "lane0 Busy from lane0"]);
     *wire.is_full.lock().unwrap() = false;
     first.fabric.set_view(vec![member(1), member(2)]);
-    first.fabric.set_connected(inst(2), false);
+    first.fabric.set_lost(inst(2));
     // Of a node that has just started, nobody is gone before it has looked.
     first.tell(&lane(), act([tell(lane_of(9), "hello")])).await;
     assert_eq!(first.log(), ["lane0 do", "lane0 Busy from lane0"]);
@@ -151,7 +155,7 @@ async fn a_late_loss_of_an_older_life_changes_nothing() {
         boot: Boot(4),
         ..inst(2)
     };
-    first.fabric.set_connected(older, false);
+    first.fabric.set_lost(older);
     first.tell(&lane(), act([tell(lane_of(2), "hello")])).await;
     assert_eq!(second.log(), ["lane0 hello"]);
 }

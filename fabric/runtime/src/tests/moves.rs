@@ -319,10 +319,12 @@ async fn what_cannot_move_is_refused_and_stays() {
     for (at, id, to, why) in table {
         assert_eq!(cluster.shift(at, &id, to).await, Err(why), "{id} to {to}");
     }
-    cluster.nodes[host].fabric.set_connected(there, false);
+    cluster.nodes[host].fabric.set_lost(there);
     let lost = cluster.shift(host, &reg("a"), there).await;
     assert_eq!(lost, Err(MoveFault::Unreachable));
-    cluster.nodes[host].fabric.set_connected(there, true);
+    cluster.nodes[host]
+        .fabric
+        .set_connected(there, contract::SchemaVersion::OLDEST);
     let first = cluster.start_move(host, &reg("a"), there, None);
     let second = cluster.start_move(host, &reg("a"), cluster.life(third), None);
     assert_eq!(*second.lock().unwrap(), Some(Err(MoveFault::Moving)));
@@ -504,12 +506,8 @@ async fn everything_moves_away_and_is_spread() {
     cluster.show_as(0, MemberState::Draining);
     cluster.nodes[2].fabric.set_health(Space::Ample, true);
     let last = cluster.nodes[0].fabric.clone();
-    cluster.nodes[0]
-        .fabric
-        .set_connected(cluster.life(2), false);
-    cluster.nodes[0]
-        .fabric
-        .set_connected(cluster.life(1), false);
+    cluster.nodes[0].fabric.set_lost(cluster.life(2));
+    cluster.nodes[0].fabric.set_lost(cluster.life(1));
     let until = last.now().mono + std::time::Duration::from_secs(60);
     assert_eq!(last.move_away(until).await, after[0]);
 }

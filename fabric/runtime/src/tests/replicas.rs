@@ -47,7 +47,8 @@ impl Cluster {
         let lives: Vec<NodeInst> = self.nodes.iter().map(|node| node.fabric.me()).collect();
         for node in &self.nodes {
             for life in lives.iter().filter(|life| **life != node.fabric.me()) {
-                node.fabric.set_connected(*life, true);
+                node.fabric
+                    .set_connected(*life, contract::SchemaVersion::OLDEST);
             }
             let view = self.nodes.iter().map(|of| {
                 let life = of.fabric.me();
@@ -70,7 +71,7 @@ impl Cluster {
         node.fabric.kill();
         self.wire.fabrics.lock().unwrap().remove(&life);
         for other in &self.nodes {
-            other.fabric.set_connected(life, false);
+            other.fabric.set_lost(life);
             other.fabric.set_down(life, true);
         }
         self.show();
@@ -284,7 +285,7 @@ async fn two_of_three_go_on_with_a_call_of_a_silent_node() {
     node.fabric.kill();
     cluster.wire.fabrics.lock().unwrap().remove(&life);
     for other in &cluster.nodes {
-        other.fabric.set_connected(life, false);
+        other.fabric.set_lost(life);
     }
     cluster.show();
     for other in &cluster.nodes {
@@ -303,8 +304,8 @@ async fn a_node_that_is_cut_off_has_no_majority_though_it_has_not_heard_of_all()
     cluster.say(2, &call(), act([Step::Add(5), PUT])).await;
     let lives: Vec<NodeInst> = cluster.nodes.iter().map(|node| node.fabric.me()).collect();
     for at in [1, 2] {
-        cluster.nodes[0].fabric.set_connected(lives[at], false);
-        cluster.nodes[at].fabric.set_connected(lives[0], false);
+        cluster.nodes[0].fabric.set_lost(lives[at]);
+        cluster.nodes[at].fabric.set_lost(lives[0]);
     }
     let view = lives[..2].iter().map(|life| {
         let mut member = member(life.node.0);
@@ -316,7 +317,9 @@ async fn a_node_that_is_cut_off_has_no_majority_though_it_has_not_heard_of_all()
     pass(8_000).await;
     assert_eq!(cluster.hosts(&call()), [2]);
     for life in &lives[1..] {
-        cluster.nodes[0].fabric.set_connected(*life, true);
+        cluster.nodes[0]
+            .fabric
+            .set_connected(*life, contract::SchemaVersion::OLDEST);
     }
     cluster.show();
     pass(5_000).await;

@@ -54,7 +54,9 @@ async fn a_node_alone_writes_the_newest_schema_and_a_cluster_what_all_have_taken
     assert_eq!(spoken(&cluster), [OLD, NEW, OLD]);
     show(&cluster, &[NEW, NEW, NEW]);
     pass(SCHEMA_STEP_MS).await;
-    cluster.nodes[0].fabric.set_connected(inst(9), true);
+    cluster.nodes[0]
+        .fabric
+        .set_connected(inst(9), contract::SchemaVersion::OLDEST);
     assert_eq!(spoken(&cluster), [OLD, NEW, NEW]);
 }
 

@@ -60,7 +60,7 @@ impl Desk {
         };
         self.routes(|routes| routes.insert(node, route));
         tracing::info!(node = %peer.inst, "node connected");
-        self.sink.connected(peer);
+        self.sink.connected(peer, hello.reads);
         let mut tasks = Vec::with_capacity(2);
         for (at, (track, proven)) in [(Track::Urgent, urgent), (Track::Bulk, bulk)]
             .into_iter()
