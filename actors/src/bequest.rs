@@ -7,22 +7,20 @@
 //! |---|---|---|
 //! | has connected the caller | rings still | all of it, to be gone on with |
 //! | ran here, and has called somebody | has not called them | their dialogs, to be ended |
-//! | ran here | has ended | all of it, ending |
+//! | ran here | has ended | all of it, to be ended |
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use contract::core::Rivals;
-use contract::{ActorId, Now, SideKey, codec};
+use contract::{ActorId, SideKey, codec};
 
 use crate::roster::{AnyCore, Stored, stored_call};
 use crate::{call, dialog};
 
 /// Makes the message for the owner of a call; `None` if it needs to know nothing.
-pub(crate) fn of_call(id: &ActorId, copies: &Rivals<'_>, now: Now) -> Option<call::Message> {
-    let copy = copies.former.get(id)?;
-    let theirs = stored_call(copy)?;
-    let mut parts = copies.former.clone();
+pub(crate) fn of_call(id: &ActorId, copies: &Rivals<'_>) -> Option<call::Message> {
+    let theirs = stored_call(copies.former.get(id)?)?;
     let mut unknown = Vec::new();
     if let Some(newer) = copies.newer {
         let is_better = theirs.is_answered() && stored_call(newer.get(id)?)?.is_unanswered();
@@ -32,12 +30,10 @@ pub(crate) fn of_call(id: &ActorId, copies: &Rivals<'_>, now: Now) -> Option<cal
         if !is_better && unknown.is_empty() {
             return None;
         }
-    } else if copies.ran_here {
-        parts.insert(id.clone(), in_words_of(copy, theirs.ended_elsewhere(now))?);
-    } else {
+    } else if !copies.ran_here {
         return None;
     }
-    let parts = parts.into_iter().collect();
+    let parts = copies.former.clone().into_iter().collect();
     Some(call::Message::Bequest { parts, unknown })
 }
 
@@ -91,7 +87,7 @@ pub(crate) fn inherit(side: SideKey, part: &Bytes) -> Option<AnyCore> {
 }
 
 /// Writes a call in the schema in which another was read.
-fn in_words_of(copy: &Bytes, call: call::Snapshot) -> Option<Bytes> {
+pub(crate) fn in_words_of(copy: &Bytes, call: call::Snapshot) -> Option<Bytes> {
     let stored = match codec::decode(copy) {
         Ok(Stored::CallV3(_)) => Stored::CallV3(call),
         _ => match call.into_schema_1() {

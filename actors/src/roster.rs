@@ -240,7 +240,7 @@ impl Roster for AnyCore {
                 let copy = copy.clone();
                 (!is_known).then(|| registration::Message::Merge { copy }.into())
             }
-            Kind::Call => bequest::of_call(id, copies, now).map(Into::into),
+            Kind::Call => bequest::of_call(id, copies).map(Into::into),
             Kind::Dialog
             | Kind::MediaLeg
             | Kind::Gateway

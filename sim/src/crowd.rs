@@ -37,7 +37,9 @@ impl Crowd {
     /// Puts the plan's phones into the world.
     pub fn place(&mut self, world: &Arc<World>, plan: &Plan) {
         self.is_mixed = plan.mixed;
-        let count = usize::from(plan.nodes.max(1));
+        let is_joined = plan.steady.is_some_and(|steady| steady.is_joined);
+        // Nobody begins with a node that is not there yet.
+        let count = usize::from((plan.nodes - u16::from(is_joined)).max(1));
         let numbers = 1..=plan.nodes.max(1);
         let sip: Vec<_> = numbers.clone().map(sip_address).collect();
         let web: Vec<_> = numbers.map(web_address).collect();

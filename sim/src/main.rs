@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use clap::Parser;
 use sim::ledger::{Entry, append};
 use sim::marks;
+use sim::mesh::{GOSSIP_OCTETS, OCTETS};
 use sim::plan::{FaultKind, Plan, Steady};
 use sim::planted::Bug;
 use sim::run::{Outcome, run};
@@ -30,7 +31,7 @@ struct Arguments {
     #[arg(long, default_value_t = 1)]
     first: u64,
     /// Nodes of the cluster.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=7))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=100))]
     nodes: u16,
     /// Length of the hostile phase in minutes.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -52,6 +53,9 @@ struct Arguments {
     /// like; ends with the simulated seconds per second.
     #[arg(long)]
     steady: Option<u32>,
+    /// With --steady: the last node joins at half time.
+    #[arg(long, requires = "steady")]
+    join: bool,
     /// Plant a bug (deaf, lonely_claim, forgetful_merge, early_word): it must be found.
     #[arg(long)]
     plant: Option<Bug>,
@@ -114,7 +118,11 @@ fn plan_of(arguments: &Arguments, allowed: &[FaultKind], seed: u64) -> Plan {
     plan.phones = arguments.phones.unwrap_or(plan.phones);
     plan.planted = arguments.plant;
     plan.sticky = arguments.sticky;
-    plan.steady = arguments.steady.map(|calls| Steady { calls });
+    plan.steady = arguments.steady.map(|calls| Steady {
+        calls,
+        is_joined: arguments.join,
+    });
+    plan.sticky |= arguments.join;
     plan.mixed &= plan.steady.is_none();
     plan
 }
@@ -150,6 +158,7 @@ fn carry_out(arguments: &Arguments, allowed: &[FaultKind]) -> Result<u64, std::i
     if arguments.steady.is_some() {
         let simulated: f64 = outcomes.iter().map(|one| one.length.as_secs_f64()).sum();
         println!("{:.1} simulated seconds per second", simulated / took);
+        print_cost(&plans, &outcomes);
     }
     let failed = outcomes
         .iter()
@@ -269,6 +278,21 @@ fn report(arguments: &Arguments, plans: &[Plan], outcomes: &[Outcome]) {
             (plan.clone(), outcome.clone())
         };
         print_failure(arguments, &plan, &outcome);
+    }
+}
+
+/// Prints what nodes say to each other: a node, a second, without TLS and signs of life.
+fn print_cost(plans: &[Plan], outcomes: &[Outcome]) {
+    for (plan, outcome) in plans.iter().zip(outcomes) {
+        let share = outcome.length.as_secs_f64() * f64::from(plan.nodes);
+        for what in [OCTETS, GOSSIP_OCTETS] {
+            let octets = outcome.counts.get(what).copied().unwrap_or_default();
+            let octets = u32::try_from(octets).map_or(f64::INFINITY, f64::from);
+            println!(
+                "{:.2} kB a node and second: {what}",
+                octets / share / 1000.0
+            );
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cluster::{Conf, Exchange, Frame, HolderReply, HolderRequest, Whereabouts};
 use contract::core::Restored;
-use contract::{ActorId, Kind, NodeInst};
+use contract::{ActorId, Kind, NodeId, NodeInst};
 
 use crate::checkers::durable::call_of;
 use crate::world::{Witness, World};
@@ -132,9 +132,51 @@ pub struct Marks {
     joint: BTreeSet<ActorId>,
     /// What was asked: a claim or a commit.
     claims: BTreeMap<(NodeInst, NodeInst, u64), bool>,
+    /// A node that comes when the others have records already, and what it was given whole.
+    newcomer: Option<NodeId>,
+    given: BTreeSet<ActorId>,
 }
 
 impl Marks {
+    /// Watches a cluster that a node joins late, if one does.
+    #[must_use]
+    pub fn with_newcomer(newcomer: Option<NodeId>) -> Marks {
+        Marks {
+            newcomer,
+            ..Marks::default()
+        }
+    }
+
+    fn newcomer_is_given(&mut self, world: &World, to: NodeInst, frame: &Frame) {
+        if self.newcomer != Some(to.node) {
+            return;
+        }
+        let images = if let Frame::Ask {
+            request: HolderRequest::Commit(image),
+            ..
+        } = frame
+        {
+            std::slice::from_ref(image)
+        } else if let Frame::Repair {
+            exchange: Exchange::Images { images, .. },
+            ..
+        } = frame
+        {
+            images
+        } else {
+            return;
+        };
+        for image in images {
+            let is_whole = image.parts.len() == image.header.parts.len();
+            if is_whole && !image.header.is_ended() {
+                world.count("whole records sent to the newcomer");
+                if self.given.insert(image.header.id.clone()) {
+                    world.count("records that the newcomer was given");
+                }
+            }
+        }
+    }
+
     fn asked(&mut self, world: &World, request: &HolderRequest) {
         let HolderRequest::Commit(image) = request else {
             return;
@@ -171,6 +213,10 @@ impl Marks {
 
 impl Witness for Marks {
     fn sent(&mut self, world: &World, from: NodeInst, to: NodeInst, frame: &Frame) {
+        if let Frame::Tell { hops, .. } = frame {
+            world.count(&format!("messages on way {hops} of theirs"));
+        }
+        self.newcomer_is_given(world, to, frame);
         if let Frame::Ask { number, request } = frame {
             let is_claim = matches!(request, HolderRequest::Claim { .. });
             self.claims.insert((from, to, *number), is_claim);

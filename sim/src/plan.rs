@@ -273,6 +273,8 @@ pub struct Plan {
 pub struct Steady {
     /// Calls at any time.
     pub calls: u32,
+    /// The last node comes at half time.
+    pub is_joined: bool,
 }
 
 /// Kinds whose cores are made to panic.

@@ -147,6 +147,11 @@ const HEALTHY: DiskMood = DiskMood {
     full: false,
 };
 
+/// Tells whether the last node comes at half time.
+fn is_joined(plan: &Plan) -> bool {
+    plan.nodes > 1 && plan.steady.is_some_and(|steady| steady.is_joined)
+}
+
 /// The place of a node that a fault names; one alone is named 0.
 fn at_place(node: u16) -> usize {
     usize::from(node.max(1)) - 1
@@ -181,7 +186,8 @@ impl Run {
         };
         let places = (1..=count).map(place).collect();
         if count > 1 {
-            world.witness(Box::new(Marks::default()));
+            let newcomer = is_joined(plan).then_some(NodeId(count));
+            world.witness(Box::new(Marks::with_newcomer(newcomer)));
             world.witness(Box::new(Denied::new(&disks, keys.ids())));
             world.witness(Box::new(Quarantined::new(&disks)));
             world.witness(Box::new(Forwarding));
@@ -208,8 +214,12 @@ impl Run {
     async fn play(mut self, plan: &Plan) -> (Duration, Vec<Duration>) {
         let start = self.world.now().mono;
         self.world.trouble(start + AFTERMATH);
-        for at in 0..self.places.len() {
+        let (all, is_joined) = (self.places.len(), is_joined(plan));
+        for at in 0..all - usize::from(is_joined) {
             self.start_node(at).await;
+        }
+        if is_joined {
+            self.plan_change(start + plan.hostile / 2, Change::Restart(all - 1));
         }
         self.crowd.place(&self.world, plan);
         for (_, at, fault) in &plan.faults {

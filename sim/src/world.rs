@@ -13,7 +13,7 @@ use cluster::Frame;
 use contract::{Entropy, NodeId, NodeInst, Now, Time, UtcMillis};
 
 use crate::checkers::mixed;
-use crate::mesh::Mesh;
+use crate::mesh::{GOSSIP_OCTETS, Mesh, OCTETS};
 use crate::stream::{Listeners, Wires};
 use crate::trace::Trace;
 
@@ -222,11 +222,18 @@ impl World {
         let Ok(frame) = Frame::read(octets) else {
             return self.broken("frames", format!("{from} sends {to} what is no frame"));
         };
+        self.add(OCTETS, octets.len());
         mixed::check(self, (from, to), octets, &frame);
         let mut witnesses = self.witnesses.lock().expect("no witness panics");
         for witness in witnesses.iter_mut() {
             witness.sent(self, from, to, &frame);
         }
+    }
+
+    /// A node gossips.
+    pub fn gossiped(&self, datagram: &[u8]) {
+        self.add(GOSSIP_OCTETS, datagram.len());
+        self.trace("gossip", datagram);
     }
 
     /// Returns the time.
@@ -267,6 +274,12 @@ impl World {
     /// Adds one to a count.
     pub fn count(&self, what: &str) {
         self.state().count(what);
+    }
+
+    /// Adds to a count.
+    pub fn add(&self, what: &str, number: usize) {
+        let number = u64::try_from(number).unwrap_or(u64::MAX);
+        self.state().add(what, number);
     }
 
     /// Notes a broken promise; the first one counts.
@@ -414,10 +427,14 @@ impl World {
 
 impl State {
     fn count(&mut self, what: &str) {
+        self.add(what, 1);
+    }
+
+    fn add(&mut self, what: &str, number: u64) {
         match self.counts.get_mut(what) {
-            Some(count) => *count += 1,
+            Some(count) => *count += number,
             None => {
-                self.counts.insert(what.to_owned(), 1);
+                self.counts.insert(what.to_owned(), number);
             }
         }
     }

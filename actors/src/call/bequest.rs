@@ -13,54 +13,84 @@
 //! | is over | begins once more as it was there, ending: all parties hear BYE | the same |
 
 use bytes::Bytes;
+use contract::limits::SIDES_PER_CALL_MAX;
 use contract::{Action, ActorId, CallKey};
 
 use super::Snapshot;
 use super::core::{CALLER, Call, CallCtx, Data, Side, Stage, State, Timer};
-use crate::dialog;
 use crate::roster::stored_call;
+use crate::{bequest, dialog};
 
 /// Why what only the other copy had is ended.
 pub(super) const CAUSE: &str = "NETWORK_OUT_OF_ORDER";
 
+impl Data {
+    /// Tells whether the caller has no answer, or no other than that there is none.
+    pub(super) const fn has_left_caller_unanswered(&self) -> bool {
+        let is_open = self.state.is_unanswered() || matches!(self.state, State::Ending(_));
+        is_open && self.answered.is_none()
+    }
+}
+
 impl Call {
     /// Builds the core of a call that has ended, to end what the other node had of it.
     pub(super) fn begin_to_end(key: CallKey, parts: &[(ActorId, Bytes)]) -> Option<Self> {
-        let theirs = own_part(key, parts).filter(Snapshot::is_ending)?;
         Some(Call::of_data(Data {
             state: State::New,
-            ..theirs.into_data()
+            ..own_part(key, parts)?.into_data()
         }))
     }
 
     /// A node that was cut off had the call, too.
     pub(super) fn on_bequest(
         &mut self,
-        parts: Vec<(ActorId, Bytes)>,
-        unknown: &[ActorId],
+        mut parts: Vec<(ActorId, Bytes)>,
+        mut unknown: Vec<ActorId>,
         ctx: &mut CallCtx<'_>,
     ) {
+        parts.retain(|(id, _)| id.call() == Some(self.data.key));
+        unknown.truncate(usize::from(SIDES_PER_CALL_MAX));
+        let Some(theirs) = own_part(self.data.key, &parts) else {
+            return ctx.ignore("no copy of this call");
+        };
         if self.data.state == State::New {
-            tracing::info!(call = %self.data.key, "ends as the node had it that was cut off");
-            return self.out.push(Action::Adopt { parts });
+            return self.begin_the_end(parts, theirs, ctx);
         }
-        let theirs = own_part(self.data.key, &parts);
-        let is_answered = theirs.is_some_and(|theirs| theirs.is_answered());
+        let is_answered = theirs.is_answered();
         let waits = self.data.state == State::Ringing && self.timers.due(Timer::CallAnew).is_some();
         if is_answered && waits {
             tracing::info!(call = %self.data.key, "goes on as the node had it that was cut off");
             return self.out.push(Action::Adopt { parts });
         }
         let caller = ActorId::Dialog(self.side_key(CALLER));
+        // Who was answered there waits for no answer from here.
+        let is_left = is_answered && self.data.has_left_caller_unanswered();
         for (id, part) in parts {
-            // Who was answered there waits for no answer from here.
-            let is_answered = id == caller && is_answered && self.data.state.is_unanswered();
-            if is_answered || unknown.contains(&id) {
+            if (is_left && id == caller) || unknown.contains(&id) {
                 self.end_dialog_of_other(part);
             }
         }
         if is_answered && self.data.state.is_unanswered() {
             self.end(502, CAUSE, "weft", ctx);
+        }
+    }
+
+    /// Begins once more, as that node had it, only to end.
+    fn begin_the_end(
+        &mut self,
+        mut parts: Vec<(ActorId, Bytes)>,
+        theirs: Snapshot,
+        ctx: &mut CallCtx<'_>,
+    ) {
+        let id = ActorId::Call(self.data.key);
+        let ended = theirs.ended_elsewhere(ctx.now());
+        let Some((_, own)) = parts.iter_mut().find(|(part, _)| *part == id) else {
+            return ctx.ignore("no copy of this call");
+        };
+        if let Some(ended) = bequest::in_words_of(own, ended) {
+            *own = ended;
+            tracing::info!(call = %self.data.key, "ends as the node had it that was cut off");
+            self.out.push(Action::Adopt { parts });
         }
     }
 

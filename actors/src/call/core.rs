@@ -359,7 +359,7 @@ impl Call {
     /// Says that the call is here now, and in which state: who has missed what was said of it last
     /// knows it from here.
     fn emit_arrival(&mut self, why: Restored) {
-        if matches!(self.data.state, State::New | State::Over) {
+        if matches!(self.data.state, State::New | State::Over) || self.is_other_copy() {
             return;
         }
         let state = self.state();
@@ -415,7 +415,7 @@ impl Call {
                 self.tell_dialog(CALLER, dialog::Message::Cancelled(inbound));
             }
             Message::Located { aor, targets } => self.on_located(&aor, targets, ctx),
-            Message::Bequest { parts, unknown } => self.on_bequest(parts, &unknown, ctx),
+            Message::Bequest { parts, unknown } => self.on_bequest(parts, unknown, ctx),
             Message::Hangup { cause } => {
                 let cause = super::outcome::known_cause(&cause);
                 self.end(super::outcome::status_of_cause(cause), cause, "weft", ctx);

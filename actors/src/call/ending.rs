@@ -204,11 +204,17 @@ impl Call {
         }
     }
 
+    /// Tells whether it ends here what a cut-off node had of it: its end was told already.
+    pub(super) fn is_other_copy(&self) -> bool {
+        matches!(&self.data.state, State::Ending(end) if end.by == BY_THE_OTHER_COPY)
+    }
+
     /// The tombstone, then the record of the call, then nothing more.
     pub(super) fn finish(&mut self) {
         let State::Ending(end) = self.data.state.clone() else {
             return;
         };
+        let is_other_copy = self.is_other_copy();
         let sides = std::mem::take(&mut self.data.sides);
         for key in sides.keys().map(|side| self.data.key.side(*side)) {
             self.out.push(Action::Stop {
@@ -234,7 +240,7 @@ impl Call {
             gate: true,
             keep: TOMBSTONE,
         }));
-        if end.by != BY_THE_OTHER_COPY {
+        if !is_other_copy {
             self.out
                 .push(Action::Emit(Emitted::CallEnded(Box::new(record))));
             self.emit(CallNews::Ended {

@@ -62,13 +62,9 @@ impl Snapshot {
         self.data.state.is_answered()
     }
 
-    /// Tells whether nobody has answered yet.
+    /// Tells whether another copy in which the caller has its 200 knows better.
     pub(crate) const fn is_unanswered(&self) -> bool {
-        self.data.state.is_unanswered()
-    }
-
-    pub(super) const fn is_ending(&self) -> bool {
-        matches!(self.data.state, State::Ending(_))
+        self.data.state.is_unanswered() || self.data.has_left_caller_unanswered()
     }
 
     pub(super) fn into_data(self) -> Data {

@@ -415,7 +415,7 @@ impl Dialog {
             Message::Digit { .. } => ctx.ignore("a phone hears it in its media"),
             Message::Report => self.announce(ctx),
             Message::Move { sdp } => self.tell_address(sdp, ctx),
-            Message::Inherit { .. } => self.take_over(ctx),
+            Message::Inherit { .. } => self.inherit_open(ctx),
         }
     }
 

@@ -39,9 +39,19 @@ const ACK_AFTER: Duration = Duration::from_secs(2);
 impl Dialog {
     /// Goes on with what another node had.
     pub(super) fn take_over(&mut self, ctx: &mut DialogCtx<'_>) {
+        let is_gone = self.is_flow_of_former(ctx);
+        self.take_over_with(is_gone, ctx);
+    }
+
+    /// Goes on with what a node has given up that was cut off and is back: its connections are there.
+    pub(super) fn inherit_open(&mut self, ctx: &mut DialogCtx<'_>) {
+        self.take_over_with(false, ctx);
+    }
+
+    fn take_over_with(&mut self, is_flow_gone: bool, ctx: &mut DialogCtx<'_>) {
         // Of its own connections a node knows more than who could not reach it.
         self.data.is_flow_gone &= !self.data.flow.ends_at(ctx.site().node);
-        self.data.is_flow_gone |= self.is_flow_of_former(ctx);
+        self.data.is_flow_gone |= is_flow_gone;
         self.find_lanes(ctx);
         self.out.save();
         match self.data.state {

@@ -198,7 +198,12 @@ impl<R: Roster> State<R> {
         let (epoch, delta) = match adopted {
             Some(Ok(adopted)) if self.fabric.inner.replicas.is_some() => adopted,
             Some(Err(error)) => {
-                tracing::error!(%error, "a copy of the record cannot be gone on with");
+                tracing::warn!(%error, "a copy of the record cannot be gone on with");
+                let is_begun = records.last(&id).is_some();
+                if !is_begun {
+                    self.core = None;
+                    self.end();
+                }
                 return;
             }
             Some(Ok(_)) | None => return,

@@ -26,6 +26,11 @@ pub use self::stall::Stall;
 const TRIP_US: u32 = 100;
 const TRIP_MORE_US: u32 = 400;
 
+/// Counts of what nodes say to each other.
+pub const OCTETS: &str = "octets of frames between nodes";
+/// Counts of what nodes gossip.
+pub const GOSSIP_OCTETS: &str = "octets of gossip";
+
 /// The network between nodes.
 #[derive(Default)]
 pub struct Mesh(Mutex<Inside>);

@@ -574,7 +574,7 @@ impl Peers for SimPeers {
         }
         let from = self.me.address;
         let mesh = self.world.mesh();
-        self.world.trace("gossip", &datagram);
+        self.world.gossiped(&datagram);
         if mesh.is_cut(from.ip(), to.ip()) {
             return self.world.count("gossip that was cut");
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::core::Rivals;
-use contract::{ActorId, FlowRef, Roster};
+use contract::{ActorId, CallNews, Emitted, FlowRef, Roster};
 use sip::HeaderName;
 
 use super::fixture::*;
@@ -178,7 +178,7 @@ fn handed_over(
         ran_here: true,
         newer: (!newer.is_empty()).then_some(&newer),
     };
-    crate::bequest::of_call(&world.call_id(), &rivals, world.now).expect("something to tell")
+    crate::bequest::of_call(&world.call_id(), &rivals).expect("something to tell")
 }
 
 /// Simulator, 3 nodes, seed 348.
@@ -239,8 +239,19 @@ fn a_call_that_has_ended_is_ended_where_it_was_heard_by_nobody_else() {
     }
     assert_eq!(world.records().len(), 1, "it was told already");
     assert!(world.stored.is_empty());
-    // An INVITE that comes late begins nothing.
-    world.tell(world.call_id(), bequest(parts));
+    // The event log says nothing more of it.
+    let is_news = |emitted: &&Emitted| matches!(emitted, Emitted::CallState { .. });
+    let last = world.emitted.iter().rfind(is_news);
+    let is_end = matches!(
+        last,
+        Some(Emitted::CallState {
+            news: CallNews::Ended { .. },
+            ..
+        })
+    );
+    assert!(is_end, "{last:?}");
+    // What is no copy of it begins nothing.
+    world.tell(world.call_id(), bequest(Vec::new()));
     assert!(world.stored.is_empty());
 }
 

@@ -27,8 +27,10 @@ use crate::mesh::FIRST_VIEW;
 /// reachable. For those of calls it waits until it has found the others (`FIRST_VIEW`): two holders
 /// make each a quorum of its own, so that one which has seen this node die may run the call.
 const FIRST_LINKS: Duration = Duration::from_secs(1);
-/// Between two questions to them.
+/// Between two questions to them, as long as it may come to nothing more than a moment, and later: all of
+/// a node's calls ask.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+const ASK_LATER_AFTER: Duration = Duration::from_millis(500);
 
 /// How long a call that another node has won is not claimed: in that time the views agree again.
 pub(super) const LOST_LATELY: Duration = Duration::from_secs(5);
@@ -177,7 +179,13 @@ impl<R: Roster> Turn<'_, R> {
                 self.tell_claimed(id, Claimed::Elsewhere);
             }
             None if self.now.mono < self.fabric.inner.started.mono + patience => {
-                let at = self.now.mono + ASK_AGAIN_AFTER;
+                let is_soon = self.now.mono < self.fabric.inner.started.mono + FIRST_LINKS;
+                let after = if is_soon {
+                    ASK_AGAIN_AFTER
+                } else {
+                    ASK_LATER_AFTER
+                };
+                let at = self.now.mono + after;
                 self.state.claims.again.insert((at, id.clone()));
             }
             Some(_) | None => self.claim(id.clone()),
@@ -317,6 +325,11 @@ impl<R: Roster> Turn<'_, R> {
 
     /// A node is connected: what it has not answered it is asked again.
     pub(super) fn claim_again_at(&mut self, node: NodeId) {
+        // Whoever waits for anybody to ask.
+        let waiting = std::mem::take(&mut self.state.claims.again);
+        let now = self.now.mono;
+        let due = waiting.into_iter().map(|(at, id)| (at.min(now), id));
+        self.state.claims.again = due.collect();
         let claims = self.state.claims.claims.iter();
         let waiting = claims
             .filter(|(_, claim)| claim.is_durable && claim.activation.unanswered().contains(&node));

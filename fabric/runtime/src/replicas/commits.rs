@@ -118,8 +118,10 @@ impl<R: Roster> Turn<'_, R> {
     /// Tells whether what a copy has may be known to no other node: this life ran it, and was not asked
     /// before another one went on; or a former life did, and could not tell the others.
     fn alone_knows(&self, header: &Header) -> bool {
-        let me = self.me();
-        let owner = header.owner;
+        let (me, owner) = (self.me(), header.owner);
+        if self.state.moves.is_given_away(&header.id) {
+            return false;
+        }
         owner == me || (owner.node == me.node && header.degraded)
     }
 

@@ -227,7 +227,8 @@ impl<R: Roster> Turn<'_, R> {
     fn pass(&mut self, parcel: Parcel<R>, to: NodeInst) {
         let Some(hops) = Directory::pass_on(parcel.hops) else {
             tracing::debug!(actor = %parcel.to, "a message has passed enough nodes");
-            return self.bounce(parcel, Undelivered::Absent);
+            // It is somewhere, but moves faster than what is said to it.
+            return self.bounce(parcel, Undelivered::Busy);
         };
         let class = R::frame_class(&parcel.message);
         let Some(octets) = self.fabric.said_to(to, &parcel.message) else {

@@ -194,10 +194,13 @@ impl<R: Roster> Turn<'_, R> {
             let Some((_, id)) = self.state.sweep.lost.pop_first() else {
                 return;
             };
-            if self.fabric.find(&id).is_some() || !self.names_this_life(&id) {
+            let records = &self.fabric.inner.records;
+            let runs = records.change(&id, |owned| owned.epoch()).is_some();
+            if runs || !self.names_this_node(&id) {
                 continue;
             }
-            if !self.knows_all_of(&id) {
+            // A shell that only waits, or leaves.
+            if self.fabric.find(&id).is_some() || !self.knows_all_of(&id) {
                 self.look_at_lost(id, LOST_AGAIN_AFTER);
                 continue;
             }
@@ -212,12 +215,14 @@ impl<R: Roster> Turn<'_, R> {
         }
     }
 
-    /// Tells whether a record is, as far as this node knows, this life's.
-    fn names_this_life(&self, id: &ActorId) -> bool {
+    /// Tells whether a record is, as far as this node knows, its own, of this life or a former one.
+    fn names_this_node(&self, id: &ActorId) -> bool {
         let store = self.fabric.env().store();
         let held = self.state.desk.held(store.as_ref(), id).ok();
         let image = held.and_then(|held| held.image);
-        image.is_some_and(|image| !image.header.is_ended() && image.header.owner == self.me())
+        image.is_some_and(|image| {
+            !image.header.is_ended() && image.header.owner.node == self.me().node
+        })
     }
 
     /// Tells whether nobody has more of a record than this node: it was compared with the others, and
