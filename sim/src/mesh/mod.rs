@@ -114,6 +114,13 @@ impl Mesh {
         inside.slow.clear();
     }
 
+    /// Returns how many ways from one process to another there are.
+    #[must_use]
+    pub fn ways(&self) -> u32 {
+        let count = u32::try_from(self.inside().processes.len()).unwrap_or(u32::MAX);
+        count.saturating_mul(count.saturating_sub(1))
+    }
+
     /// A node starts with a release that reads up to that schema.
     pub fn set_reads(&self, node: NodeId, schema: SchemaVersion) {
         self.inside().former.insert(node, schema);
