@@ -50,12 +50,18 @@ fn called_only_by(copies: &Rivals<'_>) -> Vec<ActorId> {
     unknown.map(|(id, _)| id.clone()).collect()
 }
 
-/// Returns what tells the dialog with a callee from all others, and whether it has ended.
-fn callee(part: &Bytes) -> Option<(String, bool)> {
+/// A dialog of either kind, as it is stored.
+enum StoredDialog {
+    Sip(Box<dialog::Snapshot>),
+    Json(Box<dialog::json::Snapshot>),
+}
+
+/// Reads a dialog as it was stored; `None` if it is none.
+fn stored_dialog(part: &Bytes) -> Option<StoredDialog> {
     match codec::decode(part).ok()? {
-        Stored::DialogV1(dialog) => dialog::Snapshot::from(dialog).callee(),
-        Stored::DialogV2(dialog) => dialog.callee(),
-        Stored::JsonDialogV1(dialog) => dialog.callee(),
+        Stored::DialogV1(dialog) => Some(StoredDialog::Sip(Box::new(dialog.into()))),
+        Stored::DialogV2(dialog) => Some(StoredDialog::Sip(Box::new(dialog))),
+        Stored::JsonDialogV1(dialog) => Some(StoredDialog::Json(Box::new(dialog))),
         Stored::RegistrationV1(_)
         | Stored::RegistrationV2(_)
         | Stored::CallV1(_)
@@ -66,24 +72,24 @@ fn callee(part: &Bytes) -> Option<(String, bool)> {
     }
 }
 
+/// Returns what tells the dialog with a callee from all others, and whether it has ended.
+fn callee(part: &Bytes) -> Option<(String, bool)> {
+    match stored_dialog(part)? {
+        StoredDialog::Sip(dialog) => dialog.callee(),
+        StoredDialog::Json(dialog) => dialog.callee(),
+    }
+}
+
 /// Builds the core of a side that ends a dialog of another copy.
 pub(crate) fn inherit(side: SideKey, part: &Bytes) -> Option<AnyCore> {
-    let sip = |dialog| AnyCore::Dialog(Box::new(dialog::Dialog::inherit(dialog, side)));
-    match codec::decode(part).ok()? {
-        Stored::DialogV1(dialog) => Some(sip(dialog::Snapshot::from(dialog))),
-        Stored::DialogV2(dialog) => Some(sip(dialog)),
-        Stored::JsonDialogV1(dialog) => {
-            let core = dialog::json::JsonDialog::inherit(dialog, side);
-            Some(AnyCore::JsonDialog(Box::new(core)))
+    Some(match stored_dialog(part)? {
+        StoredDialog::Sip(stored) => {
+            AnyCore::Dialog(Box::new(dialog::Dialog::inherit(*stored, side)))
         }
-        Stored::RegistrationV1(_)
-        | Stored::RegistrationV2(_)
-        | Stored::CallV1(_)
-        | Stored::CallV2(_)
-        | Stored::CallV3(_)
-        | Stored::MediaLegV1(_)
-        | Stored::MediaLegV2(_) => None,
-    }
+        StoredDialog::Json(stored) => {
+            AnyCore::JsonDialog(Box::new(dialog::json::JsonDialog::inherit(*stored, side)))
+        }
+    })
 }
 
 /// Writes a call in the schema in which another was read.

@@ -9,7 +9,8 @@
 //! |---|---|---|
 //! | rings, forks not yet called anew | it goes on as it was there, its parties are told where we are | the same |
 //! | is not answered, otherwise | it ends: calling anew has ended what callees had there | hear CANCEL or BYE |
-//! | is answered, or ends | goes on | the same |
+//! | ends, and has not answered the caller | the caller hears BYE | the same |
+//! | is answered, or ends otherwise | goes on | the same |
 //! | is over | begins once more as it was there, ending: all parties hear BYE | the same |
 
 use bytes::Bytes;

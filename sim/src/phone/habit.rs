@@ -40,6 +40,23 @@ const SHORT: Duration = Duration::from_secs(60);
 /// For how long browsers and desk phones register by default.
 const USUAL: Duration = Duration::from_secs(600);
 
+/// Of a phone that accepts every call, makes none, and does nothing else.
+const QUIET: Habits = Habits {
+    calls: false,
+    idle: Duration::ZERO,
+    ignores: 0,
+    refuses: 0,
+    gives_up: 0,
+    holds: 0,
+    extensions: 0,
+    delays_offer: 0,
+    odd: 0,
+    talk: Duration::from_secs(60),
+    friend: None,
+    expires: SHORT,
+    is_silent: false,
+};
+
 impl Habits {
     /// Draws the habits of one phone.
     pub fn draw(rng: &mut Entropy) -> Habits {
@@ -69,29 +86,19 @@ impl Habits {
             friend,
             expires: USUAL,
             is_silent: true,
-            ignores: 0,
-            refuses: 0,
-            gives_up: 0,
-            holds: 0,
-            extensions: 0,
-            delays_offer: 0,
-            odd: 0,
             talk: USUAL,
+            ..QUIET
         }
     }
+
     /// Accepts every call from now on, makes none, and does not put anybody on hold.
     pub fn be_ready(&mut self) {
         *self = Habits {
-            calls: false,
-            ignores: 0,
-            refuses: 0,
-            gives_up: 0,
-            holds: 0,
-            extensions: 0,
-            delays_offer: 0,
-            odd: 0,
-            talk: Duration::from_secs(60),
-            ..*self
+            idle: self.idle,
+            friend: self.friend,
+            expires: self.expires,
+            is_silent: self.is_silent,
+            ..QUIET
         };
     }
 }

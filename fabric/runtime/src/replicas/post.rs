@@ -180,7 +180,8 @@ impl<R: Roster> Turn<'_, R> {
         }
     }
 
-    fn has_been_ours(&self, id: &ActorId) -> bool {
+    /// Tells whether a record is, as far as this node knows, its own, of this life or a former one.
+    pub(super) fn has_been_ours(&self, id: &ActorId) -> bool {
         let store = self.fabric.env().store();
         let held = self.state.desk.held(store.as_ref(), id).ok();
         let image = held.and_then(|held| held.image);

@@ -196,7 +196,7 @@ impl<R: Roster> Turn<'_, R> {
             };
             let records = &self.fabric.inner.records;
             let runs = records.change(&id, |owned| owned.epoch()).is_some();
-            if runs || !self.names_this_node(&id) {
+            if runs || !self.has_been_ours(&id) {
                 continue;
             }
             // A shell that only waits, or leaves.
@@ -213,16 +213,6 @@ impl<R: Roster> Turn<'_, R> {
             }
             sweep.work_at.get_or_insert(self.now.mono);
         }
-    }
-
-    /// Tells whether a record is, as far as this node knows, its own, of this life or a former one.
-    fn names_this_node(&self, id: &ActorId) -> bool {
-        let store = self.fabric.env().store();
-        let held = self.state.desk.held(store.as_ref(), id).ok();
-        let image = held.and_then(|held| held.image);
-        image.is_some_and(|image| {
-            !image.header.is_ended() && image.header.owner.node == self.me().node
-        })
     }
 
     /// Tells whether nobody has more of a record than this node: it was compared with the others, and
