@@ -28,6 +28,7 @@ use contract::limits::FLOATING_ADDRESSES_MAX;
 use contract::{Kind, MemberState, NodeId, NodeInst, Now, RecordKey, Time};
 use serde::{Deserialize, Serialize};
 
+use crate::missing::{Missing, Verdict};
 use crate::placement::{self, Candidate};
 
 /// Time after its start in which a node has met the others, if they are there: one that is its own
@@ -35,14 +36,15 @@ use crate::placement::{self, Candidate};
 const FIRST_VIEW: Duration = Duration::from_secs(6);
 /// How long members that are new may take to say what they have.
 const HEAR_WITHIN: Duration = Duration::from_secs(3);
-/// Silence after which the address of a node that is not proven dead is taken (§5).
-const SILENT_AFTER: Duration = Duration::from_millis(1_500);
 /// How long it is believed that a node that is not seen has an address.
 const HEARSAY: Duration = Duration::from_secs(3);
 /// After an order that failed.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 /// How long an address stays before it goes home: the calls that it was taken for come after it.
 const STAY: Duration = Duration::from_secs(5);
+/// How long who goes on with the addresses of a node that is gone is not asked anew: the others may have
+/// seen other nodes, and each wait for the next one.
+const HEIR_FOR: Duration = Duration::from_secs(10);
 /// Between two words to all, and two looks.
 const SAY_EVERY: Duration = Duration::from_secs(2);
 
@@ -129,15 +131,6 @@ impl Standing {
     }
 }
 
-/// A life that is gone.
-#[derive(Clone, Copy, Debug)]
-struct Gone {
-    since: Time,
-    is_proven: bool,
-    /// Members there were, itself included.
-    of: usize,
-}
-
 /// The addresses of the cluster, seen from one node.
 #[derive(Debug)]
 pub struct Floating {
@@ -146,15 +139,15 @@ pub struct Floating {
     standings: Vec<Standing>,
     /// The latest tenure of each address that was heard of, and when.
     known: BTreeMap<IpAddr, (Tenure, Time)>,
-    /// Who goes on with addresses of a node that is gone: all with one, as its calls do.
-    heirs: BTreeMap<IpAddr, NodeInst>,
+    /// Who goes on with addresses of a node that is gone, until when: all with one, as its calls do.
+    heirs: BTreeMap<IpAddr, (NodeInst, Time)>,
     /// Since when this node has what it has.
     since: BTreeMap<IpAddr, Time>,
     /// Members that have said what they have.
     heard: BTreeSet<NodeInst>,
     view: Vec<Neighbour>,
     view_since: Time,
-    gone: BTreeMap<NodeInst, Gone>,
+    missing: Missing,
     started: Time,
     next: Time,
 }
@@ -176,7 +169,7 @@ impl Floating {
             heard: BTreeSet::new(),
             view: Vec::new(),
             view_since: now.mono,
-            gone: BTreeMap::new(),
+            missing: Missing::default(),
             started: now.mono,
             next: now.mono,
         }
@@ -210,20 +203,16 @@ impl Floating {
         }
         self.heard
             .retain(|life| view.iter().any(|one| one.inst == *life));
-        let of = self.view.len();
-        for former in &self.view {
-            // Whether its death is proven is told apart.
-            let silent = Gone {
-                since: now.mono,
-                is_proven: false,
-                of,
-            };
-            self.gone.entry(former.inst).or_insert(silent);
-        }
         let nodes: BTreeSet<NodeId> = view.iter().map(|one| one.inst.node).collect();
-        self.gone.retain(|life, _| !nodes.contains(&life.node));
+        let left = self.view.iter().map(|one| one.inst);
+        for life in left.filter(|life| !nodes.contains(&life.node)) {
+            // Whether its death is proven is told apart.
+            self.missing.fell(life, false, now.mono, now.mono);
+        }
+        self.missing.back(|node| nodes.contains(&node), now.mono);
+        self.missing.reach(nodes.len(), now.mono);
         self.heirs
-            .retain(|_, heir| view.iter().any(|one| one.inst == *heir));
+            .retain(|_, (heir, _)| view.iter().any(|one| one.inst == *heir));
         self.view = view;
         let mut actions = self.say(&new);
         actions.extend(self.judge(now));
@@ -232,29 +221,24 @@ impl Floating {
 
     /// A node is gone; the view that lacks it may come before or after.
     pub fn down(&mut self, life: NodeInst, is_proven: bool, now: Now) -> Vec<FloatingAction> {
-        let is_seen = self.view.iter().any(|one| one.inst == life);
-        let gone = Gone {
-            since: now.mono,
-            is_proven,
-            of: self.view.len() + usize::from(!is_seen),
-        };
-        self.gone.entry(life).or_insert(gone).is_proven |= is_proven;
-        let mut actions: Vec<FloatingAction> = self.inherit(life).into_iter().collect();
+        self.missing.fell(life, is_proven, now.mono, now.mono);
+        let mut actions: Vec<FloatingAction> = self.inherit(life, now.mono).into_iter().collect();
         actions.extend(self.judge(now));
         actions
     }
 
     /// All addresses of a node that is gone go to the node that is to have the first of them: its
     /// calls may have legs at several.
-    fn inherit(&mut self, life: NodeInst) -> Option<FloatingAction> {
+    fn inherit(&mut self, life: NodeInst, now: Time) -> Option<FloatingAction> {
         let of_life = |one: &&FloatingAddress| {
             let known = self.known.get(&one.address);
             known.is_some_and(|(tenure, _)| tenure.holder == life)
         };
         let left: Vec<FloatingAddress> = self.addresses.iter().filter(of_life).cloned().collect();
-        let heir = self.candidate(left.first()?, Some(life))?;
+        let heir = self.candidate(left.first()?, Some(life), now)?;
+        let until = now + HEIR_FOR;
         self.heirs
-            .extend(left.iter().map(|one| (one.address, heir)));
+            .extend(left.iter().map(|one| (one.address, (heir, until))));
         Some(FloatingAction::Heir {
             of: life,
             node: heir.node,
@@ -282,7 +266,8 @@ impl Floating {
             let is_later = self.known.get(&tenure.address).is_none_or(|(known, _)| {
                 (tenure.turn, tenure.holder) >= (known.turn, known.holder)
             });
-            if is_ours && is_later {
+            // That the one that is gone had it is no news.
+            if is_ours && is_later && self.missing.get(tenure.holder).is_none() {
                 self.heirs.remove(&tenure.address);
             }
             if is_ours && is_later && tenure.holder.node != self.me.node {
@@ -419,16 +404,24 @@ impl Floating {
         };
         let of_node = |one: &Neighbour| one.inst.node == tenure.holder.node;
         now < *heard + HEARSAY
-            && !self.gone.contains_key(&tenure.holder)
+            && self.missing.get(tenure.holder).is_none()
             && !self.view.iter().any(of_node)
     }
 
     /// Returns who is to have an address that nobody has.
-    fn candidate(&self, of: &FloatingAddress, without: Option<NodeInst>) -> Option<NodeInst> {
+    fn candidate(
+        &self,
+        of: &FloatingAddress,
+        without: Option<NodeInst>,
+        now: Time,
+    ) -> Option<NodeInst> {
         let is_up = |one: &&Neighbour| one.state == MemberState::Up && Some(one.inst) != without;
         let up: Vec<&Neighbour> = self.view.iter().filter(is_up).collect();
-        let heir = self.heirs.get(&of.address);
-        let heir = heir.and_then(|heir| up.iter().find(|one| one.inst == *heir));
+        let heir = self
+            .heirs
+            .get(&of.address)
+            .filter(|(_, until)| now < *until);
+        let heir = heir.and_then(|(heir, _)| up.iter().find(|one| one.inst == *heir));
         let home = up.iter().find(|one| one.name == of.home);
         if let Some(chosen) = heir.or(home) {
             return Some(chosen.inst);
@@ -454,17 +447,17 @@ impl Floating {
         let Some((tenure, _)) = self.known.get(&address) else {
             return false;
         };
-        let Some(gone) = self.gone.get(&tenure.holder).copied() else {
-            return false;
-        };
-        if gone.is_proven {
+        if self.missing.get(tenure.holder).is_none() {
             return false;
         }
-        if now < gone.since + SILENT_AFTER {
-            self.look_at(gone.since + SILENT_AFTER);
+        match self.missing.verdict(tenure.holder, now) {
+            Verdict::Now => false,
+            Verdict::At(at) => {
+                self.look_at(at);
+                true
+            }
+            Verdict::No => true,
         }
-        let is_majority = gone.of > 2 && 2 * self.view.len() > gone.of;
-        now < gone.since + SILENT_AFTER || !is_majority
     }
 
     fn judge(&mut self, now: Now) -> Vec<FloatingAction> {
@@ -527,11 +520,11 @@ impl Floating {
     /// Tells whether the node that had an address last is known to be gone: nobody else can have it.
     fn is_left(&self, address: IpAddr) -> bool {
         let known = self.known.get(&address);
-        known.is_some_and(|(tenure, _)| self.gone.contains_key(&tenure.holder))
+        known.is_some_and(|(tenure, _)| self.missing.get(tenure.holder).is_some())
     }
 
     fn may_take(&mut self, one: &FloatingAddress, now: Time) -> bool {
-        if self.holder(one.address).is_some() || self.candidate(one, None) != Some(self.me) {
+        if self.holder(one.address).is_some() || self.candidate(one, None, now) != Some(self.me) {
             return false;
         }
         if self.is_hearsay(one.address, now) {
@@ -545,7 +538,7 @@ impl Floating {
             return true;
         }
         let met = self.started + FIRST_VIEW;
-        if self.view.len() < 2 && self.gone.is_empty() && now < met {
+        if self.view.len() < 2 && self.missing.is_empty() && now < met {
             self.look_at(met);
             return false;
         }

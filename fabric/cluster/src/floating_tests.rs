@@ -255,6 +255,59 @@ fn a_node_alone_of_three_takes_nothing_of_the_silent() {
     }
 }
 
+/// Who takes the addresses of a silent node is agreed; a word that it had them, from one that has not
+/// noticed yet, changes nothing.
+#[test]
+fn who_takes_an_address_is_not_asked_anew_for_old_news() {
+    let mut world = World::settled();
+    let place = world.place(2);
+    let had = Tenure {
+        address: address(),
+        turn: 1,
+        holder: life(1, 1),
+    };
+    let heir = life(2, 1);
+    let node = &mut world.nodes[place];
+    node.addresses[0].home = "n3".to_owned();
+    node.view(vec![one(heir)], at(10));
+    let actions = node.down(life(1, 1), false, at(10));
+    let names_itself = FloatingAction::Heir {
+        of: life(1, 1),
+        node: NodeId(2),
+    };
+    assert!(actions.contains(&names_itself), "{actions:?}");
+    node.down(life(3, 1), false, at(11));
+    node.view(vec![one(heir), one(life(3, 1))], at(16));
+    node.told(life(3, 1), &[had], at(20));
+    let actions = node.tick(at(2_100));
+    assert!(
+        actions.contains(&FloatingAction::Take(address())),
+        "{actions:?}"
+    );
+}
+
+/// A node that was cut off from both others is back with one of them: it does not take what the
+/// other one has at once, which it only has not met yet.
+#[test]
+fn a_node_that_was_cut_off_takes_nothing_of_whom_it_has_not_met_again() {
+    let mut world = World::settled();
+    let mut back = world.nodes.remove(1);
+    for gone in [life(1, 1), life(3, 1)] {
+        back.down(gone, false, at(0));
+    }
+    back.view(vec![one(life(2, 1))], at(0));
+    let view = vec![one(life(2, 1)), one(life(3, 1))];
+    assert_eq!(back.view(view, at(60_000)).len(), 1, "a word for node 3");
+    for ms in [60_500, 61_400] {
+        let actions = back.tick(at(ms));
+        assert!(!actions.contains(&FloatingAction::Take(address())), "{ms}");
+    }
+    let view = [life(1, 1), life(2, 1), life(3, 1)].map(one);
+    back.view(view.to_vec(), at(61_450));
+    let actions = back.tick(at(64_000));
+    assert!(!actions.contains(&FloatingAction::Take(address())));
+}
+
 #[test]
 fn an_order_that_failed_is_tried_again_later() {
     let mut world = World::new();

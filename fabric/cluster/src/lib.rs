@@ -20,6 +20,7 @@ pub mod holder;
 mod listing;
 pub mod load;
 pub mod membership;
+pub mod missing;
 pub mod owned;
 pub mod placement;
 pub mod quorum;
@@ -68,6 +69,7 @@ pub use floating::{Floating, FloatingAction, FloatingAddress, Neighbour, Tenure}
 pub use frame::{Frame, FrameError, Whereabouts, home};
 pub use holder::{Held, HolderReply, HolderRequest, Image, decide};
 pub use load::{Loaded, Scanned, hold, load, scan, scan_placed, scan_shard};
+pub use missing::{Gone, Missing, Verdict};
 pub use owned::{Commit, Owned, forget};
 pub use placement::Candidate;
 pub use quorum::{Acks, Standing, claim_quorum, commit_quorum};

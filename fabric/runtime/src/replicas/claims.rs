@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cluster::{Activation, Epoch, Frame, Header, HolderReply, HolderSet, Image, Step};
+use cluster::{Activation, Epoch, Frame, Header, HolderReply, HolderSet, Image, Step, Verdict};
 use contract::core::Roster;
 use contract::limits::{CLAIM_WAIT_CALL_MS, CLAIM_WAIT_MS, CLAIMS_LOST_MAX};
 use contract::{ActorId, FrameClass, Kind, MoveFault, NodeId, NodeInst, Time};
@@ -263,7 +263,7 @@ impl<R: Roster> Turn<'_, R> {
             return true;
         }
         let is_other = owner.node != self.me().node;
-        id.kind() == Kind::Call && is_other && !self.may_take_call(owner)
+        id.kind() == Kind::Call && is_other && self.may_take_call(owner) != Verdict::Now
     }
 
     fn lives(&self, life: NodeInst) -> bool {

@@ -438,6 +438,7 @@ impl<'a, R: Roster> Turn<'a, R> {
             self.state.replicator.peer_lost(self.now, life.node)
         };
         self.replicate(actions);
+        self.sweep_reach();
     }
 
     fn standing(&self, life: NodeInst) -> Standing {

@@ -18,7 +18,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use cluster::{Conf, Header, REPAIR_ORDER, desk};
+use cluster::{Conf, Header, Missing, REPAIR_ORDER, Verdict, desk};
 use contract::core::Roster;
 use contract::limits::{
     ADDRESS_WAIT_MS, CLAIMS_LOST_MAX, CLAIMS_MAX, SHARDS, SWEEP_HEADERS_PER_TURN,
@@ -37,8 +37,6 @@ const TURN_EVERY: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// After which time the next one by rank goes on with what nobody went on with.
 const NEXT_RANK_AFTER: Duration = Duration::from_secs(3);
-/// Silence after which a call of a node that is not proven dead may be gone on with (§5).
-const SILENT_CALL_AFTER: Duration = Duration::from_millis(1_500);
 /// When nothing else asks for it: tombstones of other nodes' records.
 const SWEEP_EVERY: Duration = Duration::from_secs(600);
 /// Between two looks at a lost record while somebody who may know more of it is missed.
@@ -54,7 +52,7 @@ pub(super) struct Sweep {
     next: usize,
     /// A record of a node that is gone was seen on the way.
     is_left: bool,
-    gone: BTreeMap<NodeInst, Gone>,
+    missing: Missing,
     /// Where calls of lives that are gone go on, and whether their address is there, or cannot be.
     heirs: BTreeMap<NodeInst, (NodeId, bool)>,
     calls: VecDeque<ActorId>,
@@ -64,15 +62,6 @@ pub(super) struct Sweep {
     /// them. Bound: `CLAIMS_LOST_MAX`.
     lost: BTreeSet<(Time, ActorId)>,
     work_at: Option<Time>,
-}
-
-/// A life that is gone.
-#[derive(Clone, Copy, Debug)]
-struct Gone {
-    since: Time,
-    is_proven: bool,
-    /// Members there were, itself included.
-    of: usize,
 }
 
 impl Sweep {
@@ -93,26 +82,37 @@ impl<R: Roster> Turn<'_, R> {
     /// The view has changed.
     pub(super) fn sweep_view(&mut self) {
         let lives = &self.state.lives;
-        let is_back = |life: &NodeInst| lives.iter().any(|other| other.node == life.node);
-        self.state.sweep.gone.retain(|life, _| !is_back(life));
-        self.state.sweep.heirs.retain(|life, _| !is_back(life));
-        self.note_cut();
+        let is_back = |life: NodeId| lives.iter().any(|other| other.node == life);
+        self.state.sweep.missing.back(is_back, self.now.mono);
+        let sweep = &mut self.state.sweep;
+        sweep
+            .heirs
+            .retain(|life, _| !lives.iter().any(|other| other.node == life.node));
+        self.sweep_reach();
         self.state.sweep.next = 0;
         self.state.sweep.look_at(self.now.mono + AFTER_VIEW);
     }
 
     /// A node is gone; the view without it may have come already.
     pub(super) fn sweep_down(&mut self, life: NodeInst, is_proven: bool) {
-        let is_seen = self.state.lives.contains(&life);
-        let gone = Gone {
-            since: self.now.mono,
-            is_proven,
-            of: self.state.lives.len() + usize::from(!is_seen),
-        };
-        self.state.sweep.gone.insert(life, gone);
-        self.note_cut();
+        let now = self.now.mono;
+        self.state.sweep.missing.fell(life, is_proven, now, now);
+        self.sweep_reach();
         self.state.sweep.next = 0;
-        self.state.sweep.look_at(self.now.mono);
+        self.state.sweep.look_at(now);
+    }
+
+    /// Connections have come or gone, or who is missed. A node that is cut off has lost its
+    /// connections before it has heard of everybody that is gone.
+    pub(super) fn sweep_reach(&mut self) {
+        let is_up =
+            |life: &&NodeInst| matches!(self.standing(**life), Standing::Me | Standing::Connected);
+        let up = self.state.lives.iter().filter(is_up).count();
+        self.state.sweep.missing.reach(up.max(1), self.now.mono);
+        if !self.state.sweep.missing.is_empty() {
+            self.state.sweep.look_at(self.now.mono + AFTER_VIEW);
+        }
+        self.note_cut();
     }
 
     /// Its calls go on where its addresses go.
@@ -146,13 +146,12 @@ impl<R: Roster> Turn<'_, R> {
     /// Returns until when a call waits for an address that is to come here.
     fn waits_for_address(&self, owner: NodeInst) -> Option<Time> {
         let (node, is_settled) = self.state.sweep.heirs.get(&owner)?;
-        let gone = self.state.sweep.gone.get(&owner)?;
-        let barred = if gone.is_proven {
-            Duration::ZERO
-        } else {
-            SILENT_CALL_AFTER
+        let missing = &self.state.sweep.missing;
+        let begins = match missing.verdict(owner, self.now.mono) {
+            Verdict::At(at) => at,
+            Verdict::Now | Verdict::No => missing.counts_since(owner)?,
         };
-        let until = gone.since + barred + Duration::from_millis(ADDRESS_WAIT_MS);
+        let until = begins + Duration::from_millis(ADDRESS_WAIT_MS);
         let waits = *node == self.me().node && !is_settled && until > self.now.mono;
         waits.then_some(until)
     }
@@ -225,21 +224,20 @@ impl<R: Roster> Turn<'_, R> {
 
     /// Tells whether a node is proven dead, and has not come back.
     pub(super) fn is_proven_gone(&self, node: NodeId) -> bool {
-        let mut gone = self.state.sweep.gone.iter();
+        let mut gone = self.state.sweep.missing.iter();
         self.life_of(node).is_none() && gone.any(|(life, gone)| life.node == node && gone.is_proven)
     }
 
     /// Tells whether more nodes have fallen silent than are left.
     pub(super) fn is_cut_off(&self) -> bool {
-        let gone = self.state.sweep.gone.values();
-        let silent = gone.filter(|gone| !gone.is_proven).count();
-        self.state.lives.len() < silent
+        let left = self.state.lives.len();
+        self.state.sweep.missing.is_more_than(left)
     }
 
     /// Tells whether a node has fallen silent not long ago: what nobody else has, that one may.
     pub(super) fn misses_somebody(&self) -> bool {
-        let mut gone = self.state.sweep.gone.values();
-        gone.any(|gone| !gone.is_proven && gone.since + MISSED_FOR > self.now.mono)
+        let mut gone = self.state.sweep.missing.iter();
+        gone.any(|(_, gone)| !gone.is_proven && gone.since + MISSED_FOR > self.now.mono)
     }
 
     /// Cores are told with their next event.
@@ -250,25 +248,17 @@ impl<R: Roster> Turn<'_, R> {
 
     /// Tells whether it was noticed that a life is gone.
     pub(super) fn is_known_gone(&self, life: NodeInst) -> bool {
-        let gone = self.state.sweep.gone.get(&life);
+        let gone = self.state.sweep.missing.get(life);
         gone.is_some_and(|gone| gone.since <= self.now.mono)
     }
 
     /// Tells whether a call of that life may be gone on with here (§5).
-    pub(super) fn may_take_call(&self, owner: NodeInst) -> bool {
+    pub(super) fn may_take_call(&self, owner: NodeInst) -> Verdict {
         if self.life_of(owner.node).is_some_and(|life| life != owner) {
             // That node has started again: it has said itself that the life is over.
-            return true;
+            return Verdict::Now;
         }
-        let Some(gone) = self.state.sweep.gone.get(&owner) else {
-            return false;
-        };
-        // A node that is cut off has lost its connections before it has heard of everybody that is gone.
-        let is_up =
-            |life: &&NodeInst| matches!(self.standing(**life), Standing::Me | Standing::Connected);
-        let up = self.state.lives.iter().filter(is_up).count();
-        let is_silent_enough = self.now.mono >= gone.since + SILENT_CALL_AFTER;
-        gone.is_proven || (is_silent_enough && gone.of > 2 && 2 * up > gone.of)
+        self.state.sweep.missing.verdict(owner, self.now.mono)
     }
 
     pub(super) fn sweep_due(&mut self) {
@@ -367,22 +357,12 @@ impl<R: Roster> Turn<'_, R> {
         if self.standing(header.owner) != Standing::Gone {
             return false;
         }
-        let of = self.state.lives.len() + 1;
-        // One that was never seen may not have found this node yet.
-        let since = self
-            .now
-            .mono
-            .max(self.fabric.inner.started.mono + FIRST_VIEW);
-        let gone = *self.state.sweep.gone.entry(header.owner).or_insert(Gone {
-            since,
-            is_proven: false,
-            of,
-        });
-        if gone.since > self.now.mono {
-            self.state.sweep.look_at(gone.since);
+        let since = self.missed_since(header.owner);
+        if since > self.now.mono {
+            self.state.sweep.look_at(since);
             return true;
         }
-        let waited = self.now.mono.since(gone.since).as_millis() / NEXT_RANK_AFTER.as_millis();
+        let waited = self.now.mono.since(since).as_millis() / NEXT_RANK_AFTER.as_millis();
         let round = usize::try_from(waited).unwrap_or(usize::MAX);
         let holders = header.conf.nodes();
         if self.heir_after(id, header.owner, &holders, round) == self.me() {
@@ -390,16 +370,28 @@ impl<R: Roster> Turn<'_, R> {
                 self.state.sweep.others.push_back(id.clone());
             } else if let Some(until) = self.waits_for_address(header.owner) {
                 self.state.sweep.look_at(until);
-            } else if self.may_take_call(header.owner) {
-                self.state.sweep.calls.push_back(id.clone());
             } else {
-                let again = gone.since + SILENT_CALL_AFTER;
-                if again > self.now.mono {
-                    self.state.sweep.look_at(again);
+                match self.may_take_call(header.owner) {
+                    Verdict::Now => self.state.sweep.calls.push_back(id.clone()),
+                    Verdict::At(at) => self.state.sweep.look_at(at),
+                    Verdict::No => {}
                 }
             }
         }
         true
+    }
+
+    /// Returns since when a life is missed: one that was never seen may not have found this node yet.
+    fn missed_since(&mut self, owner: NodeInst) -> Time {
+        let now = self.now.mono;
+        let missing = &mut self.state.sweep.missing;
+        if missing.get(owner).is_none() {
+            let since = now.max(self.fabric.inner.started.mono + FIRST_VIEW);
+            missing.fell(owner, false, since, now);
+            self.note_cut();
+        }
+        let missing = &self.state.sweep.missing;
+        missing.counts_since(owner).unwrap_or(now)
     }
 
     fn wants_mending(&self, header: &Header) -> bool {
