@@ -9,7 +9,7 @@
 //! | nobody has it | its home is up | its home takes it |
 //! | nobody has it | its home is not | the first by rank takes it |
 //! | its node is proven dead | at once | as if nobody had it |
-//! | its node is silent | after 1.5 s, with a majority | the same |
+//! | its node is silent | after 1.2 s, with a majority | the same |
 //! | this node has it | another one has it in a later turn | gives it back |
 //! | this node has it and is not its home | its home is up, no call is here | gives it back |
 //! | the order failed | 10 s later | tries again, if nobody has it then |

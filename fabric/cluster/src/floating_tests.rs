@@ -221,7 +221,7 @@ fn a_silent_nodes_address_waits_and_wants_a_majority() {
     let cut = world.remove(1, false);
     let is_take = |(_, action): &(u16, FloatingAction)| matches!(action, FloatingAction::Take(_));
     assert!(!world.log().iter().any(is_take));
-    world.pass(1_400);
+    world.pass(1_100);
     assert!(!world.log().iter().any(is_take));
     world.pass(100);
     let log = world.log();
@@ -298,13 +298,13 @@ fn a_node_that_was_cut_off_takes_nothing_of_whom_it_has_not_met_again() {
     back.view(vec![one(life(2, 1))], at(0));
     let view = vec![one(life(2, 1)), one(life(3, 1))];
     assert_eq!(back.view(view, at(60_000)).len(), 1, "a word for node 3");
-    for ms in [60_500, 61_400] {
+    for ms in [61_300, 64_900] {
         let actions = back.tick(at(ms));
         assert!(!actions.contains(&FloatingAction::Take(address())), "{ms}");
     }
     let view = [life(1, 1), life(2, 1), life(3, 1)].map(one);
-    back.view(view.to_vec(), at(61_450));
-    let actions = back.tick(at(64_000));
+    back.view(view.to_vec(), at(64_950));
+    let actions = back.tick(at(67_000));
     assert!(!actions.contains(&FloatingAction::Take(address())));
 }
 

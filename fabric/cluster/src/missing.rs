@@ -6,11 +6,12 @@
 //! | life | may be gone on with |
 //! |---|---|
 //! | proven dead | at once |
-//! | silent | when most of those that were there are reached, and have been for 1.5 s since it fell |
+//! | silent | after 1.2 s, when most of those that were there are reached |
+//! | silent, and this node was cut off itself | 5 s after it reaches most of them again |
 //! | silent, of two | never |
 //!
 //! A node that was cut off itself knows nothing of the others: what it takes for their silence was its
-//! own. Its patience begins anew when it reaches most of them again. A silent life counts as one of
+//! own. Once it reaches most of them again it waits until it can have met the rest. A silent life counts as one of
 //! those that were there until the rest has gone on without it for a minute.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,8 +19,14 @@ use std::time::Duration;
 
 use contract::{NodeId, NodeInst, Time};
 
-/// Silence after which a node that is not proven dead is taken for dead.
-const SILENT_AFTER: Duration = Duration::from_millis(1_500);
+/// Silence after which a node that is not proven dead is taken for dead. It adds to what gossip takes
+/// until it says so, 3 to 4.5 s, and who hears nothing gives up after six.
+const SILENT_AFTER: Duration = Duration::from_millis(1_200);
+/// How long a node that was cut off waits for those that it has not met again: connections are tried
+/// again every two seconds.
+const MEET_WITHIN: Duration = Duration::from_secs(5);
+/// A node is not cut off when it misses most others for shorter: one of them was back at once.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(1);
 /// How long most nodes must have gone on without a silent one before they are all there is.
 const WRITTEN_OFF_AFTER: Duration = Duration::from_secs(60);
 
@@ -51,8 +58,10 @@ pub struct Missing {
     gone: BTreeMap<NodeInst, Gone>,
     /// Nodes that are reached, this one included.
     reached: usize,
-    /// Since when they are more than those that are silent.
-    majority_since: Option<Time>,
+    /// Since when they are not more than those that are silent, if that is so.
+    cut_off_since: Option<Time>,
+    /// When that ended last.
+    back_since: Option<Time>,
 }
 
 impl Default for Missing {
@@ -60,7 +69,8 @@ impl Default for Missing {
         Missing {
             gone: BTreeMap::new(),
             reached: 1,
-            majority_since: Some(Time::default()),
+            cut_off_since: None,
+            back_since: None,
         }
     }
 }
@@ -97,18 +107,21 @@ impl Missing {
 
     fn count(&mut self, now: Time) {
         if self.reached <= self.silent(None) {
-            self.majority_since = None;
-        } else {
-            self.majority_since.get_or_insert(now);
+            self.cut_off_since.get_or_insert(now);
+        } else if let Some(since) = self.cut_off_since.take()
+            && now >= since + CUT_OFF_AFTER
+        {
+            self.back_since = Some(now);
         }
     }
 
     fn write_off(&mut self, now: Time) {
-        let Some(majority) = self.majority_since else {
+        if self.cut_off_since.is_some() {
             return;
-        };
+        }
+        let back = self.back_since.unwrap_or_default();
         for gone in self.gone.values_mut() {
-            gone.is_written_off |= now >= gone.since.max(majority) + WRITTEN_OFF_AFTER;
+            gone.is_written_off |= now >= gone.since.max(back) + WRITTEN_OFF_AFTER;
         }
     }
 
@@ -144,32 +157,31 @@ impl Missing {
         self.silent(None) > left
     }
 
-    /// Returns since when the patience with a life counts.
+    /// Returns when what a life had may be gone on with at the earliest, if most are reached.
     #[must_use]
-    pub fn counts_since(&self, life: NodeInst) -> Option<Time> {
+    pub fn begins(&self, life: NodeInst) -> Option<Time> {
         let gone = self.gone.get(&life)?;
-        let majority = self.majority_since.unwrap_or_default();
-        Some(if gone.is_proven {
-            gone.since
-        } else {
-            gone.since.max(majority)
-        })
+        if gone.is_proven {
+            return Some(gone.since);
+        }
+        let met = self.back_since.map(|since| since + MEET_WITHIN);
+        Some((gone.since + SILENT_AFTER).max(met.unwrap_or_default()))
     }
 
     /// Tells whether what a life had may be gone on with; one that is not known to be gone never.
     #[must_use]
     pub fn verdict(&self, life: NodeInst, now: Time) -> Verdict {
-        let (Some(gone), Some(since)) = (self.gone.get(&life), self.counts_since(life)) else {
+        let (Some(gone), Some(begins)) = (self.gone.get(&life), self.begins(life)) else {
             return Verdict::No;
         };
         if gone.is_proven {
             return Verdict::Now;
         }
         let of = self.reached + self.silent(Some(life.node)) + 1;
-        if self.majority_since.is_none() || of <= 2 || 2 * self.reached <= of {
+        if self.cut_off_since.is_some() || of <= 2 || 2 * self.reached <= of {
             Verdict::No
-        } else if now < since + SILENT_AFTER {
-            Verdict::At(since + SILENT_AFTER)
+        } else if now < begins {
+            Verdict::At(begins)
         } else {
             Verdict::Now
         }

@@ -92,8 +92,8 @@ impl Noticed {
         for death in &self.deaths {
             let age = now.since(death.at);
             for survivor in death.waiting.values() {
-                // A node that hears and is not heard may be told that it is taken for dead; it then
-                // probes nobody until somebody answers it again.
+                // A node that hears and is not heard may be told that it is taken for dead; its
+                // patience with all others then begins anew.
                 let is_excused = is_cut(survivor.life.node, death.at);
                 let is_late =
                     (survivor.is_prompt && age >= PROMPT) || (age >= PATIENCE && !is_excused);

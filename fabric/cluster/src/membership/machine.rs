@@ -315,6 +315,12 @@ impl Membership {
             Ok(bytes) => self.drive(now, |gossip, out| gossip.handle_data(&bytes, out)),
             Err(_) => self.counters.garbage += 1,
         }
+        // Only who knows that we are back calls us by our new name.
+        let dst = datagram.header.dst;
+        let is_member = self.gossip.iter_members().any(|member| *member.id() == src);
+        if !self.is_connected && is_member && dst == self.own() {
+            self.settle_in();
+        }
     }
 
     /// Takes out of a datagram what foca must not see: members beyond the bound, later starts of

@@ -13,7 +13,8 @@
 //! | `New`, `Left` | anything else | none | same |
 //!
 //! What foca cannot do is built beside it: probing one named member (`Loss::Silent`), suspecting on
-//! evidence, forgiving our own lag, asking the seeds again, a bound on members, and the table.
+//! evidence, forgiving our own lag, asking the seeds again, probing on when we were taken for dead,
+//! a bound on members, and the table.
 
 mod action;
 mod chance;

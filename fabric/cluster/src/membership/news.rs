@@ -41,21 +41,20 @@ impl Membership {
                 self.news.is_view_doubtful = true;
                 self.note_restart(before.inst, after.inst);
             }
-            OwnedNotification::Active => {
-                self.is_connected = true;
-                self.seed_tries = 0;
-                self.timers.clear(Timer::Seeds);
-            }
+            OwnedNotification::Active => self.settle_in(),
             OwnedNotification::Idle | OwnedNotification::Defunct => {
                 self.is_connected = false;
                 self.arm_seeds(now);
             }
-            OwnedNotification::Rejoin(_) => {
-                self.is_connected = false;
-                self.news.has_rejoined = true;
-                self.arm_seeds(now);
-            }
+            OwnedNotification::Rejoin(_) => self.news.has_rejoined = true,
         }
+    }
+
+    /// Somebody is there: the seeds need not be asked.
+    pub(super) fn settle_in(&mut self) {
+        self.is_connected = true;
+        self.seed_tries = 0;
+        self.timers.clear(Timer::Seeds);
     }
 
     /// A later start of a node proves that the earlier one is dead, whether it was there or was
@@ -74,6 +73,9 @@ impl Membership {
 
     /// Closes an input: compares the view, tells the news.
     pub(super) fn finish(&mut self, now: Time) -> Vec<Action> {
+        if self.news.has_rejoined {
+            self.resume(now);
+        }
         let news = std::mem::take(&mut self.news);
         let mut actions = news.actions;
         if news.has_rejoined {

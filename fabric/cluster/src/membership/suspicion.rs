@@ -7,8 +7,9 @@
 //! | event | at once | later |
 //! |---|---|---|
 //! | refused, by two members or by the one of two | suspect | 200 ms without a refutation: down |
-//! | silent | ping | 200 ms: ping, and through others; 500 ms: suspect; then 2.5 s: down |
+//! | silent, or refused as one of several | ping | 200 ms: ping, and through others; 500 ms: suspect; then 2.5 s: down |
 //! | it says good-bye | down | |
+//! | we were taken for dead and are back | all patience begins anew | |
 
 use std::time::Duration;
 
@@ -127,6 +128,10 @@ impl Membership {
                 };
                 self.tell_others(&body, Some(inst));
                 self.judge(inst, now);
+                // Nobody else may be there to see the same.
+                if !self.timers.is_set(Timer::Refused(inst.node)) {
+                    self.take_hint(inst, now);
+                }
             }
             Loss::Silent => self.take_hint(inst, now),
             Loss::Closed => {}
@@ -191,6 +196,28 @@ impl Membership {
             });
             self.say_to(id, Message::TurnUndead, Vec::new());
         }
+    }
+
+    /// Goes on under a new name. Foca has dropped its timers and would probe nobody until somebody
+    /// answers us: who died meanwhile would be listed until then. So members are probed on, and whom
+    /// we suspect gets the whole patience once more. That is no answer yet: the seeds are asked.
+    pub(super) fn resume(&mut self, now: Time) {
+        self.drive(now, |gossip, out| {
+            gossip.apply_many(std::iter::empty(), false, out)
+        });
+        let members = self.gossip.iter_members();
+        let suspects: Vec<NodeInst> = members
+            .filter(|member| member.state() == State::Suspect)
+            .map(|member| member.id().inst)
+            .collect();
+        for inst in suspects {
+            let doubt = Timer::Doubt(inst.node);
+            if !self.timers.is_set(doubt) && !self.timers.is_set(Timer::Refused(inst.node)) {
+                self.suspect(inst, doubt, SUSPECT_TO_DOWN, now);
+            }
+        }
+        self.is_connected = false;
+        self.arm_seeds(now);
     }
 
     /// The patience with a member whose connections were refused is over.

@@ -537,6 +537,57 @@ fn a_lone_node_asks_its_seeds_again() {
     }
 }
 
+/// A machine that knows nodes 2 and 3, of which node 2 has just said that it takes it for dead.
+fn taken_for_dead(now: Time) -> Membership {
+    let mut machine = machine(1);
+    machine.start(&[address(9)], at(Time::ZERO));
+    for node in [2, 3] {
+        machine.on_datagram(address(node), &announce_from(node, 1), at(now));
+    }
+    assert_eq!(machine.view().members.len(), 3);
+    let (src, own) = (Identity::new(inst(2, 1), address(2)), machine.own());
+    let verdict = Datagram::bare(src, own, Message::TurnUndead);
+    let told = machine.on_datagram(address(2), &verdict.write().unwrap(), at(now));
+    assert!(told.contains(&Action::Rejoin));
+    assert_eq!(machine.own().bump, own.bump + 1);
+    machine
+}
+
+/// One that does not hear takes a node for dead, and nobody else is left to answer that node.
+#[test]
+fn a_node_that_is_taken_for_dead_goes_on_noticing_the_dead() {
+    let start = Time::ZERO + ms(100);
+    let mut machine = taken_for_dead(start);
+    let mut asked = Vec::new();
+    while let Some(due) = machine.next_deadline()
+        && due < start + ms(7_000)
+    {
+        if machine
+            .on_timer(at(due))
+            .contains(&Action::Greet(address(9)))
+        {
+            asked.push(due);
+        }
+    }
+    assert_eq!(machine.view().members.len(), 1, "both are silent");
+    assert!(asked[0] <= start + ms(2_000), "the seeds wait for nothing");
+    assert_eq!(machine.counters().gossip_faults, 0);
+}
+
+#[test]
+fn a_node_that_is_back_asks_the_seeds_until_somebody_calls_it_by_its_new_name() {
+    let now = Time::ZERO + ms(100);
+    let mut machine = taken_for_dead(now);
+    let src = Identity::new(inst(3, 1), address(3));
+    let own = machine.own();
+    let former = Identity { bump: 0, ..own };
+    for (dst, still_asks) in [(former, true), (own, false)] {
+        let ping = Datagram::bare(src, dst, Message::Ping(1)).write().unwrap();
+        machine.on_datagram(address(3), &ping, at(now));
+        assert_eq!(machine.timers.is_set(Timer::Seeds), still_asks);
+    }
+}
+
 #[test]
 fn identities_of_one_node_are_ordered_by_boot_then_bump() {
     use foca::Identity as _;

@@ -32,7 +32,8 @@ const FIRST_LINKS: Duration = Duration::from_secs(1);
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
 const ASK_LATER_AFTER: Duration = Duration::from_millis(500);
 
-/// How long a call that another node has won is not claimed: in that time the views agree again.
+/// How long a call that another node has won is not claimed while its copy here still names this node:
+/// in that time the views agree again.
 pub(super) const LOST_LATELY: Duration = Duration::from_secs(5);
 
 /// How often a claim of a call waits anew for holders that are silent and not proven dead: one that
@@ -258,12 +259,10 @@ impl<R: Roster> Turn<'_, R> {
 
     /// A call that may well be alive on a node that is merely silent is left alone (§5).
     fn is_barred(&self, id: &ActorId, owner: NodeInst) -> bool {
-        let is_lost = self.state.claims.has_lost_lately(id, self.now.mono);
-        if is_lost && !self.is_proven_gone(owner.node) {
-            return true;
+        if owner.node == self.me().node {
+            return self.state.claims.has_lost_lately(id, self.now.mono);
         }
-        let is_other = owner.node != self.me().node;
-        id.kind() == Kind::Call && is_other && self.may_take_call(owner) != Verdict::Now
+        id.kind() == Kind::Call && self.may_take_call(owner) != Verdict::Now
     }
 
     fn lives(&self, life: NodeInst) -> bool {

@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use cluster::{
-    Candidate, Desk, DeskAction, Directory, DirectoryAction, Epoch, Frame, HolderSet, Image,
+    Candidate, Conf, Desk, DeskAction, Directory, DirectoryAction, Epoch, Frame, HolderSet, Image,
     Repair, RepairAction, ReplicationAction, Replicator, Version, placement,
 };
 use contract::core::Roster;
@@ -469,17 +469,13 @@ impl<'a, R: Roster> Turn<'a, R> {
     }
 
     /// Returns who goes on with a record whose owner is gone: a later life of that node, else the
-    /// first of its holders by rank that is up, else the first node by rank.
-    fn heir(&self, id: &ActorId, owner: NodeInst, holders: &[NodeId]) -> NodeInst {
-        self.heir_after(id, owner, holders, 0)
-    }
-
-    /// As `heir`, passing over the first `round` of them, which have had their time.
+    /// first of its holders by rank that is up, else the first node by rank. Passes over the first
+    /// `round` of them, which have had their time.
     fn heir_after(
         &self,
         id: &ActorId,
         owner: NodeInst,
-        holders: &[NodeId],
+        conf: Option<&Conf>,
         round: usize,
     ) -> NodeInst {
         let later = self.life_of(owner.node).filter(|life| *life != owner);
@@ -487,18 +483,24 @@ impl<'a, R: Roster> Turn<'a, R> {
         if let (Some(later), 0) = (later, round) {
             return later;
         }
-        if let (Some(heir), 0) = (self.heir_of_calls(id, owner, holders), round) {
+        if let (Some(heir), 0) = (self.heir_of_calls(id, owner, conf), round) {
             return heir;
         }
         let ranked = self.ranked(id);
-        let of_holders = ranked.iter().filter(|node| holders.contains(node));
-        let chosen = of_holders
-            .clone()
-            .nth(round)
-            .or(of_holders.clone().next_back());
-        let chosen = chosen.or(ranked.first()).copied();
+        // While holders change, those of the old set have it; the new ones may not have heard of it.
+        let sets = conf.into_iter().flat_map(Conf::sets);
+        let mut holders: Vec<NodeId> = Vec::new();
+        for set in sets {
+            let of_set = ranked.iter().filter(|node| set.nodes().contains(node));
+            let more: Vec<NodeId> = of_set
+                .filter(|node| !holders.contains(node))
+                .copied()
+                .collect();
+            holders.extend(more);
+        }
+        let chosen = holders.get(round).or(holders.last()).or(ranked.first());
         chosen
-            .and_then(|node| self.life_of(node))
+            .and_then(|node| self.life_of(*node))
             .unwrap_or(self.me())
     }
 

@@ -12,7 +12,7 @@
 
 use std::sync::atomic::Ordering;
 
-use cluster::{Directory, DirectoryAction, Frame, Header, Route, Whereabouts, desk};
+use cluster::{Conf, Directory, DirectoryAction, Frame, Header, Route, Whereabouts, desk};
 use contract::core::{Event, Roster, Undelivered};
 use contract::limits::{PARCELS_MAX, PARCELS_PER_ACTOR_MAX};
 use contract::{ActorId, FrameClass, Kind, NodeId, NodeInst};
@@ -57,7 +57,7 @@ impl<R: Roster> Turn<'_, R> {
         let is_settled = self.knows_all_of(&owner);
         let candidates = self.fabric.candidates();
         let directory = &mut self.state.directory;
-        let holders = own.map(|header| header.conf.nodes()).unwrap_or_default();
+        let conf = own.map(|header| header.conf.clone());
         match directory.route(&owner, key, &candidates, own, is_settled) {
             Route::Here => self.hand_over(parcel),
             Route::At(life) if life.node == self.me().node => {
@@ -69,7 +69,7 @@ impl<R: Roster> Turn<'_, R> {
                     .collect();
                 self.search(owner, others, usize::MAX, parcel);
             }
-            Route::At(life) => self.send_on(parcel, life, &holders),
+            Route::At(life) => self.send_on(parcel, life, conf.as_ref()),
             Route::Home(_) => self.bounce(parcel, Undelivered::Absent),
             Route::Ask { nodes, quorum } => self.search(owner, nodes, quorum, parcel),
         }
@@ -138,7 +138,7 @@ impl<R: Roster> Turn<'_, R> {
                         // Of this life, or of a former one that nobody has gone on with.
                         self.hand_over(parcel);
                     } else {
-                        self.send_on(parcel, owner, &[]);
+                        self.send_on(parcel, owner, None);
                     }
                 }
             }
@@ -205,14 +205,14 @@ impl<R: Roster> Turn<'_, R> {
     }
 
     /// Sends a message to the life that has the actor, or to whoever goes on with it.
-    fn send_on(&mut self, parcel: Parcel<R>, owner: NodeInst, holders: &[NodeId]) {
+    fn send_on(&mut self, parcel: Parcel<R>, owner: NodeInst, conf: Option<&Conf>) {
         match self.standing(owner) {
             Standing::Me => self.hand_over(parcel),
             Standing::Connected => self.pass(parcel, owner),
             Standing::Away => self.bounce(parcel, Undelivered::Busy),
             Standing::Gone => {
                 let id = parcel.to.record_owner();
-                let heir = self.heir(&id, owner, holders);
+                let heir = self.heir_after(&id, owner, conf, 0);
                 if heir == self.me() {
                     self.hand_over(parcel);
                 } else if self.standing(heir) == Standing::Connected {

@@ -8,7 +8,7 @@
 //! | record | then |
 //! |---|---|
 //! | owner gone, this node is its heir | its shell begins here |
-//! | a call whose owner is merely silent | the same, after 1.5 s and with a majority only |
+//! | a call whose owner is merely silent | the same, after 1.2 s and with a majority only |
 //! | owned here, held by others than placement wants, or degraded | its shell mends it |
 //! | owned here, taken by a claim that nothing has followed | the same as of an owner that is gone |
 //! | tombstone, or copy of what others hold, past its time | forgotten |
@@ -136,21 +136,18 @@ impl<R: Roster> Turn<'_, R> {
         &self,
         id: &ActorId,
         owner: NodeInst,
-        holders: &[NodeId],
+        conf: Option<&Conf>,
     ) -> Option<NodeInst> {
         let (node, _) = self.state.sweep.heirs.get(&owner)?;
         let is_of_call = id.record_owner().kind() == Kind::Call;
-        (is_of_call && holders.contains(node)).then(|| self.life_of(*node))?
+        let has_copy = conf.is_some_and(|conf| conf.nodes().contains(node));
+        (is_of_call && has_copy).then(|| self.life_of(*node))?
     }
 
     /// Returns until when a call waits for an address that is to come here.
     fn waits_for_address(&self, owner: NodeInst) -> Option<Time> {
         let (node, is_settled) = self.state.sweep.heirs.get(&owner)?;
-        let missing = &self.state.sweep.missing;
-        let begins = match missing.verdict(owner, self.now.mono) {
-            Verdict::At(at) => at,
-            Verdict::Now | Verdict::No => missing.counts_since(owner)?,
-        };
+        let begins = self.state.sweep.missing.begins(owner)?;
         let until = begins + Duration::from_millis(ADDRESS_WAIT_MS);
         let waits = *node == self.me().node && !is_settled && until > self.now.mono;
         waits.then_some(until)
@@ -364,8 +361,7 @@ impl<R: Roster> Turn<'_, R> {
         }
         let waited = self.now.mono.since(since).as_millis() / NEXT_RANK_AFTER.as_millis();
         let round = usize::try_from(waited).unwrap_or(usize::MAX);
-        let holders = header.conf.nodes();
-        if self.heir_after(id, header.owner, &holders, round) == self.me() {
+        if self.heir_after(id, header.owner, Some(&header.conf), round) == self.me() {
             if id.kind() != Kind::Call {
                 self.state.sweep.others.push_back(id.clone());
             } else if let Some(until) = self.waits_for_address(header.owner) {
@@ -390,8 +386,8 @@ impl<R: Roster> Turn<'_, R> {
             missing.fell(owner, false, since, now);
             self.note_cut();
         }
-        let missing = &self.state.sweep.missing;
-        missing.counts_since(owner).unwrap_or(now)
+        let gone = self.state.sweep.missing.get(owner);
+        gone.map_or(now, |gone| gone.since)
     }
 
     fn wants_mending(&self, header: &Header) -> bool {
