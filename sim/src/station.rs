@@ -128,8 +128,9 @@ impl<P: Peer> Station<P> {
             return;
         };
         let now = world.now().mono;
-        let open = self.inside().wire.clone().filter(|wire| wire.is_open());
-        let wire = open.or_else(|| self.connect(world, door));
+        // A connection that the node has closed counts until `gone`: what is said meanwhile is lost.
+        let known = self.inside().wire.clone();
+        let wire = known.or_else(|| self.connect(world, door));
         let Some(wire) = wire else {
             world.count("connections refused");
             let mut inside = self.inside();
@@ -247,12 +248,19 @@ impl<P: Peer> PhoneEnd for Station<P> {
         }
     }
 
-    fn gone(&self, world: &Arc<World>) {
+    fn gone(&self, world: &Arc<World>, wire: &Arc<Wire>) {
         {
             let mut inside = self.inside();
-            inside.wire = None;
+            let is_used = |known: &mut Arc<Wire>| Arc::ptr_eq(known, wire);
+            if inside.wire.take_if(is_used).is_none() {
+                // It was given up before: the peer knows, and may have another one by now.
+                return;
+            }
             inside.ways.lost(world.now().mono);
         }
         self.drive(world, |peer, now, _| peer.lost_connection(now));
     }
 }
+
+#[cfg(test)]
+mod tests;

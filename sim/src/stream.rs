@@ -19,8 +19,8 @@ use crate::world::World;
 pub trait PhoneEnd: Send + Sync {
     /// Octets came.
     fn octets(&self, world: &Arc<World>, bytes: Bytes);
-    /// The connection is gone.
-    fn gone(&self, world: &Arc<World>);
+    /// A connection is gone: perhaps not the one that is used now.
+    fn gone(&self, world: &Arc<World>, wire: &Arc<Wire>);
 }
 
 /// Which end an operation comes from.
@@ -283,7 +283,7 @@ impl Wire {
                 wire.sink.closed(&flow, why.to_owned());
             }
             if from == Far::Node {
-                wire.phone.gone(world);
+                wire.phone.gone(world, &wire);
             }
         };
         world.schedule(TRIP, Box::new(tell));

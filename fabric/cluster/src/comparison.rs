@@ -8,7 +8,7 @@ use std::hash::Hasher;
 use contract::{NodeId, Now, Time, UtcMillis};
 use siphasher::sip::SipHasher24;
 
-use crate::exchange::{Look, Page, REPAIR_ORDER, Range, Wanted};
+use crate::exchange::{Page, REPAIR_ORDER, Range, Wanted};
 use crate::{Frame, Image, ShardSet};
 
 /// What the runtime has to do, in this order.
@@ -86,6 +86,8 @@ pub struct RepairCounts {
 pub(crate) struct Peer {
     pub(crate) is_up: bool,
     pub(crate) is_connected: bool,
+    /// Its release reads [`crate::exchange::Glance`].
+    pub(crate) takes_glances: bool,
     /// Shards of which this node has had everything it holds, since it was restarted here.
     pub(crate) in_step: ShardSet,
     /// The same in this comparison, and in the last one.
@@ -115,9 +117,10 @@ pub(crate) enum Stage {
     /// Until the next comparison is due.
     #[default]
     Idle,
-    /// It was sent our digests, for the how-manieth time in a row.
+    /// It was sent our digests, for the how-manieth time in a row, or one number of all.
     Looking {
         number: u64,
+        is_glance: bool,
         looks: u8,
         suspects: ShardSet,
         deadline: Time,
@@ -192,17 +195,17 @@ impl Peer {
     }
 
     /// Takes what it says of itself.
-    pub(crate) fn says(&mut self, now: Now, look: &Look) {
+    pub(crate) fn says(&mut self, now: Now, of_round: u64, in_step: ShardSet) {
         let before = self.said.as_ref().map(|said| (said.round, said.since));
-        if before.is_some_and(|(round, _)| look.round <= round) {
+        if before.is_some_and(|(round, _)| of_round <= round) {
             return;
         }
-        let before = before.filter(|(round, _)| round + 1 == look.round);
+        let before = before.filter(|(round, _)| round + 1 == of_round);
         self.said = Some(Said {
-            round: look.round,
+            round: of_round,
             since: now.utc,
             has_of: before.map(|(_, since)| since),
-            has: look.in_step,
+            has: in_step,
         });
     }
 

@@ -183,6 +183,15 @@ impl Digests {
     }
 }
 
+/// Returns one number of digests: two nodes whose numbers are equal differ nowhere.
+pub(crate) fn sum(digests: &[u64; SHARDS]) -> u64 {
+    let mut hasher = SipHasher24::new_with_keys(0x7765_6674, 0x7375_6d73);
+    for digest in digests {
+        hasher.write(&digest.to_le_bytes());
+    }
+    hasher.finish()
+}
+
 /// Tells whether two headers of one record count the same: then no digest changes.
 pub(crate) fn is_same(before: Option<&Header>, after: Option<&Header>) -> bool {
     match (before, after) {

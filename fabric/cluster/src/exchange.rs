@@ -5,7 +5,9 @@
 //! lacks it; answers need nothing but the store.
 //!
 //! ```text
-//! asker    Digests   ->    which shards differ?
+//! asker    Glance    ->    do we differ at all?
+//!          <-  Differing   in none, or then in any
+//!          Digests   ->    in which shards?
 //!          <-  Differing
 //!          List      ->    what do you hold there that names us both?
 //!          <-  Listed      one page, in the order of keys
@@ -27,9 +29,11 @@ pub const REPAIR_ORDER: [Kind; 3] = [Kind::Call, Kind::Registration, Kind::Gatew
 /// What the one node says to the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exchange {
+    /// One number of all my digests, for you.
+    Glance(Glance),
     /// My digests, for you.
     Digests(Box<Look>),
-    /// The shards in which mine, for you, differ.
+    /// The shards in which mine, for you, differ. After a glance: none, or all.
     Differing(ShardSet),
     /// List what you hold there.
     List(Range),
@@ -44,6 +48,17 @@ pub enum Exchange {
         /// How many of those asked for are dealt with.
         passed: u32,
     },
+}
+
+/// What a node that compares says of itself first. Nearly always that is all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glance {
+    /// As of a [`Look`].
+    pub round: u64,
+    /// As of a [`Look`].
+    pub in_step: ShardSet,
+    /// A hash of its digests.
+    pub sum: u64,
 }
 
 /// What a node that compares says of itself.

@@ -201,6 +201,9 @@ impl From<Unread> for FrameError {
 }
 
 impl Frame {
+    /// The first schema whose programs read [`Exchange::Glance`].
+    pub const GLANCES_SINCE: SchemaVersion = FrameV2::SINCE;
+
     /// Writes it as a node that takes frames of that schema reads it.
     ///
     /// # Errors
@@ -367,7 +370,7 @@ impl FrameV1 {
                 FrameV1::Redirect(id.clone(), (*version).into(), (*owner).into())
             }
             Frame::Send { flow, bytes } => FrameV1::Send(*flow, bytes.clone()),
-            Frame::Repair { number, exchange } => exchange_form(*number, exchange),
+            Frame::Repair { number, exchange } => return exchange_form(*number, exchange),
             Frame::Take { number, id, epoch } => {
                 FrameV1::Take(*number, id.clone(), (*epoch).into())
             }
@@ -391,8 +394,9 @@ fn reply_form(number: u64, reply: &HolderReply) -> FrameV1 {
     }
 }
 
-fn exchange_form(number: u64, exchange: &Exchange) -> FrameV1 {
-    match exchange {
+fn exchange_form(number: u64, exchange: &Exchange) -> Option<FrameV1> {
+    Some(match exchange {
+        Exchange::Glance(_) => return None,
         Exchange::Digests(look) => {
             let digests = look.digests.to_vec();
             FrameV1::Digests(number, look.round, look.in_step.words(), digests)
@@ -411,7 +415,7 @@ fn exchange_form(number: u64, exchange: &Exchange) -> FrameV1 {
         Exchange::Images { images, passed } => {
             FrameV1::Images(number, images.iter().map(ImageV1::from).collect(), *passed)
         }
-    }
+    })
 }
 
 impl From<&Image> for ImageV1 {

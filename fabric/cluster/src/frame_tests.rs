@@ -13,8 +13,9 @@ use proptest::prelude::*;
 
 use crate::frame::{Frame, FrameError, Whereabouts};
 use crate::{
-    Conf, Entry, Epoch, EventBatch, EventsHeld, Exchange, Header, HolderReply, HolderRequest,
-    HolderSet, Image, Look, Mark, Page, PartEntry, Range, RecordState, ShardSet, Version, Wanted,
+    Conf, Entry, Epoch, EventBatch, EventsHeld, Exchange, Glance, Header, HolderReply,
+    HolderRequest, HolderSet, Image, Look, Mark, Page, PartEntry, Range, RecordState, ShardSet,
+    Version, Wanted,
 };
 
 fn inst(node: u16) -> NodeInst {
@@ -177,6 +178,11 @@ pub(crate) fn every() -> Vec<Frame> {
             has_more: true,
             events: vec![(7, event(7)), (9, event(9))],
         }),
+        repair(Exchange::Glance(Glance {
+            round: 3,
+            in_step: shards(),
+            sum: 4,
+        })),
     ]
 }
 
@@ -237,7 +243,14 @@ fn every_frame_is_read_as_it_was_written() {
 
 /// Whether form 1 has a word for a frame.
 fn is_of_form_1(frame: &Frame) -> bool {
-    !matches!(frame, Frame::EventsHeld(_) | Frame::Events(_))
+    let is_glance = matches!(
+        frame,
+        Frame::Repair {
+            exchange: Exchange::Glance(_),
+            ..
+        }
+    );
+    !is_glance && !matches!(frame, Frame::EventsHeld(_) | Frame::Events(_))
 }
 
 /// What the other node cannot know is one word on the wire.
@@ -333,6 +346,7 @@ fn frames_are_frozen() {
     assert_eq!(octets(24), GOLDEN_LEFT);
     assert_eq!(octets(25), GOLDEN_EVENTS_HELD);
     assert_eq!(octets(26), GOLDEN_EVENTS);
+    assert_eq!(octets(27), GOLDEN_GLANCE);
 }
 
 const GOLDEN_TELL: &str = "01000000000008000000000000006c616e653a312f33010001f15365000000001b00000000000000726567697374726174696f6e3a3130303040776566742e746573740207000000000000006d657373616765";
@@ -351,6 +365,7 @@ const GOLDEN_LEFT: &str = "0100170000000d00000000000000";
 const GOLDEN_EVENTS_HELD: &str =
     "0200010000000102000100000000000000020002f15365000000000700000000000000";
 const GOLDEN_EVENTS: &str = "020002000000020002f15365000000000600000000000000090000000000000001020000000000000007000000000000000700000000000000070000000077665544332291f08ebc9a785634120f000000000000004e4f524d414c5f434c454152494e47c800060000000000000063616c6c657209000000000000000900000000000000070000000077665544332291f08ebc9a785634120f000000000000004e4f524d414c5f434c454152494e47c800060000000000000063616c6c6572";
+const GOLDEN_GLANCE: &str = "0200030000000c00000000000000030000000000000001000000000000000200000000000000000000000000000000000000000000800400000000000000";
 const GOLDEN_FENCED: &str = "010007000000090000000000000005000000000000000200";
 
 #[test]

@@ -2,12 +2,13 @@
 //!
 //! In: a frame, or its second form. Out: the other. `frame.rs` says when it is written.
 
-use contract::limits::EVENT_LIVES_MAX;
+use contract::limits::{EVENT_LIVES_MAX, SHARDS};
 use contract::{MoveFault, NodeId, SchemaVersion};
 use serde::{Deserialize, Serialize};
 
+use crate::ShardSet;
 use crate::events::{EventBatchV1, EventsHeld};
-use crate::exchange::check_count;
+use crate::exchange::{Exchange, Glance, check_count};
 use crate::form::InstV1;
 use crate::frame::{Frame, FrameError};
 
@@ -17,6 +18,7 @@ pub(crate) enum FrameV2 {
     KeptLoaded(u64),
     EventsHeld(Option<u16>, Vec<(InstV1, u64)>),
     Events(EventBatchV1),
+    Glance(u64, u64, [u64; SHARDS / 64], u64),
 }
 
 impl FrameV2 {
@@ -38,6 +40,13 @@ impl FrameV2 {
                 Some(FrameV2::EventsHeld(of, lives.collect()))
             }
             Frame::Events(batch) => Some(FrameV2::Events(batch.into())),
+            Frame::Repair {
+                number,
+                exchange: Exchange::Glance(glance),
+            } => {
+                let in_step = glance.in_step.words();
+                Some(FrameV2::Glance(*number, glance.round, in_step, glance.sum))
+            }
             Frame::Kept { .. }
             | Frame::Tell { .. }
             | Frame::Returned { .. }
@@ -62,6 +71,14 @@ impl FrameV2 {
             },
             FrameV2::EventsHeld(of, lives) => read_held(of, lives)?,
             FrameV2::Events(batch) => Frame::Events(batch.read()?),
+            FrameV2::Glance(number, round, in_step, sum) => Frame::Repair {
+                number,
+                exchange: Exchange::Glance(Glance {
+                    round,
+                    in_step: ShardSet::from_words(in_step),
+                    sum,
+                }),
+            },
         })
     }
 }

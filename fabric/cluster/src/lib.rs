@@ -64,7 +64,7 @@ pub use error::RecordError;
 pub use events::{
     CallLog, Cursor, CursorError, EventBatch, EventLog, EventsHeld, Flush, Gap, Item, Seen, Taken,
 };
-pub use exchange::{Entry, Exchange, Look, Mark, Page, REPAIR_ORDER, Range, Wanted};
+pub use exchange::{Entry, Exchange, Glance, Look, Mark, Page, REPAIR_ORDER, Range, Wanted};
 pub use floating::{Floating, FloatingAction, FloatingAddress, Neighbour, Tenure};
 pub use frame::{Frame, FrameError, Whereabouts, home};
 pub use holder::{Held, HolderReply, HolderRequest, Image, decide};

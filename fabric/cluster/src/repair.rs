@@ -7,7 +7,8 @@
 //!
 //! | state with a node | event | action | next |
 //! |---|---|---|---|
-//! | Idle | due (5 s; at once after a view change or connection) | `Digests` | Looking |
+//! | Idle | due (5 s; at once after a view change or connection) | `Glance` | Looking |
+//! | Looking, after a glance | `Differing`: in something | `Digests` | Looking |
 //! | Looking | `Differing`: what is equal is in step; the rest has differed less than 4 times | | Pausing |
 //! | Pausing | 300 ms over | `Digests` | Looking |
 //! | Looking | `Differing`: the rest has differed 4 times | `List` | Working |
@@ -24,20 +25,20 @@
 //! shard is worked off, and it is in step. What is committed later is its owner's affair
 //! ([`crate::Replicator`]); when that owner is lost, so is what was settled.
 
+mod mend;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use contract::limits::{
-    REPAIR_BYTES_PER_S, REPAIR_EVERY_MS, REPAIR_FETCH_MAX, REPAIR_IMAGES_BYTES_MAX, REPAIR_LOOK_MS,
-    REPAIR_LOOKS, REPAIR_WAIT_MS, SHARDS,
+    REPAIR_BYTES_PER_S, REPAIR_EVERY_MS, REPAIR_LOOK_MS, REPAIR_LOOKS, REPAIR_WAIT_MS, SHARDS,
 };
 use contract::{NodeId, Now, RecordKey, Time, UtcMillis};
 
 use crate::comparison::{Doing, Peer, RepairAction, RepairCounts, Stage, Work, jitter};
-use crate::digest::Digests;
-use crate::exchange::{Exchange, Look, Page, Wanted};
-use crate::listing::size;
-use crate::{Frame, Header, Image, ShardDigests, ShardSet};
+use crate::digest::{self, Digests};
+use crate::exchange::{Exchange, Glance, Look, Wanted};
+use crate::{Frame, Header, ShardDigests, ShardSet};
 
 /// The comparing of one node. Bound: one page of work for each connected node.
 #[derive(Debug)]
@@ -110,6 +111,20 @@ impl Repair {
         self.take()
     }
 
+    /// Takes word whether a node reads [`Exchange::Glance`] (since schema 2).
+    pub fn takes_glances(&mut self, node: NodeId, takes_them: bool) {
+        if let Some(peer) = self.peers.get_mut(&node) {
+            peer.takes_glances = takes_them;
+        }
+    }
+
+    /// A glance could not be sent: that node does not read any yet.
+    pub fn unread_glance(&mut self, now: Now, node: NodeId) -> Vec<RepairAction> {
+        self.takes_glances(node, false);
+        self.look(now, node, 1, ShardSet::ALL);
+        self.take()
+    }
+
     /// Takes word that a node cannot be reached any more: what it holds from now on is not known,
     /// so nothing stays settled if it is a member.
     pub fn lost(&mut self, now: Now, node: NodeId) -> Vec<RepairAction> {
@@ -164,7 +179,20 @@ impl Repair {
         exchange: Exchange,
     ) -> Vec<RepairAction> {
         match exchange {
-            Exchange::Digests(look) => self.on_digests(now, from, number, &look),
+            Exchange::Glance(glance) => {
+                let ours = self.digests.of(from).map(|ours| digest::sum(&ours));
+                let differing = match ours == Some(glance.sum) {
+                    true => ShardSet::NONE,
+                    false => ShardSet::ALL,
+                };
+                let said = (glance.round, glance.in_step);
+                self.answer_look(now, from, number, differing, said);
+            }
+            Exchange::Digests(look) => {
+                let differing = self.digests.differing(from, &look.digests);
+                let said = (look.round, look.in_step);
+                self.answer_look(now, from, number, differing, said);
+            }
             Exchange::Differing(shards) => self.on_differing(now, from, number, shards),
             Exchange::List(range) => self.out.push(RepairAction::List {
                 to: from,
@@ -297,15 +325,21 @@ impl Repair {
         self.digests.of(node)
     }
 
-    fn on_digests(&mut self, now: Now, from: NodeId, number: u64, look: &Look) {
+    fn answer_look(
+        &mut self,
+        now: Now,
+        from: NodeId,
+        number: u64,
+        differing: ShardSet,
+        (round, in_step): (u64, ShardSet),
+    ) {
         // Not answered before all is loaded: the asker tries again, at once when we ask.
         if !self.digests.is_loaded() {
             return;
         }
-        let differing = self.digests.differing(from, &look.digests);
         self.send(from, number, Exchange::Differing(differing));
         if let Some(peer) = self.peers.get_mut(&from) {
-            peer.says(now, look);
+            peer.says(now, round, in_step);
             if matches!(peer.stage, Stage::Idle) && peer.in_step.is_empty() {
                 peer.due = now.mono;
             }
@@ -318,6 +352,7 @@ impl Repair {
         };
         let Stage::Looking {
             number: asked,
+            is_glance,
             looks,
             suspects,
             ..
@@ -326,6 +361,10 @@ impl Repair {
             return;
         };
         if asked != number {
+            return;
+        }
+        if is_glance && !shards.is_empty() {
+            self.look(now, from, looks, suspects);
             return;
         }
         peer.is_in_step(shards.not());
@@ -346,127 +385,12 @@ impl Repair {
         self.settle();
     }
 
-    fn on_listed(&mut self, now: Now, from: NodeId, number: u64, page: Page) {
-        let own = self.last_number + 1;
-        let Some(work) = self.work(from) else {
-            return;
-        };
-        if work.doing != (Doing::List { number }) {
-            return;
-        }
-        let range = work.range();
-        let is_forward = |until: u128| range.after.is_none_or(|after| until > after);
-        if !page.until.is_none_or(is_forward) {
-            work.fail();
-            work.next = None;
-        } else {
-            work.next = page.until;
-        }
-        work.doing = Doing::Compare { number: own };
-        work.deadline = deadline(now);
-        self.last_number = own;
-        self.own.insert(own, from);
-        self.counts.pages += 1;
-        self.budget -= i64::try_from(page.entries.len()).unwrap_or(0) * ENTRY_BYTES;
-        self.out.push(RepairAction::Compare {
-            number: own,
-            peer: from,
-            range,
-            page,
-        });
-    }
-
-    fn on_images(&mut self, now: Now, from: NodeId, number: u64, images: Vec<Image>, passed: u32) {
-        let bytes: usize = images.iter().map(size).sum();
-        let Some(work) = self.work(from) else {
-            return;
-        };
-        if work.doing != (Doing::Fetch { number }) {
-            return;
-        }
-        if passed == 0 {
-            self.give_up(now, from);
-            return;
-        }
-        let mut fresh = Vec::new();
-        let mut images = images.into_iter().peekable();
-        let count = work.wanted.len().min(passed as usize);
-        for wanted in work.wanted.drain(..count).collect::<Vec<_>>() {
-            let image = images.next_if(|image| image.header.id == wanted.id);
-            match image.filter(|image| image.header.version > wanted.than) {
-                Some(image) => fresh.push(Box::new(image)),
-                None if wanted.is_check => {}
-                None => work.fail(),
-            }
-        }
-        let first = self.last_number + 1;
-        self.last_number += fresh.len() as u64;
-        if let Some(work) = self.work(from) {
-            let left = (first..first + fresh.len() as u64).collect();
-            work.doing = Doing::Store { left };
-            work.deadline = deadline(now);
-        }
-        let taken = i64::try_from(bytes).unwrap_or(i64::MAX);
-        self.budget = self.budget.saturating_add(RESERVE).saturating_sub(taken);
-        self.counts.bytes += bytes as u64;
-        if fresh.is_empty() {
-            self.go_on(now, from);
-            return;
-        }
-        for (number, image) in (first..).zip(fresh) {
-            self.own.insert(number, from);
-            self.out.push(RepairAction::Store { number, image });
-        }
-    }
-
-    /// Does the next step of a comparison: fetches what is left of the page, or asks for the next.
-    fn go_on(&mut self, now: Now, node: NodeId) {
-        self.fill(now);
-        let (budget, number) = (self.budget, self.last_number + 1);
-        let Some(work) = self.work(node) else {
-            return;
-        };
-        work.deadline = deadline(now);
-        if budget <= 0 {
-            let missing = budget.unsigned_abs() + 1;
-            let micros = (missing * 1_000_000).div_ceil(REPAIR_BYTES_PER_S);
-            work.doing = Doing::Wait;
-            work.deadline = now.mono + Duration::from_micros(micros);
-            return;
-        }
-        let exchange = if work.wanted.is_empty() {
-            let in_step = work.advance();
-            let is_over = work.is_over();
-            if let Some(peer) = self.peers.get_mut(&node) {
-                peer.is_in_step(in_step);
-            }
-            self.settle();
-            if is_over {
-                self.end_round(now, node);
-                return;
-            }
-            let Some(work) = self.work(node) else {
-                return;
-            };
-            work.doing = Doing::List { number };
-            Exchange::List(work.range())
-        } else {
-            work.doing = Doing::Fetch { number };
-            let wanted = work.wanted.iter().take(REPAIR_FETCH_MAX).cloned();
-            let wanted = wanted.collect();
-            self.budget -= RESERVE;
-            Exchange::Fetch(wanted)
-        };
-        self.last_number = number;
-        self.send(node, number, exchange);
-    }
-
     fn tick_peer(&mut self, now: Now, node: NodeId) {
         let Some(peer) = self.peers.get_mut(&node) else {
             return;
         };
         match &peer.stage {
-            Stage::Idle => self.look(now, node, 1, ShardSet::ALL),
+            Stage::Idle => self.glance(now, node),
             Stage::Pausing {
                 looks, suspects, ..
             } => {
@@ -478,27 +402,60 @@ impl Repair {
         }
     }
 
+    /// Asks whether anything differs: one number instead of one for each shard, of which a node with many
+    /// others would send most of all that it says.
+    fn glance(&mut self, now: Now, node: NodeId) {
+        let (looks, suspects) = (1, ShardSet::ALL);
+        let peer = self.peers.get(&node);
+        let takes_it = peer.is_some_and(|peer| peer.takes_glances);
+        let Some(digests) = self.digests.of(node).filter(|_| takes_it) else {
+            return self.look(now, node, looks, suspects);
+        };
+        let sum = digest::sum(&digests);
+        if let Some((number, round, in_step)) = self.begin_look(now, node, true, looks, suspects) {
+            let glance = Glance {
+                round,
+                in_step,
+                sum,
+            };
+            self.send(node, number, Exchange::Glance(glance));
+        }
+    }
+
     /// Sends the digests.
     fn look(&mut self, now: Now, node: NodeId, looks: u8, suspects: ShardSet) {
         // Without digests everything is to be listed; the other node finds that nothing is equal.
         let digests = self.digests.of(node).unwrap_or([u64::MAX; SHARDS]);
+        if let Some((number, round, in_step)) = self.begin_look(now, node, false, looks, suspects) {
+            let look = Look {
+                round,
+                in_step,
+                digests,
+            };
+            self.send(node, number, Exchange::Digests(Box::new(look)));
+        }
+    }
+
+    /// Returns the number of the question, and of the comparison, and what the one before has found.
+    fn begin_look(
+        &mut self,
+        now: Now,
+        node: NodeId,
+        is_glance: bool,
+        looks: u8,
+        suspects: ShardSet,
+    ) -> Option<(u64, u64, ShardSet)> {
         self.last_number += 1;
         let number = self.last_number;
-        let Some(peer) = self.peers.get_mut(&node) else {
-            return;
-        };
+        let peer = self.peers.get_mut(&node)?;
         peer.stage = Stage::Looking {
             number,
+            is_glance,
             looks,
             suspects,
             deadline: deadline(now),
         };
-        let look = Look {
-            round: peer.round,
-            in_step: peer.last_round,
-            digests,
-        };
-        self.send(node, number, Exchange::Digests(Box::new(look)));
+        Some((number, peer.round, peer.last_round))
     }
 
     fn give_up(&mut self, now: Now, node: NodeId) {
@@ -555,17 +512,6 @@ impl Repair {
         }
     }
 
-    fn fill(&mut self, now: Now) {
-        let micros = now.mono.since(self.filled).as_micros();
-        let more = micros * u128::from(REPAIR_BYTES_PER_S) / 1_000_000;
-        // What is less than an octet stays for the next time.
-        if more > 0 {
-            let more = i64::try_from(more).unwrap_or(i64::MAX);
-            self.budget = self.budget.saturating_add(more).min(BUDGET_MAX);
-            self.filled = now.mono;
-        }
-    }
-
     fn send(&mut self, to: NodeId, number: u64, exchange: Exchange) {
         let frame = Frame::Repair { number, exchange };
         self.out.push(RepairAction::Send { to, frame });
@@ -578,11 +524,6 @@ impl Repair {
 
 /// Octets that may be taken at once after a pause.
 const BUDGET_MAX: i64 = REPAIR_BYTES_PER_S as i64;
-/// What an entry of a page counts.
-const ENTRY_BYTES: i64 = 64;
-/// Set aside for an answer until it comes.
-const RESERVE: i64 = REPAIR_IMAGES_BYTES_MAX as i64;
-
 fn deadline(now: Now) -> Time {
     now.mono + Duration::from_millis(REPAIR_WAIT_MS)
 }

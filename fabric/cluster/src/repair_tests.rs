@@ -166,6 +166,45 @@ fn a_shard_is_settled_when_all_members_are_equal_in_it() {
     assert_eq!(repair.counts().rounds, 2);
 }
 
+/// Of a node whose release knows glances one number is asked first; the digests follow at once if it
+/// is another.
+#[test]
+fn a_glance_that_finds_all_equal_is_all_that_is_said() {
+    let (mut asker, mut other) = (Repair::new(ME.node), Repair::new(PEER));
+    for (repair, node) in [(&mut asker, PEER), (&mut other, ME.node)] {
+        load(repair);
+        repair.view_changed(at(0), &[node]);
+        repair.connected(at(0), node);
+        repair.takes_glances(node, true);
+    }
+    let record = record(&call(1), 1);
+    let asks = |asker: &mut Repair, time: u64| {
+        let actions = asker.tick(at(time));
+        let (number, exchange) = sent(&actions)[&PEER][0].clone();
+        let is_glance = matches!(exchange, Exchange::Glance(_));
+        (number, exchange, is_glance)
+    };
+    let (number, question, is_glance) = asks(&mut asker, 0);
+    assert!(is_glance, "{question:?}");
+    let answer = sent(&other.frame(at(1), ME.node, number, question))[&ME.node][0].clone();
+    assert_eq!(answer, (number, Exchange::Differing(ShardSet::NONE)));
+    let actions = asker.frame(at(2), PEER, number, answer.1);
+    assert_eq!(settled(&actions), SHARDS);
+    assert_eq!(asker.counts().rounds, 1);
+    // The other one holds something more.
+    let key = ids().record_key(&call(1));
+    other.changed(key, None, Some(record.header()));
+    let (number, question, is_glance) = asks(&mut asker, 20_000);
+    assert!(is_glance, "{question:?}");
+    let answer = sent(&other.frame(at(20_001), ME.node, number, question))[&ME.node][0].clone();
+    assert_eq!(answer, (number, Exchange::Differing(ShardSet::ALL)));
+    let actions = asker.frame(at(20_002), PEER, number, answer.1);
+    let (number, question) = sent(&actions)[&PEER][0].clone();
+    assert!(matches!(question, Exchange::Digests(_)), "{question:?}");
+    let answer = sent(&other.frame(at(20_003), ME.node, number, question))[&ME.node][0].clone();
+    assert_eq!(answer, (number, Exchange::Differing(only(shard(key)))));
+}
+
 #[test]
 fn what_is_settled_stays_so_while_the_view_and_the_connections_stay() {
     let mut repair = repair();

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use contract::{ActorId, FabricKeys, IdHasher, Now, TokenMaker, TokenUse};
+use memchr::memmem;
 use sip::{Contacts, Message, MethodName};
 
 use crate::store::{Handle, SimStore};
@@ -210,10 +211,7 @@ pub(crate) fn call_of(name: &str) -> Option<String> {
 
 /// Returns what is before the first `begin`, and what is from the next `end` on.
 fn around<'a>(octets: &'a [u8], begin: &[u8], end: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let find = |octets: &[u8], text: &[u8]| {
-        let mut places = octets.windows(text.len());
-        places.position(|window| window == text)
-    };
+    let find = memmem::find;
     let from = find(octets, begin)?;
     let inside = from + begin.len();
     let until = inside + find(&octets[inside..], end)?;
@@ -221,7 +219,7 @@ fn around<'a>(octets: &'a [u8], begin: &[u8], end: &[u8]) -> Option<(&'a [u8], &
 }
 
 fn contains(octets: &[u8], text: &[u8]) -> bool {
-    octets.windows(text.len()).any(|window| window == text)
+    memmem::find(octets, text).is_some()
 }
 
 impl Observer for Durable {

@@ -32,10 +32,8 @@ pub fn check(world: &Arc<World>, disks: &[Arc<SimStore>], ids: &IdHasher, phone:
     let newest = newest.max_by_key(|loaded| loaded.header.version);
     let part = newest.and_then(|loaded| loaded.parts.get(&id).cloned());
     let contact = &phone.contact;
-    let is_there = part.is_some_and(|part| {
-        part.windows(contact.len())
-            .any(|window| window == contact.as_bytes())
-    });
+    let is_there =
+        part.is_some_and(|part| memchr::memmem::find(&part, contact.as_bytes()).is_some());
     if !is_there {
         world.broken(
             "I6",

@@ -77,6 +77,7 @@ fn add(line: &mut String, frame: &Frame) {
 
 fn of_exchange(exchange: &Exchange) -> String {
     match exchange {
+        Exchange::Glance(glance) => format!("glance, comparison {}", glance.round),
         Exchange::Digests(look) => format!("digests, comparison {}", look.round),
         Exchange::Differing(shards) => format!("differing: {}", shards.iter().count()),
         Exchange::List(range) => format!("list {:?} of shard {}", range.kind, range.shard),

@@ -215,7 +215,9 @@ impl Phone {
         message: &Message,
         out: &mut Vec<Out>,
     ) {
-        let known = self.calls.contains_key(call_id);
+        // What ends another dialog of the same Call-ID does not end this one (RFC 3261 §12.2.2).
+        let call = self.calls.get(call_id);
+        let known = call.is_some_and(|call| method != "BYE" || !is_of_another(call, message));
         match (method, known) {
             ("INVITE", false) => self.rings(now, call_id, message, out),
             ("INVITE", true) => self.invited_again(now, call_id, cseq, message, out),
@@ -360,6 +362,13 @@ fn ack_refusal(call: &Call, call_id: &str, cseq: u32, response: &Message) -> Byt
          Call-ID: {call_id}\r\nCSeq: {cseq} ACK\r\nContent-Length: 0\r\n\r\n",
         call.target, call.local
     ))
+}
+
+/// Tells whether a request is of another dialog than the call's, if that has one yet.
+fn is_of_another(call: &Call, request: &Message) -> bool {
+    let sender = request.from().ok();
+    let tag = sender.as_ref().and_then(|from| from.tag());
+    call.remote.contains(";tag=") && tag.is_some_and(|tag| !call.remote.contains(tag))
 }
 
 fn target_of(message: &Message) -> Option<String> {

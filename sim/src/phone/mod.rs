@@ -117,7 +117,8 @@ pub struct Phone {
     act_at: Time,
     next_port: u16,
     counter: u64,
-    highest: BTreeMap<String, (u32, String)>,
+    /// Of each dialog, by Call-ID and the node's tag.
+    highest: BTreeMap<(String, String), (u32, String)>,
     complaints: Vec<Complaint>,
     /// Calls that were answered.
     pub talked: u64,
@@ -421,21 +422,25 @@ impl Phone {
         self.call_on_request(now, &call_id, &method, cseq.number, message, out);
     }
 
-    /// I8: a CSeq toward us rises; the same number is the same transaction.
+    /// I8: a CSeq toward us rises within its dialog; the same number is the same transaction.
     fn check_cseq(&mut self, call_id: &str, number: u32, message: &Message) {
         let branch = message
             .via()
             .ok()
             .and_then(|via| via.branch().map(str::to_owned))
             .unwrap_or_default();
-        match self.highest.get(call_id) {
+        // An INVITE that was made again may have met two nodes: two dialogs (RFC 3261 §12.2.1.1).
+        let sender = message.from().ok();
+        let tag = sender.and_then(|from| from.tag().map(str::to_owned));
+        let key = (call_id.to_owned(), tag.unwrap_or_default());
+        match self.highest.get(&key) {
             Some((highest, known)) if *highest == number && *known != branch => {
                 let how = format!("CSeq {number} of {call_id} is used in two transactions");
                 self.complaints.push(Complaint::new("I8", how));
             }
             Some((highest, _)) if *highest >= number => {}
             Some(_) | None => {
-                self.highest.insert(call_id.to_owned(), (number, branch));
+                self.highest.insert(key, (number, branch));
             }
         }
     }

@@ -157,13 +157,9 @@ impl<R: Roster> Turn<'_, R> {
     /// says; a claim finds what there is all the same.
     fn nobody(&mut self, id: &ActorId, why: Undelivered) {
         let parcels = self.unkeep(id);
-        let site = self.fabric.site();
-        let begins = |parcel: &Parcel<R>| {
-            parcel.to == *id && R::create(id, &parcel.message, site.as_ref()).is_some()
-        };
         let target = if self.has_been_ours(id) {
             self.me()
-        } else if parcels.iter().any(begins) {
+        } else if self.begins(id, &parcels) {
             self.birthplace(id)
         } else {
             for parcel in parcels {
@@ -178,6 +174,25 @@ impl<R: Roster> Turn<'_, R> {
                 self.pass(parcel, target);
             }
         }
+    }
+
+    /// Tells whether one of these messages makes the actor.
+    fn begins(&self, id: &ActorId, parcels: &[Parcel<R>]) -> bool {
+        let site = self.fabric.site();
+        let makes = |parcel: &Parcel<R>| {
+            parcel.to == *id && R::create(id, &parcel.message, site.as_ref()).is_some()
+        };
+        parcels.iter().any(makes)
+    }
+
+    /// Tells whether an actor is about to begin here: what makes it waits for a search, or has just
+    /// made it and nothing is claimed yet.
+    fn is_to_begin(&self, id: &ActorId) -> bool {
+        let waiting = self.state.parcels.get(id);
+        if waiting.is_some_and(|parcels| self.begins(id, parcels)) {
+            return self.birthplace(id) == self.me();
+        }
+        self.fabric.find(id).is_some() && self.fabric.inner.records.of(id).is_none()
     }
 
     /// Tells whether a record is, as far as this node knows, its own, of this life or a former one.
@@ -308,7 +323,9 @@ impl<R: Roster> Turn<'_, R> {
         }
     }
 
-    /// Says where an actor is: one that begins here, or has stored nothing yet, is here.
+    /// Says where an actor is: one that begins here, or has stored nothing yet, is here. One that is
+    /// about to begin here is not nowhere: else a copy of an INVITE would be taken for one without a
+    /// call. It is not said to be here either: two nodes it may begin at would send each other to it.
     pub(super) fn where_is(&self, id: &ActorId) -> Whereabouts {
         let owner = id.record_owner();
         let me = self.me();
@@ -330,6 +347,9 @@ impl<R: Roster> Turn<'_, R> {
         if self.is_in_doubt() {
             return Whereabouts::Unsettled;
         }
-        held
+        match held {
+            Whereabouts::None if self.is_to_begin(&owner) => Whereabouts::Unsettled,
+            held => held,
+        }
     }
 }

@@ -32,8 +32,20 @@ impl<R: Roster> Turn<'_, R> {
         let (store, now) = (self.fabric.env().store(), self.now);
         let actions = match action {
             RepairAction::Send { to, frame } => {
-                self.send_to(to, FrameClass::Bulk, &frame);
-                return;
+                let is_glance = matches!(
+                    frame,
+                    Frame::Repair {
+                        exchange: Exchange::Glance(_),
+                        ..
+                    }
+                );
+                let life = self.fabric.inner.mesh.life(to).filter(|_| is_glance);
+                let reads = |life| self.fabric.schema_for(life) >= Frame::GLANCES_SINCE;
+                if life.is_none_or(reads) {
+                    self.send_to(to, FrameClass::Bulk, &frame);
+                    return;
+                }
+                self.state.repair.unread_glance(now, to)
             }
             RepairAction::LoadShard(shard) => {
                 match self.state.desk.digests(store.as_ref(), shard) {

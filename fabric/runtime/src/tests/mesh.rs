@@ -19,6 +19,8 @@ use crate::Fabric;
 pub(super) struct Wire {
     pub(super) fabrics: Mutex<BTreeMap<NodeInst, Fabric<Counter>>>,
     is_full: Mutex<bool>,
+    /// Frames from the one to the other are lost.
+    pub(super) torn: Mutex<Option<(NodeInst, NodeInst)>>,
     kept: Mutex<Vec<(NodeId, Vec<Peer>)>>,
     pub(super) required: Mutex<Vec<(NodeId, contract::SchemaVersion)>>,
 }
@@ -42,6 +44,9 @@ impl Peers for End {
     fn send(&self, to: NodeInst, _: FrameClass, frame: Bytes) -> Result<(), PeerFault> {
         if *self.1.is_full.lock().unwrap() {
             return Err(PeerFault::Busy);
+        }
+        if *self.1.torn.lock().unwrap() == Some((self.0, to)) {
+            return Ok(());
         }
         let fabric = self.1.fabrics.lock().unwrap().get(&to).cloned();
         let fabric = fabric.ok_or(PeerFault::Absent)?;

@@ -356,6 +356,23 @@ async fn a_node_that_is_cut_off_has_no_majority_though_it_has_not_heard_of_all()
     assert_eq!(cluster.nodes[2].row(&call()).unwrap().epoch, 1);
 }
 
+/// What begins a call waits until the holders have said that there is none. Meanwhile another node
+/// that asks is not told that it is nowhere: a copy of its INVITE would be challenged, and its phone
+/// would make a second call.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_about_to_begin_is_not_nowhere() {
+    let cluster = Cluster::of(3).await;
+    let lives: Vec<NodeInst> = cluster.nodes.iter().map(|node| node.fabric.me()).collect();
+    *cluster.wire.torn.lock().unwrap() = Some((lives[0], lives[2]));
+    cluster.say(0, &call(), act([Step::Add(5), PUT])).await;
+    assert!(cluster.hosts(&call()).is_empty(), "it waits for an answer");
+    cluster.say(1, &dialog(1), note("copy")).await;
+    assert_eq!(cluster.nodes[1].log(), ["lane0 Busy from dialog1"]);
+    *cluster.wire.torn.lock().unwrap() = None;
+    pass(2_000).await;
+    assert_eq!(cluster.hosts(&call()), [0]);
+}
+
 /// Nobody has to ask for it: the records of a dead node are taken over by their heirs.
 #[tokio::test(start_paused = true)]
 async fn a_dead_nodes_records_are_taken_over_unasked() {
