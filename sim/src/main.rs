@@ -123,7 +123,11 @@ fn plan_of(arguments: &Arguments, allowed: &[FaultKind], seed: u64) -> Plan {
         is_joined: arguments.join,
     });
     plan.sticky |= arguments.join;
-    plan.mixed &= plan.steady.is_none();
+    if plan.steady.is_some() {
+        // What is measured is a cluster that nothing ails.
+        plan.faults.clear();
+        plan.mixed = false;
+    }
     plan
 }
 
@@ -281,12 +285,16 @@ fn report(arguments: &Arguments, plans: &[Plan], outcomes: &[Outcome]) {
     }
 }
 
-/// Prints what nodes say to each other: a node, a second, without TLS and signs of life.
+/// Prints what nodes say to each other: a node, a second, without TLS and signs of life; in the second
+/// half, when they have found each other.
 fn print_cost(plans: &[Plan], outcomes: &[Outcome]) {
     for (plan, outcome) in plans.iter().zip(outcomes) {
-        let share = outcome.length.as_secs_f64() * f64::from(plan.nodes);
-        for what in [OCTETS, GOSSIP_OCTETS] {
-            let octets = outcome.counts.get(what).copied().unwrap_or_default();
+        let share = (plan.hostile / 2).as_secs_f64() * f64::from(plan.nodes);
+        let said = [
+            (OCTETS, outcome.cost.frames),
+            (GOSSIP_OCTETS, outcome.cost.gossip),
+        ];
+        for (what, octets) in said {
             let octets = u32::try_from(octets).map_or(f64::INFINITY, f64::from);
             println!(
                 "{:.2} kB a node and second: {what}",

@@ -24,6 +24,7 @@ use crate::cluster::Watch;
 use crate::crowd::Crowd;
 use crate::log;
 use crate::marks::{self, Marks};
+use crate::mesh::{GOSSIP_OCTETS, OCTETS};
 use crate::node::{Role, SimNode, sip_address, web_address};
 use crate::plan::{Fault, Plan};
 use crate::planted;
@@ -55,6 +56,8 @@ pub struct Outcome {
     pub broken: Option<Broken>,
     /// Length of the run on its own clock.
     pub length: Duration,
+    /// What nodes have said to each other in the second half of the hostile phase.
+    pub cost: Cost,
     /// How long deaths of nodes took to be noticed where that had to be quick.
     pub noticed: Vec<Duration>,
 }
@@ -78,7 +81,7 @@ pub fn run(plan: &Plan, trace: Option<File>) -> Outcome {
         .expect("a runtime of this thread");
     // What a former run of this thread left.
     let _ = sabotage::news();
-    let (length, noticed) = runtime.block_on(Box::pin(Run::new(&world, plan).play(plan)));
+    let (length, noticed, cost) = runtime.block_on(Box::pin(Run::new(&world, plan).play(plan)));
     let mut state = world.state();
     state.trace.flush();
     Outcome {
@@ -88,6 +91,34 @@ pub fn run(plan: &Plan, trace: Option<File>) -> Outcome {
         broken: state.broken.clone(),
         length,
         noticed,
+        cost,
+    }
+}
+
+/// What nodes say to each other.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cost {
+    /// Octets of frames, without TLS and signs of life.
+    pub frames: u64,
+    /// Octets of gossip.
+    pub gossip: u64,
+}
+
+impl Cost {
+    fn so_far(world: &World) -> Cost {
+        let state = world.state();
+        let of = |what| state.counts.get(what).copied().unwrap_or_default();
+        Cost {
+            frames: of(OCTETS),
+            gossip: of(GOSSIP_OCTETS),
+        }
+    }
+
+    fn since(self, before: Cost) -> Cost {
+        Cost {
+            frames: self.frames - before.frames,
+            gossip: self.gossip - before.gossip,
+        }
     }
 }
 
@@ -211,7 +242,7 @@ impl Run {
         }
     }
 
-    async fn play(mut self, plan: &Plan) -> (Duration, Vec<Duration>) {
+    async fn play(mut self, plan: &Plan) -> (Duration, Vec<Duration>, Cost) {
         let start = self.world.now().mono;
         self.world.trouble(start + AFTERMATH);
         let (all, is_joined) = (self.places.len(), is_joined(plan));
@@ -227,7 +258,10 @@ impl Run {
         }
         self.plan_change(start + Duration::from_secs(1), Change::Look);
         let hostile_end = start + plan.hostile;
+        self.until(start + plan.hostile / 2).await;
+        let half = Cost::so_far(&self.world);
         self.until(hostile_end).await;
+        let cost = Cost::so_far(&self.world).since(half);
         self.calm_down().await;
         let calm_end = self.world.now().mono + CALM;
         self.check_cluster().await;
@@ -257,7 +291,7 @@ impl Run {
             }
         }
         settle().await;
-        (end.since(start), self.watch.times())
+        (end.since(start), self.watch.times(), cost)
     }
 
     fn plan_change(&mut self, at: Time, change: Change) {
