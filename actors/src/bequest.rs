@@ -7,9 +7,8 @@
 //! |---|---|---|
 //! | has connected the caller | rings still | all of it, to be gone on with |
 //! | ran here, and has called somebody | has not called them | their dialogs, to be ended |
+//! | ran here, and was answered by them | cannot say BYE to them | the same |
 //! | ran here | has ended | all of it, to be ended |
-
-use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use contract::core::Rivals;
@@ -37,15 +36,30 @@ pub(crate) fn of_call(id: &ActorId, copies: &Rivals<'_>) -> Option<call::Message
     Some(call::Message::Bequest { parts, unknown })
 }
 
-/// Returns the dialogs of the former copy with parties of whom the other copy does not know.
+/// A dialog with a callee.
+pub(crate) struct Callee {
+    /// What tells it from all others.
+    pub(crate) name: String,
+    /// Nothing is left to do.
+    pub(crate) has_ended: bool,
+    /// The callee has answered: CANCEL does not end it any more (RFC 3261 §9.2).
+    pub(crate) has_answered: bool,
+    /// All that BYE needs is known.
+    pub(crate) takes_bye: bool,
+}
+
+/// Returns the dialogs of the former copy with parties that the other copy cannot end: it does not
+/// know of them, or would only cancel what they have answered.
 fn called_only_by(copies: &Rivals<'_>) -> Vec<ActorId> {
     let newer = copies.newer.into_iter().flatten();
-    let known: BTreeSet<String> = newer
-        .filter_map(|(_, part)| Some(callee(part)?.0))
-        .collect();
+    let known: Vec<Callee> = newer.filter_map(|(_, part)| callee(part)).collect();
+    let is_ended_there = |theirs: &Callee| {
+        let mut same = known.iter().filter(|ours| ours.name == theirs.name);
+        same.any(|ours| ours.takes_bye || !theirs.has_answered)
+    };
     let former = copies.former.iter();
     let unknown = former.filter(|(_, part)| {
-        callee(part).is_some_and(|(name, has_ended)| !has_ended && !known.contains(&name))
+        callee(part).is_some_and(|theirs| !theirs.has_ended && !is_ended_there(&theirs))
     });
     unknown.map(|(id, _)| id.clone()).collect()
 }
@@ -72,8 +86,8 @@ fn stored_dialog(part: &Bytes) -> Option<StoredDialog> {
     }
 }
 
-/// Returns what tells the dialog with a callee from all others, and whether it has ended.
-fn callee(part: &Bytes) -> Option<(String, bool)> {
+/// Reads a dialog with a callee; `None` if it is a caller's, or none.
+fn callee(part: &Bytes) -> Option<Callee> {
     match stored_dialog(part)? {
         StoredDialog::Sip(dialog) => dialog.callee(),
         StoredDialog::Json(dialog) => dialog.callee(),

@@ -16,6 +16,7 @@ use crate::checkers::denied::Denied;
 use crate::checkers::durable::Durable;
 use crate::checkers::fence;
 use crate::checkers::forwarding::Forwarding;
+use crate::checkers::order::Order;
 use crate::checkers::quarantined::Quarantined;
 use crate::checkers::sequence::Sequence;
 use crate::checkers::taken_over::Orphans;
@@ -222,6 +223,7 @@ impl Run {
             world.witness(Box::new(Denied::new(&disks, keys.ids())));
             world.witness(Box::new(Quarantined::new(&disks)));
             world.witness(Box::new(Forwarding));
+            world.witness(Box::new(Order::default()));
         }
         Run {
             world: Arc::clone(world),

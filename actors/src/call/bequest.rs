@@ -5,7 +5,7 @@
 //! In: the record of that one, which comes when it hears that it has lost the call (`crate::bequest`).
 //! Out: `Adopt`, or the end of what only it had.
 //!
-//! | the call here | if the caller was answered there | whom only the other one has called |
+//! | the call here | if the caller was answered there | whom only the other one has called, or heard answer |
 //! |---|---|---|
 //! | rings, forks not yet called anew | it goes on as it was there, its parties are told where we are | the same |
 //! | is not answered, otherwise | it ends: calling anew has ended what callees had there | hear CANCEL or BYE |

@@ -259,13 +259,19 @@ impl Dialog {
             .birth
             .as_ref()
             .is_some_and(|birth| birth.cseq == cseq.number);
+        // As with a request: a connection that was out of reach with its node, and speaks, is there.
+        let is_back = self.data.is_flow_gone && ctx.site().is_same_source(&flow, &self.data.flow);
         if is_birth && cseq.method.is(Method::Invite) {
-            return self.on_invite_response(response, status, ctx);
+            self.on_invite_response(response, status, ctx);
+        } else if cseq.method.is(Method::Cancel) {
+            ctx.ignore("the end of the INVITE tells more");
+        } else {
+            self.on_inside_response(response, cseq.number, status, ctx);
         }
-        if cseq.method.is(Method::Cancel) {
-            return ctx.ignore("the end of the INVITE tells more");
+        // Behind the ACK, if there is one.
+        if is_back && self.data.state != State::Ended {
+            self.rebind(flow, ctx);
         }
-        self.on_inside_response(response, cseq.number, status, ctx);
     }
 
     /// A request of ours ended without a response.

@@ -39,6 +39,7 @@
 //! | any | Restored, taken over | by state: `takeover.rs` | same | `cluster.md` §7 |
 //! | any | a lane or the call is full | told again after 100 ms | same | – |
 //! | any, connection gone | its Contact registered over another | what is parked is sent there | same | `architecture.md` §7 |
+//! | any, connection gone | a request or response over it | it is there: what is parked is sent | same | `architecture.md` §7 |
 //!
 //! | file | rule |
 //! |---|---|

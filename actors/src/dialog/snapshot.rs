@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::core::{Accepted, Data, Dialog, Incoming, Role, State, Timer};
 use super::outbox::Outbox;
 use crate::TransactionRef;
+use crate::bequest::Callee;
 
 /// The first stored form.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,13 +58,17 @@ impl From<SnapshotV1> for Snapshot {
 }
 
 impl Snapshot {
-    /// Returns what tells a dialog with a callee from all others, and whether it has ended; `None` of a
-    /// caller's.
-    pub(crate) fn callee(&self) -> Option<(String, bool)> {
+    /// Returns what another copy of the call needs to know of a callee; `None` of a caller's dialog.
+    pub(crate) fn callee(&self) -> Option<Callee> {
         let data = &self.data;
         let invite = data.invite.as_ref().filter(|_| data.role == Role::Client)?;
         let call_id = invite.0.call_id().ok()?;
-        Some((call_id.to_owned(), data.state == State::Ended))
+        Some(Callee {
+            name: call_id.to_owned(),
+            has_ended: data.state == State::Ended,
+            has_answered: matches!(data.state, State::Confirmed | State::Ending),
+            takes_bye: data.dialog.is_some(),
+        })
     }
 
     /// Returns the oldest form that holds all of it: the first, or this one.

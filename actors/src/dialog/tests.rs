@@ -418,6 +418,33 @@ fn a_connection_that_was_thought_gone_and_speaks_is_there() {
     assert_eq!(stage.core.state(), "ended");
 }
 
+/// Its node was out of reach, and its 2xx came again: simulator, 3 nodes, 10 minutes, seed 13002.
+#[test]
+fn a_callee_that_answers_again_over_a_connection_that_was_thought_gone_hears_the_bye() {
+    let mut stage = after_a_restart();
+    let cause = "NORMAL_CLEARING".to_owned();
+    let actions = stage.tell(Message::End { status: 487, cause });
+    assert_eq!(requests(&actions), Vec::new());
+    let again = |stage: &mut Stage<Dialog>, flow| {
+        let invite = stage.core.data.invite.clone().expect("an INVITE");
+        let mut writer = sip::respond(&invite.0, 200, Some("b1"));
+        writer.header(sip::HeaderName::Contact, format!("<sip:1001@{PEER}>"));
+        let response = sip::Message::read(writer.finish().expect("a response")).expect("readable");
+        stage.tell(Message::Response { response, flow })
+    };
+    // Anybody may write over another one.
+    assert_eq!(requests(&again(&mut stage, stream(9))), Vec::new());
+    let flow = stage.core.data.flow;
+    let actions = again(&mut stage, flow);
+    assert!(matches!(
+        told(&actions).first(),
+        Some((_, crate::Message::Lane(lane::Message::SendAck { .. })))
+    ));
+    assert_eq!(requests(&actions), [(flow, "BYE".to_owned())]);
+    assert_eq!(requests(&again(&mut stage, flow)), Vec::new(), "once");
+    assert_eq!(stage.core.state(), "ending");
+}
+
 #[test]
 fn what_meets_a_full_lane_is_told_again() {
     let (mut stage, actions) = on_stage(2, order_invite());

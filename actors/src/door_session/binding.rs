@@ -14,13 +14,15 @@ use doors::json::{CallState, Register, Resume, ServerMessage, Unregister};
 use super::core::{Context, DoorSession, State, Timer, Who};
 use super::password::{self, Proven};
 use crate::dialog::ClientCommand;
+use crate::dialog::json::PARK;
 use crate::registration;
 
 /// How long a registration may take: its gate, and one more try of a full inbox.
 const ANSWER_WAIT: Duration = Duration::from_secs(8);
-/// How long dialogs may take: calls of a node that fell silent are gone on with by then
-/// (`cluster.md` §5), and clients wait longer for an answer.
-const STATES_WAIT: Duration = Duration::from_secs(6);
+/// How long dialogs may take: as long as they wait for a client, or it would be told `gone` of a call
+/// that still waits for it at a node which is out of reach. Calls of a node that fell silent are gone
+/// on with by then (`cluster.md` §5), and clients wait longer for an answer.
+const STATES_WAIT: Duration = PARK;
 /// When those that have not answered are asked again.
 const STATES_AGAIN: Duration = Duration::from_millis(500);
 /// How long before its end a client is told that its binding ends.

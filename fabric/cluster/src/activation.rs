@@ -119,7 +119,8 @@ impl Activation {
                 self.answers.insert(from, newest.map(|image| *image));
                 self.judge()
             }
-            HolderReply::Fenced(epoch) if epoch > self.epoch => self.settle(Step::Lost(epoch)),
+            // The same epoch: an own claim of old has won under it, and is forgotten here.
+            HolderReply::Fenced(epoch) if epoch >= self.epoch => self.settle(Step::Lost(epoch)),
             // Answers to something else, or late ones.
             HolderReply::Granted { .. }
             | HolderReply::Fenced(_)
@@ -136,17 +137,19 @@ impl Activation {
         self.win(true)
     }
 
-    /// Visits what all holders answered: registrations are merged from these (`cluster.md` §8).
+    /// Visits what all holders answered: registrations are merged from these (`cluster.md` §8). Nothing
+    /// if the record is over.
     pub fn images(&self) -> impl Iterator<Item = &Image> {
-        self.answers.values().flatten()
+        let is_there = self.newest().is_some();
+        self.answers.values().flatten().filter(move |_| is_there)
     }
 
     fn judge(&mut self) -> Step {
         let newest = self.newest();
         let conf = newest.map_or(&self.assumed, |image| &image.header.conf);
         // Placement may name nodes that did not hold it when it was begun: that there is none, all
-        // of them have to say.
-        let quorum = match newest {
+        // of them have to say; and all holders, that what a former one has is over.
+        let quorum = match newest.filter(|image| self.is_held(image)) {
             Some(_) => claim_quorum,
             None => |set: &HolderSet| set.nodes().len(),
         };
@@ -162,8 +165,21 @@ impl Activation {
         Step::Ask(more)
     }
 
+    /// Returns the newest of all answers. What only a former holder has says no more than who the
+    /// holders are: if these all have nothing, the record has ended, and its tombstone is forgotten.
     fn newest(&self) -> Option<&Image> {
-        self.images().max_by_key(|image| image.header.version)
+        let images = self.answers.values().flatten();
+        let newest = images.max_by_key(|image| image.header.version)?;
+        let holders = newest.header.conf.nodes();
+        let have_all_answered = holders.iter().all(|node| self.answers.contains_key(node));
+        (self.is_held(newest) || !have_all_answered).then_some(newest)
+    }
+
+    /// Tells whether its owner or a holder that it names has any version of it.
+    fn is_held(&self, image: &Image) -> bool {
+        let header = &image.header;
+        let mut holders = header.conf.nodes().into_iter().chain([header.owner.node]);
+        holders.any(|node| matches!(self.answers.get(&node), Some(Some(_))))
     }
 
     fn win(&mut self, degraded: bool) -> Step {

@@ -74,7 +74,10 @@ pub fn decide(held: &Held, request: HolderRequest, ids: &IdHasher) -> (HolderRep
     match request {
         HolderRequest::Commit(image) => decide_commit(held, image, ids),
         HolderRequest::Claim { id, epoch } => {
-            if epoch < held.fence {
+            // What was written under an epoch was won by a claim of it. Its node may have forgotten that,
+            // with a tombstone or a disk: no version may come twice.
+            let written = held.image.as_ref().map(|image| image.header.version.epoch);
+            if epoch < held.fence || written == Some(epoch) {
                 return (HolderReply::Fenced(held.fence), None);
             }
             let newest = held.image.clone().map(Box::new);

@@ -293,3 +293,72 @@ fn a_claim_that_goes_on_with_fewer_answers_is_degraded() {
     let (reply, batch) = decide(&hold(&store, &ids(), &id).unwrap(), late, &ids());
     assert_eq!((reply, batch), (HolderReply::Fenced(claim.epoch()), None));
 }
+
+#[test]
+fn what_a_former_holder_has_counts_only_while_a_holder_has_something() {
+    let id = ActorId::Call(call());
+    let set = |nodes: &[u16]| HolderSet::new(nodes.iter().copied().map(NodeId).collect()).unwrap();
+    let owner = NodeInst {
+        node: NodeId(3),
+        boot: Boot(1),
+    };
+    // Held by 1 and 3 since node 2 has copied it; node 3 has forgotten that it owned it.
+    let owned = Owned::begin(&id, Epoch::ZERO, owner, &ids());
+    let mut owned = owned.held_by(set(&[1, 3]));
+    owned.put(&id, b"own".into(), None).unwrap();
+    let copy = Held {
+        fence: owned.epoch(),
+        image: Some(owned.image()),
+    };
+    let claim = |fence: Epoch| {
+        let held = Held { fence, image: None };
+        let (claim, _) = Activation::begin(&id, &held, set(&[1, 2, 3]), NodeId(3), &ids());
+        claim
+    };
+    // The epoch under which it was written is not won again.
+    let mut again = claim(Epoch::ZERO);
+    assert_eq!(again.epoch(), owned.epoch());
+    let (reply, batch) = decide(&copy, again.request(), &ids());
+    assert_eq!(batch, None);
+    let lost = again.answer(NodeId(2), reply);
+    assert_eq!(lost, Step::Lost(owned.epoch()));
+    let next = claim(owned.epoch());
+    let nothing = HolderReply::Granted {
+        epoch: next.epoch(),
+        newest: None,
+    };
+    let (former, _) = decide(&copy, next.request(), &ids());
+    for order in [[1, 2, 3], [3, 2, 1], [2, 3, 1]] {
+        let mut claim = next.clone();
+        let steps = order.map(|node| {
+            let is_former = node == 2;
+            let reply = if is_former { &former } else { &nothing };
+            claim.answer(NodeId(node), reply.clone())
+        });
+        let over = Step::Won {
+            newest: None,
+            degraded: false,
+        };
+        assert_eq!(steps, [Step::Wait, Step::Wait, over], "{order:?}");
+        assert_eq!(claim.images().count(), 0);
+    }
+    // Without the word of all holders it is there.
+    let mut fewer = next.clone();
+    for (node, reply) in [(2, &former), (3, &nothing)] {
+        assert_eq!(fewer.answer(NodeId(node), reply.clone()), Step::Wait);
+    }
+    let found = |step| {
+        matches!(
+            step,
+            Step::Won {
+                newest: Some(_),
+                ..
+            }
+        )
+    };
+    assert!(found(fewer.give_up_waiting()));
+    // Node 1 has it: one holder is enough, as ever.
+    let mut held = next.clone();
+    assert_eq!(held.answer(NodeId(2), former.clone()), Step::Wait);
+    assert!(found(held.answer(NodeId(1), former)));
+}

@@ -346,8 +346,8 @@ pub const QUARANTINE_ALONE_MS: u64 = 30_000;
 
 /// Milliseconds between two comparisons with one node (`cluster.md` §8), a fifth more or less.
 pub const REPAIR_EVERY_MS: u64 = 5_000;
-/// Milliseconds that a node keeps what others hold, to tell a claimant that still thinks it a holder:
-/// as long as tombstones at least (`cluster.md` §8).
+/// Milliseconds that a node keeps what others hold, to tell a claimant that still thinks it a holder.
+/// That may be longer than their tombstone is kept: a claim asks them whether it is over.
 pub const STRAY_KEPT_MS: u64 = 3_600_000;
 /// Times a shard must differ in a row before it is listed: commits that are under way make
 /// differences that pass.

@@ -16,6 +16,7 @@ pub mod kept_binding;
 pub mod kept_call;
 pub mod mixed;
 pub mod noticed;
+pub mod order;
 pub mod proven;
 pub mod quarantined;
 pub mod reached;

@@ -1,15 +1,21 @@
 //! I8: per dialog and direction the CSeq that we send rises strictly; the same number is the same
-//! transaction (a retransmission, its ACK or its CANCEL).
+//! transaction (a retransmission, its ACK or its CANCEL). A request is not said twice at once: what
+//! repeats it is a timer of T1 at least (RFC 3261 §17.1.1.2, §17.1.2.2), and one that fires once.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use contract::Now;
+use contract::{Now, Time};
 use sip::Message;
 
 use crate::world::{Observer, World};
+
+/// What is said again within this time was not repeated by a timer. A node that starts again says it
+/// later.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// The checker of one node.
 pub struct Sequence {
@@ -17,6 +23,8 @@ pub struct Sequence {
     node: SocketAddr,
     web: SocketAddr,
     highest: BTreeMap<(String, String), (u32, String)>,
+    /// When a datagram of a transaction was sent last, by its branch and method.
+    sent_at: BTreeMap<(String, String), Time>,
 }
 
 impl Sequence {
@@ -28,12 +36,13 @@ impl Sequence {
             node,
             web,
             highest: BTreeMap::new(),
+            sent_at: BTreeMap::new(),
         }
     }
 }
 
 impl Observer for Sequence {
-    fn sent(&mut self, _now: Now, from: SocketAddr, _to: SocketAddr, bytes: &Bytes) {
+    fn sent(&mut self, now: Now, from: SocketAddr, _to: SocketAddr, bytes: &Bytes) {
         if from != self.node && from != self.web {
             return;
         }
@@ -52,14 +61,25 @@ impl Observer for Sequence {
             return;
         };
         let method = cseq.method.to_string();
-        if method == "ACK" || method == "CANCEL" {
+        if method == "ACK" {
+            return;
+        }
+        let branch = via.branch().unwrap_or_default().to_owned();
+        if from == self.node {
+            let transaction = (branch.clone(), method.clone());
+            let before = self.sent_at.insert(transaction, now.mono);
+            if before.is_some_and(|before| now.mono < before + AT_ONCE) {
+                let how = format!("{method} {branch} was sent twice at once");
+                self.world.broken("I8", how);
+            }
+        }
+        if method == "CANCEL" {
             return;
         }
         let key = (
             call_id.to_owned(),
             sender.tag().unwrap_or_default().to_owned(),
         );
-        let branch = via.branch().unwrap_or_default().to_owned();
         match self.highest.get(&key) {
             Some((highest, known)) if cseq.number == *highest && *known != branch => {
                 let how = format!("CSeq {} of {} was used twice", cseq.number, key.0);

@@ -165,6 +165,38 @@ fn who_rang_where_it_could_not_be_heard_is_called_anew_after_a_while() {
     assert_eq!(world.record().cause, "NETWORK_OUT_OF_ORDER");
 }
 
+/// Only that node heard it ring and answer, and a CANCEL ends no call: simulator, 3 nodes, 10 minutes,
+/// seed 13040.
+#[test]
+fn who_has_answered_where_it_could_not_be_heard_hears_bye() {
+    let mut world = World::new();
+    world.call("1001", SDP_A);
+    let first = world.last(B, "INVITE");
+    let then = world.stored.clone();
+    world.answer(B, "INVITE", 180, "");
+    world.answer(B, "INVITE", 200, SDP_B);
+    world.ack("");
+    let parts = parts_of(&world);
+    world.be_cut_off(2, then);
+    world.pass(Duration::from_secs(9));
+    assert_eq!((world.count(B, "CANCEL"), world.count(B, "BYE")), (1, 0));
+    let word = handed_over(&world, &parts, &parts_of(&world));
+    world.tell(world.call_id(), word);
+    assert_eq!((world.count(A, "BYE"), world.count(B, "BYE")), (1, 1));
+    let bye = world.last(B, "BYE");
+    let of_call = |sent: &Sent| field(sent, HeaderName::CallId);
+    assert_eq!(of_call(&bye), of_call(&first));
+    let to = bye.message.to().expect("To");
+    assert_eq!(to.tag(), Some("b1"));
+    assert!(cseq(&bye) > cseq(&first));
+    // Who knows of the dialog needs not be told again.
+    let again = handed_over(&world, &parts, &parts_of(&world));
+    let call::Message::Bequest { unknown, .. } = again else {
+        panic!("not a bequest");
+    };
+    assert!(unknown.is_empty(), "{unknown:?}");
+}
+
 /// What the runtime has `crate::bequest` make of both copies.
 fn handed_over(
     world: &World,

@@ -43,7 +43,7 @@ pub enum Timer {
 /// How long a reanswer may take: as a final response to a re-INVITE.
 pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(32);
 /// How long a connection may be gone (`architecture.md` §7).
-pub(super) const PARK: Duration = Duration::from_secs(8);
+pub(crate) const PARK: Duration = Duration::from_secs(8);
 /// How long the end waits to be acknowledged.
 pub(super) const GIVE_UP_AFTER: Duration = Duration::from_secs(2);
 /// Time before a message to a full inbox is told again.

@@ -62,6 +62,7 @@ use doors::json::ServerMessage;
 use serde::{Deserialize, Serialize};
 use sip::{Aor, Uri};
 
+pub(crate) use self::core::PARK;
 pub use self::core::{JsonDialog, Timer};
 pub use self::snapshot::Snapshot;
 use crate::door_session::{About, Delivery};

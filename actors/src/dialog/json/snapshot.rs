@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::connection::Repeat;
 use super::core::{Data, JsonDialog, Role, State, Timer};
+use crate::bequest::Callee;
 use crate::dialog::outbox::Outbox;
 
 /// The stored form.
@@ -17,12 +18,17 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Returns what tells a dialog with a callee from all others, and whether it has ended; `None` of a
-    /// caller's.
-    pub(crate) fn callee(&self) -> Option<(String, bool)> {
+    /// Returns what another copy of the call needs to know of a callee; `None` of a caller's dialog.
+    pub(crate) fn callee(&self) -> Option<Callee> {
         let data = &self.data;
         let name = format!("{} {} {}", data.account, data.contact, data.name);
-        (data.role == Role::Callee).then_some((name, data.state == State::Ended))
+        (data.role == Role::Callee).then_some(Callee {
+            name,
+            has_ended: data.state == State::Ended,
+            // One word ends it, whether it was answered or not.
+            has_answered: false,
+            takes_bye: true,
+        })
     }
 }
 

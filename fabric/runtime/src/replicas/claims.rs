@@ -476,17 +476,19 @@ impl<R: Roster> Turn<'_, R> {
         self.tell_claimed(id, won);
     }
 
-    /// A higher epoch is known: if a claim of this node is under way, it is lost.
+    /// A higher epoch is known, or that of the claim was used before: if a claim of this node is under
+    /// way, it is lost.
     pub(super) fn claim_fenced(&mut self, id: &ActorId, epoch: Epoch) {
         let claims = &self.state.claims.claims;
         if claims
             .get(id)
-            .is_none_or(|claim| claim.activation.epoch() >= epoch)
+            .is_none_or(|claim| claim.activation.epoch() > epoch)
         {
             return;
         }
         self.state.claims.remove(id);
-        if epoch.by != self.me().node {
+        let is_own = epoch.by == self.me().node;
+        if !is_own {
             self.sweep_lost(id);
         }
         if let Some(winner) = self.life_of(epoch.by) {
@@ -494,6 +496,11 @@ impl<R: Roster> Turn<'_, R> {
             self.direct(actions);
         }
         self.tell_claimed(id, Claimed::Elsewhere);
+        if is_own {
+            // Of a record that is forgotten here: the next claim goes above it.
+            let actions = self.state.replicator.saw(id, epoch);
+            self.replicate(actions);
+        }
     }
 
     pub(super) fn claim_failed(&mut self, id: &ActorId, why: &'static str) {

@@ -349,7 +349,7 @@ impl<R: Roster> Turn<'_, R> {
         }
         match held {
             Whereabouts::None if self.is_to_begin(&owner) => Whereabouts::Unsettled,
-            held => held,
+            Whereabouts::At { .. } | Whereabouts::None | Whereabouts::Unsettled => held,
         }
     }
 }
