@@ -95,6 +95,15 @@ struct Place {
     version: Version,
 }
 
+impl Place {
+    /// Tells whether it counts beside a tombstone: where it was before it ended, nobody has it. Hints
+    /// may be of what has begun since.
+    fn is_after(&self, ended: Option<Version>) -> bool {
+        let is_hint = self.version == Version::default();
+        is_hint || ended.is_none_or(|ended| self.version > ended)
+    }
+}
+
 #[derive(Debug)]
 struct Search {
     /// Still to be asked, the next one last.
@@ -151,12 +160,7 @@ impl Directory {
             owner: header.owner,
             version: header.version,
         });
-        // Where it was before it ended, nobody has it. Hints may be of what has begun since.
-        let is_later = |known: &Place| {
-            let is_hint = known.version == Version::default();
-            is_hint || ended.is_none_or(|ended| known.version > ended)
-        };
-        let known = self.look_up(&id).filter(is_later);
+        let known = self.look_up(&id).filter(|known| known.is_after(ended));
         let newest = match (own, known) {
             (Some(own), Some(known)) if known.version > own.version => Some(known),
             (own, known) => own.or(known),
@@ -336,6 +340,17 @@ impl Directory {
         let id = id.record_owner();
         let place = self.young.get(&id).or_else(|| self.old.get(&id))?;
         Some((place.owner, place.version))
+    }
+
+    /// Returns whom a message would be sent to that comes now, if nothing but what was learned says so:
+    /// as [`Directory::route`] judges it.
+    ///
+    /// In: `ended`, the version of the tombstone that this node holds, if it holds one.
+    #[must_use]
+    pub fn known_after(&self, id: &ActorId, ended: Option<Version>) -> Option<NodeInst> {
+        let id = id.record_owner();
+        let place = self.young.get(&id).or_else(|| self.old.get(&id))?;
+        place.is_after(ended).then_some(place.owner)
     }
 
     /// Returns the hop count of a message that is passed on; `None` if it has passed enough nodes

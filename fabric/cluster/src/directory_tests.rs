@@ -140,9 +140,13 @@ fn a_tombstone_outweighs_an_earlier_place_and_no_later_one() {
     directory.learn(&call(), inst(4, 1), header.version);
     let routed = route(&mut directory, &call(), Some(header));
     assert!(matches!(routed, Route::Ask { .. }), "{routed:?}");
+    let ended_at = Some(header.version);
+    assert_eq!(directory.known_after(&call(), ended_at), None);
+    assert_eq!(directory.known_after(&call(), None), Some(inst(4, 1)));
     let mut later = header.version;
     later.epoch.n += 1;
     directory.learn(&call(), inst(5, 1), later);
+    assert_eq!(directory.known_after(&call(), ended_at), Some(inst(5, 1)));
     assert_eq!(
         route(&mut directory, &call(), Some(header)),
         Route::At(inst(5, 1))
@@ -154,6 +158,7 @@ fn a_tombstone_outweighs_an_earlier_place_and_no_later_one() {
         route(&mut directory, &call(), Some(header)),
         Route::At(inst(6, 1))
     );
+    assert_eq!(directory.known_after(&call(), ended_at), Some(inst(6, 1)));
 }
 
 #[test]

@@ -232,8 +232,10 @@ impl<R: Roster> Turn<'_, R> {
             Some(_) => {}
             None if giver.is_some() => {}
             None => {
-                let known = self.state.directory.known(&id);
-                if known.is_some_and(|(owner, _)| owner.node != me.node && self.lives(owner)) {
+                // A message that is sent after it goes by the same: else it would come back here.
+                let ended = current.map(|header| header.version);
+                let known = self.state.directory.known_after(&id, ended);
+                if known.is_some_and(|owner| owner.node != me.node && self.lives(owner)) {
                     return self.tell_claimed(&id, Claimed::Elsewhere);
                 }
             }

@@ -125,6 +125,25 @@ async fn a_passive_record_moves_without_being_woken_where_it_was() {
     assert_eq!(of(cluster.nodes[target].log(), "a"), ["a restored Moved 5"]);
 }
 
+/// Who has handed it over remembers where it went; its tombstone says that it is not there any more.
+#[tokio::test(start_paused = true)]
+async fn what_has_ended_where_it_was_moved_to_begins_again_where_it_was() {
+    let (cluster, host, target) = of_three(5).await;
+    let moved = cluster.shift(host, &reg("a"), cluster.life(target)).await;
+    assert_eq!(moved, Ok(()));
+    settle().await;
+    let end = act([Step::End { gate: true }]);
+    cluster.say(target, &reg("a"), end).await;
+    pass(5_000).await;
+    assert!(cluster.hosts(&reg("a")).is_empty(), "it has ended");
+    cluster.logs();
+    let again = act([Step::Add(3), PUT]);
+    cluster.say(host, &reg("a"), again).await;
+    pass(50).await;
+    assert_eq!(cluster.hosts(&reg("a")), [host], "placement says so");
+    assert_eq!(cluster.number(host, &reg("a")), Some("3".to_owned()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_call_moves_with_its_sides() {
     let cluster = Cluster::of(3).await;
