@@ -5,6 +5,7 @@
     reason = "a test names what it waits for"
 )]
 
+mod bequests;
 mod bridging;
 mod ends;
 mod fixture;

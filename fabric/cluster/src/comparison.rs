@@ -86,8 +86,6 @@ pub struct RepairCounts {
 pub(crate) struct Peer {
     pub(crate) is_up: bool,
     pub(crate) is_connected: bool,
-    /// Its release reads [`crate::exchange::Glance`].
-    pub(crate) takes_glances: bool,
     /// Shards of which this node has had everything it holds, since it was restarted here.
     pub(crate) in_step: ShardSet,
     /// The same in this comparison, and in the last one.

@@ -111,16 +111,8 @@ impl Repair {
         self.take()
     }
 
-    /// Takes word whether a node reads [`Exchange::Glance`] (since schema 2).
-    pub fn takes_glances(&mut self, node: NodeId, takes_them: bool) {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            peer.takes_glances = takes_them;
-        }
-    }
-
-    /// A glance could not be sent: that node does not read any yet.
+    /// A glance was not sent: that node does not read any (they came with schema 2).
     pub fn unread_glance(&mut self, now: Now, node: NodeId) -> Vec<RepairAction> {
-        self.takes_glances(node, false);
         self.look(now, node, 1, ShardSet::ALL);
         self.take()
     }
@@ -406,9 +398,7 @@ impl Repair {
     /// others would send most of all that it says.
     fn glance(&mut self, now: Now, node: NodeId) {
         let (looks, suspects) = (1, ShardSet::ALL);
-        let peer = self.peers.get(&node);
-        let takes_it = peer.is_some_and(|peer| peer.takes_glances);
-        let Some(digests) = self.digests.of(node).filter(|_| takes_it) else {
+        let Some(digests) = self.digests.of(node) else {
             return self.look(now, node, looks, suspects);
         };
         let sum = digest::sum(&digests);

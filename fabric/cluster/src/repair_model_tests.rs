@@ -600,9 +600,7 @@ impl World {
             let had = self.what_it_has(here, there);
             self.nodes[here].had.insert(there, had);
             let peer = self.nodes[there].inst.node;
-            let repair = &mut self.nodes[here].repair;
-            let actions = repair.connected(self.now, peer);
-            repair.takes_glances(peer, here % 2 == 0);
+            let actions = self.nodes[here].repair.connected(self.now, peer);
             self.mend(here, actions)?;
         }
         Ok(())
@@ -667,6 +665,15 @@ impl World {
             };
             let me = here.inst;
             match action {
+                // Every other node knows no glances.
+                RepairAction::Send {
+                    to,
+                    frame:
+                        Frame::Repair {
+                            exchange: Exchange::Glance(_),
+                            ..
+                        },
+                } if to.0 % 2 == 1 => actions.extend(here.repair.unread_glance(now, to)),
                 RepairAction::Send { to, frame } => self.send(me, usize::from(to.0), frame),
                 RepairAction::LoadShard(shard) => {
                     let digests = here.desk.digests(store, shard).unwrap();

@@ -419,10 +419,6 @@ impl<'a, R: Roster> Turn<'a, R> {
             self.repair_view();
             self.claims_without_the_gone();
         }
-        for life in self.state.lives.clone() {
-            let takes_them = self.fabric.schema_for(life) >= Frame::GLANCES_SINCE;
-            self.state.repair.takes_glances(life.node, takes_them);
-        }
         self.sweep_view();
     }
 
