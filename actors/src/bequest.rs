@@ -74,13 +74,15 @@ enum StoredDialog {
 fn stored_dialog(part: &Bytes) -> Option<StoredDialog> {
     match codec::decode(part).ok()? {
         Stored::DialogV1(dialog) => Some(StoredDialog::Sip(Box::new(dialog.into()))),
-        Stored::DialogV2(dialog) => Some(StoredDialog::Sip(Box::new(dialog))),
+        Stored::DialogV2(dialog) => Some(StoredDialog::Sip(Box::new(dialog.into()))),
+        Stored::DialogV3(dialog) => Some(StoredDialog::Sip(Box::new(dialog))),
         Stored::JsonDialogV1(dialog) => Some(StoredDialog::Json(Box::new(dialog))),
         Stored::RegistrationV1(_)
         | Stored::RegistrationV2(_)
         | Stored::CallV1(_)
         | Stored::CallV2(_)
         | Stored::CallV3(_)
+        | Stored::CallV4(_)
         | Stored::MediaLegV1(_)
         | Stored::MediaLegV2(_) => None,
     }
@@ -109,7 +111,10 @@ pub(crate) fn inherit(side: SideKey, part: &Bytes) -> Option<AnyCore> {
 /// Writes a call in the schema in which another was read.
 pub(crate) fn in_words_of(copy: &Bytes, call: call::Snapshot) -> Option<Bytes> {
     let stored = match codec::decode(copy) {
-        Ok(Stored::CallV3(_)) => Stored::CallV3(call),
+        Ok(Stored::CallV3(_) | Stored::CallV4(_)) => match call.oldest() {
+            Ok(third) => Stored::CallV3(third),
+            Err(fourth) => Stored::CallV4(*fourth),
+        },
         _ => match call.into_schema_1() {
             Ok(first) => Stored::CallV1(first),
             Err(second) => Stored::CallV2(*second),

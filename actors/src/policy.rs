@@ -8,7 +8,7 @@ use rsip::Method;
 use sip::MethodName;
 
 /// Methods that this node answers, for Allow headers.
-pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, INFO, UPDATE";
+pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, INFO, UPDATE, REFER";
 
 /// Option tags that a REGISTER may require (RFC 3327, RFC 5626).
 pub const REGISTER_OPTIONS: &[&str] = &["path", "outbound"];

@@ -52,11 +52,13 @@ pub(crate) enum Stored {
     RegistrationV2(registration::Snapshot),
     CallV2(call::SnapshotV2),
     MediaLegV2(media_leg::Snapshot),
-    DialogV2(dialog::Snapshot),
-    CallV3(call::Snapshot),
+    DialogV2(dialog::SnapshotV2),
+    CallV3(call::SnapshotV3),
+    DialogV3(dialog::Snapshot),
+    CallV4(call::Snapshot),
 }
 
-/// The schema that `CallV3` came with.
+/// The schema that `CallV3` came with; `CallV4` is written only of what schema 3 has begun.
 const CALL_V3: SchemaVersion = SchemaVersion(2);
 
 macro_rules! with_core {
@@ -197,11 +199,16 @@ impl Roster for AnyCore {
                 call::Call::restore(snapshot.into(), now).map(|core| AnyCore::Call(Box::new(core)))
             }
             Stored::CallV3(snapshot) => {
+                call::Call::restore(snapshot.into(), now).map(|core| AnyCore::Call(Box::new(core)))
+            }
+            Stored::CallV4(snapshot) => {
                 call::Call::restore(snapshot, now).map(|core| AnyCore::Call(Box::new(core)))
             }
             Stored::DialogV1(snapshot) => dialog::Dialog::restore(snapshot.into(), now)
                 .map(|core| AnyCore::Dialog(Box::new(core))),
-            Stored::DialogV2(snapshot) => {
+            Stored::DialogV2(snapshot) => dialog::Dialog::restore(snapshot.into(), now)
+                .map(|core| AnyCore::Dialog(Box::new(core))),
+            Stored::DialogV3(snapshot) => {
                 dialog::Dialog::restore(snapshot, now).map(|core| AnyCore::Dialog(Box::new(core)))
             }
             Stored::JsonDialogV1(snapshot) => dialog::json::JsonDialog::restore(snapshot, now)
@@ -274,14 +281,18 @@ impl Roster for AnyCore {
     fn snapshot(&self, now: Now, schema: SchemaVersion) -> Vec<u8> {
         let stored = match self {
             AnyCore::Registration(core) => Stored::RegistrationV2(core.snapshot(now)),
-            AnyCore::Call(core) if schema >= CALL_V3 => Stored::CallV3(core.snapshot(now)),
+            AnyCore::Call(core) if schema >= CALL_V3 => {
+                let oldest = core.snapshot(now).oldest();
+                oldest.map_or_else(|later| Stored::CallV4(*later), Stored::CallV3)
+            }
             AnyCore::Call(core) => {
                 let former = core.snapshot(now).into_schema_1();
                 former.map_or_else(|second| Stored::CallV2(*second), Stored::CallV1)
             }
             AnyCore::Dialog(core) => match core.snapshot(now).oldest() {
-                Ok(first) => Stored::DialogV1(first),
-                Err(whole) => Stored::DialogV2(*whole),
+                dialog::Form::First(first) => Stored::DialogV1(*first),
+                dialog::Form::Second(second) => Stored::DialogV2(*second),
+                dialog::Form::Third(third) => Stored::DialogV3(*third),
             },
             AnyCore::JsonDialog(core) => Stored::JsonDialogV1(core.snapshot(now)),
             AnyCore::MediaLeg(core) => {
@@ -385,7 +396,9 @@ pub(crate) fn stored_registration(copy: &Bytes) -> Option<registration::Snapshot
             | Stored::CallV2(_)
             | Stored::MediaLegV2(_)
             | Stored::DialogV2(_)
-            | Stored::CallV3(_),
+            | Stored::CallV3(_)
+            | Stored::DialogV3(_)
+            | Stored::CallV4(_),
         )
         | Err(_) => None,
     }
@@ -396,7 +409,8 @@ pub(crate) fn stored_call(copy: &Bytes) -> Option<call::Snapshot> {
     match codec::decode(copy) {
         Ok(Stored::CallV1(snapshot)) => Some(call::Snapshot::from(snapshot)),
         Ok(Stored::CallV2(snapshot)) => Some(call::Snapshot::from(snapshot)),
-        Ok(Stored::CallV3(snapshot)) => Some(snapshot),
+        Ok(Stored::CallV3(snapshot)) => Some(call::Snapshot::from(snapshot)),
+        Ok(Stored::CallV4(snapshot)) => Some(snapshot),
         Ok(
             Stored::RegistrationV1(_)
             | Stored::RegistrationV2(_)
@@ -404,7 +418,8 @@ pub(crate) fn stored_call(copy: &Bytes) -> Option<call::Snapshot> {
             | Stored::MediaLegV1(_)
             | Stored::JsonDialogV1(_)
             | Stored::MediaLegV2(_)
-            | Stored::DialogV2(_),
+            | Stored::DialogV2(_)
+            | Stored::DialogV3(_),
         )
         | Err(_) => None,
     }

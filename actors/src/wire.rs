@@ -21,14 +21,19 @@ use contract::limits::FRAME_BYTES_MAX;
 use contract::{Answer, FaultClass, MoveFault, SchemaVersion, UtcMillis};
 use serde::{Deserialize, Serialize};
 
+use crate::media_leg::{self, Destination};
 use crate::{Message, call, console, dialog};
 
 /// Form of messages that every program reads.
 pub const WIRE_FORM: u16 = 1;
-/// Form of messages that programs of schema 2 read; the newest one.
+/// Form of messages that programs of schema 2 read.
 pub const WIRE_FORM_2: u16 = 2;
 /// The schema it came with.
 const FORM_2_SINCE: SchemaVersion = SchemaVersion(2);
+/// Form of messages that programs of schema 3 read; the newest one.
+pub const WIRE_FORM_3: u16 = 3;
+/// The schema it came with.
+const FORM_3_SINCE: SchemaVersion = SchemaVersion(3);
 
 /// Octets of the number of the form.
 const FORM_BYTES: usize = size_of::<u16>();
@@ -49,7 +54,7 @@ pub enum WireError {
         octets: usize,
     },
     /// Written by another release.
-    #[error("a message in form {form}, known up to {WIRE_FORM_2}")]
+    #[error("a message in form {form}, known up to {WIRE_FORM_3}")]
     UnknownForm {
         /// The form it says.
         form: u16,
@@ -100,6 +105,26 @@ fn former(message: &Message) -> Former {
     Former::Same
 }
 
+/// Tells whether a message came with schema 3.
+pub(crate) fn is_of_schema_3(message: &Message) -> bool {
+    if let Message::Dialog(dialog::Message::Client(order)) = message {
+        return matches!(order.command, dialog::ClientCommand::Transfer { .. });
+    }
+    matches!(
+        message,
+        Message::Call(call::Message::Refer { .. } | call::Message::Transfer { .. })
+            | Message::MediaLeg(media_leg::Message::Join {
+                to: Destination::RingBack,
+                ..
+            })
+            | Message::Dialog(
+                dialog::Message::AcceptRefer
+                    | dialog::Message::RefuseRefer { .. }
+                    | dialog::Message::ReferProgress { .. }
+            )
+    )
+}
+
 /// Returns the octets of a message for a node that reads that schema.
 ///
 /// Bound: `FRAME_BYTES_MAX`. What messages of calls carry came in messages of 64 KiB or from a
@@ -108,6 +133,13 @@ fn former(message: &Message) -> Former {
 /// one that a node of that schema has no word for.
 #[must_use]
 pub fn encode(message: &Message, schema: SchemaVersion) -> Vec<u8> {
+    if is_of_schema_3(message) {
+        // Nobody says any of it before all nodes read it.
+        return match schema >= FORM_3_SINCE {
+            true => encode_as(WIRE_FORM_3, message),
+            false => Vec::new(),
+        };
+    }
     match former(message) {
         Former::Same => encode_as(WIRE_FORM, message),
         Former::Instead(_) | Former::Nothing if schema >= FORM_2_SINCE => {
@@ -149,7 +181,7 @@ pub fn decode(bytes: &[u8]) -> Result<Message, WireError> {
         return Err(WireError::NoForm { octets });
     };
     let form = u16::from_le_bytes(*form);
-    if !(WIRE_FORM..=WIRE_FORM_2).contains(&form) {
+    if !(WIRE_FORM..=WIRE_FORM_3).contains(&form) {
         return Err(WireError::UnknownForm { form });
     }
     codec::decode(body).map_err(WireError::Damaged)

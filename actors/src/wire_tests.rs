@@ -26,7 +26,7 @@ use crate::dialog::{ClientCommand, ClientOrder, OfferKind, RequestFailure};
 use crate::door_session::{About, Delivery};
 use crate::lane::NonceVerdict;
 use crate::media_leg::{Codecs, Destination, Offering, Report, Stream, Want};
-use crate::wire::{WIRE_FORM, WIRE_FORM_2, WireError, decode};
+use crate::wire::{WIRE_FORM, WIRE_FORM_2, WIRE_FORM_3, WireError, decode};
 use crate::{
     AnyCore, Inbound, Message, Target, TransactionRef, call, console, dialog, door_session, flow,
     lane, media_leg, member, registration,
@@ -57,11 +57,12 @@ census!(of_registration: registration::Message, [
 census!(of_call: call::Message, [
     Invite, Dial, Cancel, Located, Hangup, Progressed, Answered, Failed, Acknowledged, Cancelled,
     Offered, OfferAnswered, OfferRefused, HungUp, Info, Trickle, Digits, Ended, Media, Bequest,
+    Refer, Transfer,
 ]);
 census!(of_dialog: dialog::Message, [
     Request, Response, RequestFailed, Serve, Invite, Retransmitted, Cancelled, Progress, Accept,
     Acknowledge, Offer, AcceptOffer, RefuseOffer, Info, End, Located, Dial, Client, FlowGone,
-    Digit, Report, Move, Inherit,
+    Digit, Report, Move, Inherit, AcceptRefer, RefuseRefer, ReferProgress,
 ]);
 census!(of_media_leg: media_leg::Message, [
     Start, TakeOffer, TakeAnswer, MakeOffer, MakeAnswer, Join, Rollback, Candidate,
@@ -89,12 +90,12 @@ census!(of_membership: MembershipFrame, [Witness, Table, Leave]);
 census!(of_loss: Loss, [Refused, Silent, Closed]);
 census!(of_client_command: ClientCommand, [
     Ringing, Answer, Reject, Hangup, Offer, Reanswer, Candidate, Digits, Stats, Ack, Inquire,
-    Resumed,
+    Resumed, Transfer,
 ]);
 census!(of_report: Report, [
     OfferTaken, AnswerTaken, Described, Unfit, NoPort, Closed, Silent, Digit, Heard, Stays,
 ]);
-census!(of_destination: Destination, [Relay, Echo, Tone, Nowhere]);
+census!(of_destination: Destination, [Relay, Echo, Tone, Nowhere, RingBack]);
 census!(of_codecs: Codecs, [Only, Configured, Tone, Any, Agreed]);
 census!(of_about: About, [Reply, News, Numbered]);
 census!(of_verdict: NonceVerdict, [Fresh, Replayed, Forgotten]);
@@ -107,7 +108,7 @@ census!(of_console_request: console::Request, [
 census!(of_server: ServerMessage, [
     Registered, RegisterFailed, Unregistered, Trying, Ringing, CallAccepted, CallRejected,
     Incoming, Cancelled, Hangup, Held, Resumed, Reoffer, Reanswer, Dtmf, Info, Pong, Replaced,
-    Expiring, Error,
+    Expiring, Error, TransferProgress,
 ]);
 
 /// Tells that every variant of an enum is among the values.
@@ -178,7 +179,11 @@ fn every_message_travels_unchanged() {
             Message::Call(call::Message::Bequest { .. })
                 | Message::Dialog(dialog::Message::Inherit { .. })
         );
-        let form = if is_newer { WIRE_FORM_2 } else { WIRE_FORM };
+        let form = match is_newer {
+            _ if crate::wire::is_of_schema_3(message) => WIRE_FORM_3,
+            true => WIRE_FORM_2,
+            false => WIRE_FORM,
+        };
         assert_eq!(octets[..2], form.to_le_bytes(), "{message:?}");
         let read = decode(&octets).unwrap_or_else(|error| panic!("{message:?}: {error:?}"));
         assert_eq!(format!("{read:?}"), format!("{message:?}"));
@@ -354,6 +359,8 @@ fn messages_for_the_former_schema_are_of_its_form() {
     };
     let bequest = bequest.into();
     assert!(former(&bequest).is_empty() && decode(&encode(&bequest)).is_ok());
+    let accept = dialog::Message::AcceptRefer.into();
+    assert!(former(&accept).is_empty() && decode(&encode(&accept)).is_ok());
     let read = decode(&former(&loaded.into())).unwrap();
     let Message::Console(console::Message::Answered { number: 5, answer }) = read else {
         panic!("{read:?}");
@@ -364,10 +371,10 @@ fn messages_for_the_former_schema_are_of_its_form() {
 #[test]
 fn another_form_is_refused_and_the_known_one_is_named() {
     let mut octets = encode(&registration::Message::Clear.into());
-    octets[..2].copy_from_slice(&3_u16.to_le_bytes());
+    octets[..2].copy_from_slice(&4_u16.to_le_bytes());
     let error = decode(&octets).unwrap_err();
-    assert!(matches!(error, WireError::UnknownForm { form: 3 }));
-    assert_eq!(error.to_string(), "a message in form 3, known up to 2");
+    assert!(matches!(error, WireError::UnknownForm { form: 4 }));
+    assert_eq!(error.to_string(), "a message in form 4, known up to 3");
     assert_eq!(error.class(), FaultClass::Reject);
     assert!(AnyCore::decode(&octets).is_none());
 }
@@ -724,6 +731,7 @@ fn destinations() -> Vec<Destination> {
             level_dbm0: -16,
         },
         Destination::Nowhere,
+        Destination::RingBack,
     ]
 }
 
@@ -862,6 +870,17 @@ fn calls() -> Vec<call::Message> {
     }
     let reports = reports().into_iter();
     messages.extend(reports.map(|report| Message::Media { side, report }));
+    let refer = Box::new(call::Refer {
+        to: uri(),
+        listener: ListenerId(1),
+    });
+    messages.extend([
+        Message::Refer {
+            side,
+            refer: refer.clone(),
+        },
+        Message::Transfer { side, refer },
+    ]);
     messages
 }
 
@@ -887,6 +906,9 @@ fn client_commands() -> Vec<ClientCommand> {
         ClientCommand::Ack { number: 5 },
         ClientCommand::Inquire,
         ClientCommand::Resumed,
+        ClientCommand::Transfer {
+            to: "1002".to_owned(),
+        },
     ];
     let sdp = sdp();
     commands.extend(OFFER_KINDS.map(|kind| ClientCommand::Offer {
@@ -928,6 +950,12 @@ fn dialogs() -> Vec<dialog::Message> {
         Message::FlowGone { flow: stream() },
         Message::Digit { digit: '*' },
         Message::Report,
+        Message::AcceptRefer,
+        Message::RefuseRefer { status: 403 },
+        Message::ReferProgress {
+            status: 180,
+            is_last: false,
+        },
     ];
     messages.extend(FAILURES.map(|why| Message::RequestFailed {
         branch: "z9hG4bK1".to_owned(),
@@ -1437,6 +1465,11 @@ fn said_of_calls() -> Vec<ServerMessage> {
             call_id: call_id(),
             digits: None,
             digit: Some('5'),
+        },
+        ServerMessage::TransferProgress {
+            call_id: call_id(),
+            code: 180,
+            text: text(),
         },
     ];
     for sdp in [None, Some(text())] {

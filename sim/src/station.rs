@@ -104,8 +104,11 @@ impl<P: Peer> Station<P> {
             let mut inside = self.inside();
             event(&mut inside.peer, now, &mut out);
             let complaints = inside.peer.complaints();
-            let node_at = |at| self.door.map(|_| inside.ways.home_at(at));
-            kept_call::complaints(world, node_at, complaints);
+            let stays = |life| match self.door {
+                Some(_) => inside.ways.stays(life),
+                None => Vec::new(),
+            };
+            kept_call::complaints(world, stays, complaints);
             for (what, count) in inside.peer.done() {
                 *world.state().counts.entry(what).or_default() += count;
             }

@@ -20,6 +20,17 @@ use sip::{HeaderName, Message};
 /// How long the answer to a request is awaited before a connection counts as dead.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// A time in which a node was a phone's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stay {
+    /// Where the node is.
+    pub node: SocketAddr,
+    /// When it began.
+    pub from: Time,
+    /// When it ended.
+    pub until: Time,
+}
+
 /// The ways of one phone.
 #[derive(Debug)]
 pub struct Ways {
@@ -69,11 +80,21 @@ impl Ways {
         self.nodes[self.home]
     }
 
-    /// Returns which node was its own at a time.
+    /// Returns which nodes were its own meanwhile, one after the other.
     #[must_use]
-    pub fn home_at(&self, at: Time) -> SocketAddr {
-        let then = self.former.iter().find(|(until, _)| at < *until);
-        self.nodes[then.map_or(self.home, |(_, home)| *home)]
+    pub fn stays(&self, (from, until): (Time, Time)) -> Vec<Stay> {
+        let mut start = from;
+        let all = self.former.iter().copied().chain([(until, self.home)]);
+        let stays = all.map(|(left, home)| {
+            let stay = Stay {
+                node: self.nodes[home],
+                from: start,
+                until: left.min(until),
+            };
+            start = start.max(stay.until);
+            stay
+        });
+        stays.filter(|stay| stay.from < stay.until).collect()
     }
 
     /// Returns where a datagram goes.

@@ -8,7 +8,6 @@ use contract::CallNews;
 
 use super::core::{AnswerStage, CALLER, Call, CallCtx, Peer, State, Timer};
 use super::early::rewritten;
-use super::exchange::Exchange;
 use crate::dialog::wire::Wire;
 use crate::media_leg::{Codecs, Destination, Report, Want};
 use crate::{dialog, media_leg};
@@ -174,7 +173,7 @@ impl Call {
             }
             (Report::Unfit { .. }, AnswerStage::Callee) if self.is_party(side) => {
                 // The callee's description is at fault, not the caller's request (RFC 3261 §21.4.26).
-                self.end(488, "INCOMPATIBLE_DESTINATION", "weft", ctx);
+                self.give_up(488, "INCOMPATIBLE_DESTINATION", "weft", ctx);
             }
             (Report::Unfit { status }, AnswerStage::Closing(_)) if self.is_party(side) => {
                 self.end(status, "INCOMPATIBLE_DESTINATION", "weft", ctx);
@@ -250,14 +249,9 @@ impl Call {
         if peer == Peer::Nobody {
             return self.next_step(ctx);
         }
+        self.finish_transfer(peer);
         self.begin_moves(ctx);
-        let owed = std::mem::take(&mut self.data.owes_offer) && self.moves.is_empty();
-        if let (true, Peer::Side(side)) = (owed, peer)
-            && let Some(stream) = self.stream_of(side).cloned()
-        {
-            self.data.exchange = Some(Exchange::to_settle(CALLER, &stream));
-            self.drive_exchange(ctx);
-        }
+        self.offer_owed(ctx);
     }
 
     /// Joins the legs of caller and peer.
@@ -272,6 +266,6 @@ impl Call {
             Peer::Nobody => Destination::Nowhere,
         };
         let is_watched = self.data.answered.is_some();
-        self.tell_leg(CALLER, media_leg::Message::Join { to, is_watched });
+        self.tell_leg(self.anchor(), media_leg::Message::Join { to, is_watched });
     }
 }

@@ -15,7 +15,7 @@ use super::early::rewritten;
 use super::offering::{self, Attempt};
 use super::outcome;
 use crate::dialog::wire::Wire;
-use crate::media_leg::{Offering, Report, Stream, Want};
+use crate::media_leg::{Codecs, Offering, Report, Stream, Want};
 use crate::{Target, dialog, media_leg, registration};
 
 /// Time between look-ups for a phone whose connection is gone, and how many are made
@@ -47,11 +47,11 @@ impl Call {
             .strip_prefix("user/")
             .and_then(|user| match user.rsplit_once('@') {
                 Some(_) => user.parse::<Aor>().ok(),
-                None => format!("{user}@{}", self.data.caller.domain).parse().ok(),
+                None => format!("{user}@{}", self.identity().domain).parse().ok(),
             });
-        let Some(aor) = aor.filter(|aor| aor.domain() == self.data.caller.domain) else {
+        let Some(aor) = aor.filter(|aor| aor.domain() == self.identity().domain) else {
             tracing::warn!(call = %self.data.key, target, "a target that nobody serves");
-            return self.end(404, "NO_ROUTE_DESTINATION", "weft", ctx);
+            return self.give_up(404, "NO_ROUTE_DESTINATION", "weft", ctx);
         };
         self.data.callee = Some(aor);
         self.enter(State::Locating { tries: 0 });
@@ -106,11 +106,11 @@ impl Call {
             .as_ref()
             .and_then(|aor| ctx.site().account(aor));
         match why {
-            Undelivered::Busy => self.end(503, "SWITCH_CONGESTION", "weft", ctx),
+            Undelivered::Busy => self.give_up(503, "SWITCH_CONGESTION", "weft", ctx),
             Undelivered::Absent if account.is_some() => {
-                self.end(480, "SUBSCRIBER_ABSENT", "weft", ctx);
+                self.give_up(480, "SUBSCRIBER_ABSENT", "weft", ctx);
             }
-            Undelivered::Absent => self.end(404, "UNALLOCATED_NUMBER", "weft", ctx),
+            Undelivered::Absent => self.give_up(404, "UNALLOCATED_NUMBER", "weft", ctx),
         }
     }
 
@@ -211,7 +211,7 @@ impl Call {
         let start = media_leg::Message::Start {
             listener: target.flow.listener(),
             sip_source: target.flow.remote().ip(),
-            beside: Some(self.side_key(CALLER)),
+            beside: Some(self.side_key(self.anchor())),
             offering: Some(offering),
         };
         self.spawn(ActorId::MediaLeg(self.side_key(side)), start.into());
@@ -228,7 +228,12 @@ impl Call {
 
     /// Has a callee's leg describe what the caller offers, or what the configuration knows.
     pub(super) fn ask_offer(&mut self, side: u8, ctx: &CallCtx<'_>) {
-        let want = match self.stream_of(CALLER).cloned() {
+        let want = match self.stream_of(self.anchor()).cloned() {
+            // On hold by who has transferred it, or not: it is to talk to somebody.
+            Some(stream) if self.roles.transfer.is_some() => {
+                let stream = self.allowed(stream, ctx.site());
+                Want::both_ways(Codecs::Only(stream.codecs))
+            }
             Some(stream) => Want::of(&self.allowed(stream, ctx.site())),
             None => Want::both_ways(self.configured(side, ctx.site())),
         };
@@ -242,8 +247,8 @@ impl Call {
         let invite = dialog::Invite {
             target,
             callee,
-            from: self.data.caller.from.clone(),
-            max_forwards: self.data.caller.max_forwards,
+            from: self.identity().from.clone(),
+            max_forwards: self.identity().max_forwards,
             sdp,
         };
         let id = ActorId::Dialog(self.side_key(side));
@@ -285,7 +290,7 @@ impl Call {
 
     /// A fork answered: the first wins, the others are ended.
     pub(super) fn on_answered(&mut self, side: u8, sdp: Option<Bytes>, ctx: &mut CallCtx<'_>) {
-        if self.is_party(side) {
+        if !self.is_fork(side) {
             return ctx.ignore("known");
         }
         let is_active = self
@@ -299,10 +304,10 @@ impl Call {
         self.timers.clear(Timer::Ring);
         self.owe_winner(side);
         self.data.targets.clear();
-        self.end_forks_but(side, "NORMAL_CLEARING");
+        self.end_forks_but(Some(side), "NORMAL_CLEARING");
         let known = self.data.sides.get(&side).and_then(|fork| fork.sdp.clone());
         let Some(sdp) = sdp.map(Wire).or_else(|| known.clone()) else {
-            return self.end(488, "INCOMPATIBLE_DESTINATION", "weft", ctx);
+            return self.give_up(488, "INCOMPATIBLE_DESTINATION", "weft", ctx);
         };
         let is_read = known.as_ref() == Some(&sdp) && self.stream_of(side).is_some();
         if let Some(fork) = self.data.sides.get_mut(&side) {
@@ -311,14 +316,19 @@ impl Call {
         self.begin_callee_answer(Peer::Side(side), is_read, ctx);
     }
 
+    /// Ends every fork.
+    pub(super) fn end_forks(&mut self, cause: &str) {
+        self.end_forks_but(None, cause);
+    }
+
     /// Ends every fork but one.
-    pub(super) fn end_forks_but(&mut self, winner: u8, cause: &str) {
+    fn end_forks_but(&mut self, winner: Option<u8>, cause: &str) {
         let others: Vec<u8> = self
             .data
             .sides
             .keys()
             .copied()
-            .filter(|side| *side != CALLER && *side != winner)
+            .filter(|side| self.is_fork(*side) && Some(*side) != winner)
             .collect();
         for side in others {
             self.leave(side, 487, cause);
@@ -340,6 +350,8 @@ impl Call {
         self.is_changed = true;
         if self.data.early == Some(side) {
             self.data.early = None;
+            // Its phone plays none by itself once it has heard somebody.
+            self.ring_back();
         }
         if self.data.state == State::Ringing && self.try_next_kind(side, status, ctx) {
             return;
@@ -360,7 +372,7 @@ impl Call {
         self.data.best = Some(best);
         if status >= 600 {
             self.data.targets.clear();
-            self.end_forks_but(CALLER, outcome::cause_of_status(status));
+            self.end_forks(outcome::cause_of_status(status));
         }
         if self.is_ringing() {
             return;
@@ -374,11 +386,11 @@ impl Call {
 
     fn is_ringing(&self) -> bool {
         let mut sides = self.data.sides.iter();
-        sides.any(|(side, fork)| *side != CALLER && fork.stage != Stage::Leaving)
+        sides.any(|(side, fork)| self.is_fork(*side) && fork.stage != Stage::Leaving)
     }
 
     fn all_failed(&mut self, ctx: &mut CallCtx<'_>) {
         let status = self.data.best.unwrap_or(480);
-        self.end(status, outcome::cause_of_status(status), "callee", ctx);
+        self.give_up(status, outcome::cause_of_status(status), "callee", ctx);
     }
 }

@@ -15,6 +15,7 @@ use super::admission::Arrival;
 use super::exchange::Exchange;
 use super::offering::Attempt;
 use super::takeover::Moves;
+use super::transfer::Roles;
 use super::{Message, Snapshot};
 use crate::dialog::wire::Wire;
 use crate::media_leg::{Report, Stream};
@@ -147,6 +148,11 @@ impl State {
         }
     }
 
+    /// Tells whether caller and callee talk.
+    pub(super) const fn is_talking(&self) -> bool {
+        matches!(self, State::Talking { .. })
+    }
+
     pub(super) const fn is_unanswered(&self) -> bool {
         match self {
             State::New | State::Preparing | State::Locating { .. } | State::Ringing => true,
@@ -230,6 +236,8 @@ pub struct Call {
     pub(super) changes_of_node: u32,
     /// Who does not know yet where we are.
     pub(super) moves: Moves,
+    /// What transfers have made of it.
+    pub(super) roles: Roles,
     pub(super) timers: Deadlines<Timer>,
     pub(super) is_changed: bool,
     pub(super) out: Vec<Action<crate::Message>>,
@@ -261,7 +269,9 @@ impl Call {
             | Message::Trickle { .. }
             | Message::Digits { .. }
             | Message::Ended { .. }
-            | Message::Media { .. } => return None,
+            | Message::Media { .. }
+            | Message::Refer { .. }
+            | Message::Transfer { .. } => return None,
         };
         let data = Data {
             key,
@@ -292,6 +302,7 @@ impl Call {
             data,
             changes_of_node: 0,
             moves: Moves::new(),
+            roles: Roles::default(),
             timers: Deadlines::default(),
             is_changed: false,
             out: Vec::new(),
@@ -303,13 +314,14 @@ impl Call {
     #[must_use]
     pub fn state(&self) -> String {
         match &self.data.state {
+            State::Ending(_) | State::Over => "ending",
+            _ if self.roles.transfer.is_some() => "transferring",
             State::New | State::Preparing => "preparing",
             State::Locating { .. } => "locating",
             State::Ringing => "ringing",
             State::Answering { .. } => "answering",
             State::Talking { .. } if self.data.is_held => "held",
             State::Talking { .. } => "talking",
-            State::Ending(_) | State::Over => "ending",
         }
         .to_owned()
     }
@@ -396,7 +408,7 @@ impl Call {
 
     /// Tells whether a side is the caller or the callee it talks to.
     pub(super) fn is_party(&self, side: u8) -> bool {
-        side == CALLER || self.callee_side() == Some(side)
+        side == self.anchor() || self.callee_side() == Some(side)
     }
 
     fn on_message(&mut self, message: Message, ctx: &mut CallCtx<'_>) {
@@ -446,6 +458,8 @@ impl Call {
             } => self.on_digits(side, digits, duration, ctx),
             Message::Ended { side } => self.on_ended(side, ctx),
             Message::Media { side, report } => self.on_report(side, report, ctx),
+            Message::Refer { side, refer } => self.on_refer(side, &refer, ctx),
+            Message::Transfer { side, refer } => self.on_transfer_order(side, &refer, ctx),
         }
     }
 
@@ -490,8 +504,8 @@ impl Call {
     pub(super) fn other_side(&self, side: u8) -> Option<u8> {
         let callee = self.callee_side()?;
         match side {
-            CALLER => Some(callee),
-            side if side == callee => Some(CALLER),
+            side if side == self.anchor() => Some(callee),
+            side if side == callee => Some(self.anchor()),
             _ => None,
         }
     }

@@ -56,6 +56,7 @@ impl Call {
             return self.progress(status, None);
         }
         if self.data.answered.is_some() {
+            self.report_transfer(status);
             return self.join(side);
         }
         match (self.data.offer.is_some(), &self.data.answer, want) {
@@ -80,8 +81,14 @@ impl Call {
     fn progress(&mut self, status: u16, sdp: Option<Bytes>) {
         let passed = Some((status, sdp.is_some()));
         let is_passed_on = (101..=189).contains(&status);
-        if self.data.answered.is_some() || !is_passed_on || self.data.passed == passed {
+        if !is_passed_on || self.data.passed == passed {
             return;
+        }
+        if self.data.answered.is_some() {
+            self.data.passed = passed;
+            self.is_changed = true;
+            self.ring_back();
+            return self.report_transfer(status);
         }
         if self.data.passed.is_none() {
             self.emit(CallNews::Ringing { status });
@@ -97,7 +104,8 @@ impl Call {
             return;
         }
         let is_watched = self.data.answered.is_some();
-        for (from, to) in [(CALLER, side), (side, CALLER)] {
+        let anchor = self.anchor();
+        for (from, to) in [(anchor, side), (side, anchor)] {
             let Some(stream) = self.stream_of(to) else {
                 continue;
             };

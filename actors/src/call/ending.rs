@@ -80,22 +80,26 @@ impl Call {
     /// What was waited for did not come: an answer of a callee, or of a leg of ours.
     pub(super) fn on_waited(&mut self, ctx: &mut CallCtx<'_>) {
         if matches!(self.data.state, State::Preparing | State::Answering { .. }) {
-            return self.end(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
+            return self.give_up(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
         }
-        self.end(480, "NO_ANSWER", "weft", ctx);
+        self.give_up(480, "NO_ANSWER", "weft", ctx);
     }
 
     /// A peer hung up, or was lost.
     pub(super) fn on_hung_up(&mut self, side: u8, cause: &str, ctx: &mut CallCtx<'_>) {
+        if self.let_transferor_go(side) {
+            return;
+        }
         if !self.is_party(side) {
             return ctx.ignore("a fork that has lost");
         }
-        let by = if Call::is_caller(side) {
-            "caller"
-        } else {
-            "callee"
-        };
-        self.end(outcome::status_of_cause(cause), cause, by, ctx);
+        let (status, by) = (outcome::status_of_cause(cause), self.word_of(side));
+        if side == self.anchor() || self.data.state.is_talking() {
+            return self.end(status, cause, &by, ctx);
+        }
+        // It had answered, and is gone before the anchor heard it.
+        self.leave(side, status, cause);
+        self.give_up(status, cause, &by, ctx);
     }
 
     /// A dialog has nothing left to do.
@@ -103,9 +107,12 @@ impl Call {
         let Some(known) = self.data.sides.get_mut(&side) else {
             return ctx.ignore("gone already");
         };
-        if known.stage == Stage::Active {
+        if known.stage == Stage::Active && !self.let_transferor_go(side) {
             return self.on_side_lost(side, ctx);
         }
+        let Some(known) = self.data.sides.get_mut(&side) else {
+            return ctx.ignore("gone already");
+        };
         if std::mem::take(&mut known.has_dialog) {
             self.is_changed = true;
             self.out.push(Action::Stop {
@@ -119,6 +126,7 @@ impl Call {
     /// A dialog is gone that should not be.
     pub(super) fn on_side_lost(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
         let is_party = self.is_party(side);
+        let is_waiting = self.let_transferor_go(side);
         let Some(known) = self.data.sides.get_mut(&side) else {
             return ctx.ignore("gone already");
         };
@@ -131,8 +139,12 @@ impl Call {
         });
         self.close_leg(side);
         self.remove_if_gone(side);
-        if is_party {
+        if side == self.anchor() || (is_party && self.data.state.is_talking()) {
             self.end(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
+        } else if is_party {
+            self.give_up(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
+        } else if is_waiting {
+            ctx.ignore("its transfer goes on");
         } else if !was_leaving {
             self.note_failure(480, ctx);
         }
@@ -143,6 +155,11 @@ impl Call {
         let stage = self.data.sides.get(&side).map(|side| side.stage.clone());
         match stage {
             None | Some(Stage::Leaving) => ctx.ignore("its side is ending"),
+            // It waits how its transfer goes, and may wait without sound.
+            Some(Stage::Active | Stage::Describing(_)) if self.transferor() == Some(side) => {
+                self.leave(side, 503, "NORMAL_CIRCUIT_CONGESTION");
+                self.let_transferor_go(side);
+            }
             Some(Stage::Active | Stage::Describing(_)) if self.is_party(side) => {
                 self.end(503, "NORMAL_CIRCUIT_CONGESTION", "weft", ctx);
             }

@@ -79,12 +79,12 @@ impl Exchange {
         self.from
     }
 
-    /// Begins one of our own: `to` is offered what the other party said.
-    pub(super) fn to_settle(to: u8, stream: &Stream) -> Self {
+    /// Begins one of our own.
+    const fn to_settle(to: u8, want: Want) -> Self {
         Exchange {
             from: None,
             to: Some(to),
-            stage: Stage::Offering(Want::of(stream)),
+            stage: Stage::Offering(want),
         }
     }
 }
@@ -169,7 +169,7 @@ impl Call {
                 self.tell_leg(from, media_leg::Message::TakeAnswer { sdp: sdp.0 });
             }
             (Stage::Accepted, _, _) => ctx.ignore("the ACK is awaited"),
-            (_, from, to) => self.abandon(from.or(to).unwrap_or(CALLER), 500, ctx),
+            (_, from, to) => self.abandon(from.or(to).unwrap_or(self.anchor()), 500, ctx),
         }
     }
 
@@ -219,12 +219,12 @@ impl Call {
                 self.set_stream(side, stream);
                 match from {
                     Some(_) => self.advance(side, Stage::Answering(want), ctx),
-                    None => self.complete(side),
+                    None => self.complete(side, ctx),
                 }
             }
             (Stage::Answering(_), Report::Described { sdp }) if is_from => {
                 self.tell_dialog(side, dialog::Message::AcceptOffer { sdp: Some(sdp) });
-                self.complete(side);
+                self.complete(side, ctx);
             }
             (Stage::Describing, Report::Described { sdp }) if is_from => {
                 self.tell_dialog(side, dialog::Message::AcceptOffer { sdp: Some(sdp) });
@@ -271,7 +271,7 @@ impl Call {
                 });
                 self.drive_exchange(ctx);
             }
-            Some(_) | None => self.complete(side),
+            Some(_) | None => self.complete(side, ctx),
         }
     }
 
@@ -294,7 +294,7 @@ impl Call {
             return ctx.ignore("somebody else was offered");
         }
         if from.is_none() && self.data.is_bypassed {
-            return self.complete(side);
+            return self.complete(side, ctx);
         }
         let Some(sdp) = sdp else {
             return self.abandon(side, 488, ctx);
@@ -305,7 +305,7 @@ impl Call {
         let sdp = rewritten(&sdp);
         self.tell_dialog(from, dialog::Message::AcceptOffer { sdp });
         if offer.is_some() {
-            return self.complete(side);
+            return self.complete(side, ctx);
         }
         self.advance(side, Stage::Accepted, ctx);
     }
@@ -345,7 +345,7 @@ impl Call {
         if let (true, Some(to)) = (self.data.is_bypassed, to) {
             let sdp = sdp.as_ref().and_then(rewritten);
             self.tell_dialog(to, dialog::Message::Acknowledge { sdp });
-            return self.complete(side);
+            return self.complete(side, ctx);
         }
         match sdp {
             Some(sdp) => self.advance(side, Stage::Settling(Wire(sdp)), ctx),
@@ -354,7 +354,7 @@ impl Call {
     }
 
     /// Both parties agreed, or one knows where we are: their legs are joined with what they said.
-    fn complete(&mut self, side: u8) {
+    fn complete(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
         if self.moves.remove(&side).is_none() {
             self.data.exchange = None;
         }
@@ -362,13 +362,37 @@ impl Call {
         if let State::Talking { peer } = self.data.state {
             self.connect(peer);
         }
-        let directions = self
-            .data
-            .sides
-            .values()
-            .filter_map(|side| side.stream.as_ref());
-        let is_held = directions
-            .into_iter()
+        self.note_hold();
+        self.offer_owed(ctx);
+    }
+
+    /// Offers the anchor what whom it talks to has described, if it knows something else.
+    pub(super) fn offer_owed(&mut self, ctx: &mut CallCtx<'_>) {
+        let State::Talking { peer } = self.data.state else {
+            return;
+        };
+        let is_free = self.moves.is_empty() && self.data.exchange.is_none();
+        if !is_free || !std::mem::take(&mut self.data.owes_offer) {
+            return;
+        }
+        self.is_changed = true;
+        let want = match peer {
+            Peer::Side(side) => self.stream_of(side).map(Want::of),
+            Peer::Echo | Peer::Tone { .. } => Some(self.own_want()),
+            Peer::Nobody => None,
+        };
+        if let Some(want) = want {
+            self.data.exchange = Some(Exchange::to_settle(self.anchor(), want));
+            self.drive_exchange(ctx);
+        }
+    }
+
+    /// Says whether a party holds the other, if that is news.
+    pub(super) fn note_hold(&mut self) {
+        let parties = self.data.sides.iter();
+        let parties = parties.filter(|(side, _)| self.is_party(**side));
+        let is_held = parties
+            .filter_map(|(_, side)| side.stream.as_ref())
             .any(|stream| stream.direction != Direction::SendRecv);
         if is_held != self.data.is_held {
             self.data.is_held = is_held;

@@ -44,6 +44,7 @@
 //! | `takeover.rs` | what is said and asked where another node had the call |
 //! | `bequest.rs` | what another node had answered meanwhile |
 //! | `undelivered.rs` | what comes back |
+//! | `transfer.rs` | a party is put through to somebody else |
 //! | `outcome.rs` | best response, causes |
 
 mod admission;
@@ -63,6 +64,7 @@ mod steps;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod transfer;
 mod undelivered;
 
 use std::time::Duration;
@@ -74,7 +76,8 @@ use sip::{Aor, Uri};
 
 pub(crate) use self::core::CALLER;
 pub use self::core::{Call, Timer};
-pub use self::snapshot::{Snapshot, SnapshotV1, SnapshotV2};
+pub use self::snapshot::{Snapshot, SnapshotV1, SnapshotV2, SnapshotV3};
+pub use self::transfer::Refer;
 use crate::{Inbound, Target, media_leg};
 
 /// What a call may be told. `side` is the number of the side that tells.
@@ -205,6 +208,20 @@ pub enum Message {
         /// Its dialogs with whom it alone has called.
         unknown: Vec<ActorId>,
     },
+    /// A peer wants the other one put through (RFC 3515).
+    Refer {
+        /// Which.
+        side: u8,
+        /// To whom.
+        refer: Box<Refer>,
+    },
+    /// The operator puts a party through.
+    Transfer {
+        /// The side that it talks to, which leaves.
+        side: u8,
+        /// To whom.
+        refer: Box<Refer>,
+    },
 }
 
 /// A JSON client calls somebody.
@@ -273,6 +290,10 @@ impl Message {
             Message::Bequest { parts, .. } => {
                 let octets = parts.iter().map(|(_, part)| part.len()).sum();
                 (format!("bequest of {} parts", parts.len()), octets)
+            }
+            Message::Refer { side, refer } => (format!("side {side} refers to {}", refer.to), 64),
+            Message::Transfer { side, refer } => {
+                (format!("the peer of side {side} goes to {}", refer.to), 64)
             }
         }
     }

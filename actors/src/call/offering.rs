@@ -10,7 +10,7 @@ use rsip::Transport;
 use serde::{Deserialize, Serialize};
 use sip::Aor;
 
-use super::core::{CALLER, Call, CallCtx};
+use super::core::{Call, CallCtx};
 use crate::media_leg::{Codecs, Offering, Stream, codecs};
 use crate::site::MediaPolicy;
 use crate::{Site, Target};
@@ -82,14 +82,14 @@ impl Call {
 
     /// Returns what an application answers the caller with: all that it may use of its offer.
     pub(super) fn any_codec(&self) -> Codecs {
-        let stream = self.stream_of(CALLER);
+        let stream = self.stream_of(self.anchor());
         stream.map_or(Codecs::Any, |stream| Codecs::Only(stream.codecs.clone()))
     }
 
     /// Returns the codecs of a side whose peer's are not known.
     pub(super) fn configured(&self, side: u8, site: &Site) -> Codecs {
-        let aor = if side == CALLER {
-            self.data.caller.account.as_ref()
+        let aor = if side == self.anchor() {
+            self.identity().account.as_ref()
         } else {
             self.data.callee.as_ref()
         };
@@ -102,7 +102,7 @@ impl Call {
     }
 
     fn lists<'s>(&'s self, site: &'s Site) -> impl Iterator<Item = &'s [String]> {
-        let accounts = [self.data.caller.account.as_ref(), self.data.callee.as_ref()];
+        let accounts = [self.identity().account.as_ref(), self.data.callee.as_ref()];
         accounts
             .into_iter()
             .flatten()

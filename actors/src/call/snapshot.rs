@@ -4,10 +4,12 @@
 //! |---|---|---|
 //! | `SnapshotV1` | 1.0 | – |
 //! | `SnapshotV2` | calls that another node had | that, and who does not know yet where we are |
-//! | `Snapshot` | schema 2 | how many nodes have had it |
+//! | `SnapshotV3` | schema 2 | how many nodes have had it |
+//! | `Snapshot` | schema 3 | what transfers have made of it |
 //!
 //! For schema 1 a call is written in the first form if no other node had it, else in the second:
-//! whoever reads it there knows of one other node.
+//! whoever reads it there knows of one other node. Nobody is put through before all nodes read
+//! schema 3, and a call in which nobody was is written in the third form.
 
 use std::collections::VecDeque;
 
@@ -18,6 +20,7 @@ use super::bequest;
 use super::core::{Call, Data, End, Stage, State, Timer};
 use super::ending::{BY_THE_OTHER_COPY, GIVE_UP_AFTER};
 use super::takeover::Moves;
+use super::transfer::Roles;
 
 /// The first stored form.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +38,15 @@ pub struct SnapshotV2 {
     moves: Moves,
 }
 
+/// The third stored form.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SnapshotV3 {
+    data: Data,
+    timers: Vec<(Timer, StoredDeadline)>,
+    changes_of_node: u32,
+    moves: Moves,
+}
+
 /// The stored form.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -43,6 +55,7 @@ pub struct Snapshot {
     /// How often another node has taken it over or been handed it.
     changes_of_node: u32,
     moves: Moves,
+    roles: Roles,
 }
 
 impl From<SnapshotV1> for Snapshot {
@@ -52,6 +65,7 @@ impl From<SnapshotV1> for Snapshot {
             timers: first.timers,
             changes_of_node: 0,
             moves: Moves::new(),
+            roles: Roles::default(),
         }
     }
 }
@@ -102,11 +116,40 @@ impl From<SnapshotV2> for Snapshot {
             timers: second.timers,
             changes_of_node: u32::from(second.is_inherited),
             moves: second.moves,
+            roles: Roles::default(),
+        }
+    }
+}
+
+impl From<SnapshotV3> for Snapshot {
+    fn from(third: SnapshotV3) -> Self {
+        Snapshot {
+            data: third.data,
+            timers: third.timers,
+            changes_of_node: third.changes_of_node,
+            moves: third.moves,
+            roles: Roles::default(),
         }
     }
 }
 
 impl Snapshot {
+    /// Returns the oldest form of schema 2 or 3 that holds it.
+    ///
+    /// # Errors
+    /// Not a fault: the call itself, if the third form cannot hold it.
+    pub(crate) fn oldest(self) -> Result<SnapshotV3, Box<Self>> {
+        if !self.roles.is_first() {
+            return Err(Box::new(self));
+        }
+        Ok(SnapshotV3 {
+            data: self.data,
+            timers: self.timers,
+            changes_of_node: self.changes_of_node,
+            moves: self.moves,
+        })
+    }
+
     /// Returns the form of schema 1 that holds it: the first, or the second.
     pub(crate) fn into_schema_1(self) -> Result<SnapshotV1, Box<SnapshotV2>> {
         let (data, timers) = (self.data, self.timers);
@@ -129,6 +172,7 @@ impl Call {
             timers: self.timers.to_stored(now),
             changes_of_node: self.changes_of_node,
             moves: self.moves.clone(),
+            roles: self.roles.clone(),
         }
     }
 
@@ -138,6 +182,7 @@ impl Call {
             data: snapshot.data,
             changes_of_node: snapshot.changes_of_node,
             moves: snapshot.moves,
+            roles: snapshot.roles,
             timers,
             is_changed: false,
             out: Vec::new(),

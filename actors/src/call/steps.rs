@@ -24,12 +24,12 @@ impl Call {
                 Step::Bridge { target } => return self.bridge(&target, ctx),
                 Step::Hangup { cause } => {
                     let cause = outcome::known_cause(&cause);
-                    return self.end(outcome::status_of_cause(cause), cause, "weft", ctx);
+                    return self.give_up(outcome::status_of_cause(cause), cause, "weft", ctx);
                 }
             }
         }
         if !matches!(self.data.state, State::Ending(_) | State::Over) {
-            self.end(480, "NORMAL_CLEARING", "weft", ctx);
+            self.give_up(480, "NORMAL_CLEARING", "weft", ctx);
         }
     }
 }

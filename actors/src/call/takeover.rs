@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::core::{AnswerStage, CALLER, Call, CallCtx, Peer, Stage, State, Timer};
+use super::core::{AnswerStage, Call, CallCtx, Peer, Stage, State, Timer};
 use super::exchange::Exchange;
 use super::outcome;
 use crate::Site;
@@ -116,7 +116,7 @@ impl Call {
             State::Answering { peer, stage } => self.owe_answered(peer, &stage),
             State::Talking { peer } => {
                 self.refuse_open(ctx);
-                self.owe(CALLER);
+                self.owe(self.anchor());
                 if let Peer::Side(side) = peer {
                     self.owe(side);
                 }
@@ -126,7 +126,7 @@ impl Call {
         self.resume(ctx);
     }
 
-    fn owe(&mut self, side: u8) {
+    pub(super) fn owe(&mut self, side: u8) {
         let has_dialog =
             |known: &super::core::Side| known.has_dialog && matches!(known.stage, Stage::Active);
         if self.data.sides.get(&side).is_some_and(has_dialog) {
@@ -143,7 +143,7 @@ impl Call {
             AnswerStage::Callee => self.is_caller_described(),
         };
         if is_described {
-            self.owe(CALLER);
+            self.owe(self.anchor());
         }
         if let Peer::Side(side) = peer {
             self.owe(side);
@@ -157,8 +157,9 @@ impl Call {
 
     fn owe_early(&mut self) {
         if self.is_caller_described() {
-            self.owe(CALLER);
+            self.owe(self.anchor());
         }
+        self.owe_transferor();
     }
 
     /// A fork was answered at the other node, and has said so before it was called anew.
@@ -176,7 +177,7 @@ impl Call {
             return ctx.ignore("nobody rings any more");
         }
         self.timers.clear(Timer::CallAnew);
-        self.end_forks_but(CALLER, "NORMAL_CLEARING");
+        self.end_forks("NORMAL_CLEARING");
         self.data.targets.clear();
         self.data.early = None;
         self.data.passed = None;
@@ -255,7 +256,7 @@ impl Call {
             | State::Answering {
                 stage: AnswerStage::Callee,
                 ..
-            } => side == CALLER && self.data.answered.is_some(),
+            } => !self.is_fork(side) && self.data.answered.is_some(),
             State::Answering { .. }
             | State::New
             | State::Preparing
@@ -337,7 +338,7 @@ impl Call {
             Peer::Echo | Peer::Tone { .. } | Peer::Nobody => None,
         };
         let is_out_of_reach = |side: u8| self.moves.get(&side).is_some_and(|one| !one.is_heard);
-        is_out_of_reach(CALLER) && other.is_none_or(is_out_of_reach)
+        is_out_of_reach(self.anchor()) && other.is_none_or(is_out_of_reach)
     }
 
     /// A party does not take our offer.
@@ -358,13 +359,14 @@ impl Call {
             }
             return self.pause_moves(ctx);
         }
-        let by = if Call::is_caller(side) {
-            "caller"
-        } else {
-            "callee"
-        };
         let cause = outcome::cause_of_status(status);
-        self.end(outcome::passed(status), cause, by, ctx);
+        if self.transferor() == Some(side) {
+            self.leave(side, 480, cause);
+            self.let_transferor_go(side);
+            return;
+        }
+        let by = self.word_of(side);
+        self.end(outcome::passed(status), cause, &by, ctx);
     }
 
     /// RFC 3261 §14.1: 2.1 to 4 s, whoever made the Call-ID: the dialog has waited as it says once.

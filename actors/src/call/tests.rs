@@ -23,6 +23,7 @@ mod taken_over;
 mod taken_over_anyhow;
 mod taken_over_rings;
 mod taken_over_web;
+mod transfers;
 
 use super::outcome;
 

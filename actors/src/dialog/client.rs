@@ -241,6 +241,14 @@ impl Dialog {
         self.enter(State::Ended, ctx);
     }
 
+    /// Tells whether a response is to a request of this dialog: it has our tag (RFC 3261 §8.2.6.2). A node
+    /// that was cut off and had the call, too, has called the same peer as the same side, with the same
+    /// CSeq; what the peer answers to that comes here once that node has lost the call.
+    fn has_asked_for(&self, response: &sip::Message) -> bool {
+        let from = response.from();
+        from.is_ok_and(|from| from.tag() == Some(self.data.tag.as_str()))
+    }
+
     /// Takes a response of a lane, to whatever request.
     pub(super) fn on_response(
         &mut self,
@@ -253,6 +261,9 @@ impl Dialog {
         };
         if flow.remote().ip() != self.data.flow.remote().ip() {
             return ctx.ignore("a response of another source");
+        }
+        if !self.has_asked_for(response) {
+            return ctx.ignore("a response to another copy of the call");
         }
         let is_birth = self
             .data

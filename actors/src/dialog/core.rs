@@ -17,11 +17,12 @@ use sip::dialog::DialogState;
 use sip::{Aor, HeaderName, Writer};
 
 use super::outbox::Outbox;
+use super::refer::Referral;
 use super::session_timer::SessionTimer;
 use super::wire::{Wire, WireMessage};
 use super::{Message, Snapshot};
 use crate::site::Listener;
-use crate::{Inbound, Site, TransactionRef, call, lane};
+use crate::{Inbound, Site, TransactionRef, call, flow, lane};
 
 /// Deadlines of a dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -182,6 +183,8 @@ pub(super) enum Purpose {
     Bye,
     /// A digit.
     Info,
+    /// How what the peer has referred to goes.
+    Notify,
 }
 
 /// A request of ours.
@@ -239,6 +242,8 @@ pub struct Dialog {
     pub(super) retells: VecDeque<(ActorId, crate::Message)>,
     /// The peer is being told our new address: that it says nothing ends nothing, the call sees to it.
     pub(super) is_untold: bool,
+    /// What the peer has referred to, until it has heard how that went.
+    pub(super) referral: Option<Referral>,
 }
 
 impl Dialog {
@@ -278,7 +283,10 @@ impl Dialog {
             | Message::Located { .. }
             | Message::Report
             | Message::Move { .. }
-            | Message::Inherit { .. } => return None,
+            | Message::Inherit { .. }
+            | Message::AcceptRefer
+            | Message::RefuseRefer { .. }
+            | Message::ReferProgress { .. } => return None,
         };
         let data = Data {
             side,
@@ -312,6 +320,7 @@ impl Dialog {
             out: Outbox::default(),
             retells: VecDeque::new(),
             is_untold: false,
+            referral: None,
         })
     }
 
@@ -416,6 +425,11 @@ impl Dialog {
             Message::Report => self.announce(ctx),
             Message::Move { sdp } => self.tell_address(sdp, ctx),
             Message::Inherit { .. } => self.inherit_open(ctx),
+            Message::AcceptRefer => self.accept_refer(ctx),
+            Message::RefuseRefer { status } => self.refuse_refer(status, ctx),
+            Message::ReferProgress { status, is_last } => {
+                self.tell_referral(status, is_last, ctx);
+            }
         }
     }
 
@@ -440,7 +454,7 @@ impl Dialog {
     }
 
     /// A lane's or the call's inbox is full: it is told again. Requests of ours fail by their own
-    /// timers once no more of them can wait.
+    /// timers once no more of them can wait. Or a connection that was asked for is not there.
     fn on_undelivered(
         &mut self,
         to: ActorId,
@@ -448,6 +462,11 @@ impl Dialog {
         why: Undelivered,
         ctx: &mut DialogCtx<'_>,
     ) {
+        if let (crate::Message::Flow(flow::Message::Watch { flow, .. }), Undelivered::Absent) =
+            (&message, why)
+        {
+            return self.on_own_flow_gone(*flow, ctx);
+        }
         let is_meant = matches!(to, ActorId::Lane(..) | ActorId::Call(_));
         if let (ActorId::Lane(node, _), Undelivered::Absent) = (&to, why)
             && *node != ctx.site().node

@@ -75,6 +75,7 @@ impl Dialog {
             method: Method::Bye,
             body: None,
             reason: reason.as_deref(),
+            event: None,
             retries: false,
         };
         if !self.send(&content, ctx) {
@@ -103,7 +104,9 @@ impl Dialog {
             Purpose::Offer => Parked::Offer {
                 sdp: self.data.sdp.clone().filter(|_| sent.has_sdp),
             },
-            Purpose::Refresh | Purpose::Info => return ctx.ignore("lost with its connection"),
+            Purpose::Refresh | Purpose::Info | Purpose::Notify => {
+                return ctx.ignore("lost with its connection");
+            }
         };
         self.data.parked.push(parked);
         self.await_connection(ctx);

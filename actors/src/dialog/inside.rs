@@ -148,6 +148,7 @@ impl Dialog {
             MethodName::Known(Method::Update) => self.on_offer(inbound, true, ctx),
             MethodName::Known(Method::Info) if is_copy => self.answer(&inbound, 200, ctx, |_| {}),
             MethodName::Known(Method::Info) => self.on_info(&inbound, ctx),
+            MethodName::Known(Method::Refer) => self.on_refer(inbound, ctx),
             MethodName::Known(Method::Options) => self.answer(&inbound, 200, ctx, |response| {
                 response
                     .header(HeaderName::Allow, ALLOW)
@@ -161,7 +162,6 @@ impl Dialog {
                 | Method::Message
                 | Method::Notify
                 | Method::Publish
-                | Method::Refer
                 | Method::Register
                 | Method::Subscribe,
             )

@@ -34,7 +34,12 @@
 //! | Confirmed | End | gated CSeq, BYE | Ending | §15.1.1 |
 //! | Ending | final or failure of BYE, 34 s | `Ended` | Ended | §15.1.1 |
 //! | any | request of another source | 481; 407 if it knows a connection, which may be gone | same | `threats.md` 24 |
+//! | any | response of another source, or without our tag in From | nothing | same | `threats.md` 24, §8.2.6.2 |
 //! | Confirmed | INFO with a digit, with candidates | `Info`, `Trickle` | Confirmed | RFC 8840 §4.4 |
+//! | Confirmed | REFER | `Refer`; 491 if one is open | Confirmed | RFC 3515 §2.4.2 |
+//! | Confirmed | AcceptRefer | gated, 202, NOTIFY 100 | Confirmed | RFC 3515 §2.4.4 |
+//! | Confirmed | RefuseRefer | its status | Confirmed | RFC 3515 §2.4.2 |
+//! | Confirmed | ReferProgress | NOTIFY with that status | Confirmed | RFC 3515 §2.4.5 |
 //! | Confirmed | Move | gated, re-INVITE; tried again after a 491 | Confirmed | `cluster.md` §7, §14.1 |
 //! | any | Restored, taken over | by state: `takeover.rs` | same | `cluster.md` §7 |
 //! | any | a lane or the call is full | told again after 100 ms | same | – |
@@ -56,6 +61,7 @@
 //! | `writing.rs` | Via, Contact and the INVITE to a callee |
 //! | `wire.rs` | stored octets |
 //! | `signal.rs` | the digit of an INFO |
+//! | `refer.rs` | REFER, and NOTIFY of how it goes (RFC 3515) |
 //! | `trickle.rs` | candidates of an INFO (RFC 8840) |
 //!
 //! A side that speaks JSON has a core of its own with the same vocabulary: `json/`.
@@ -68,6 +74,7 @@ mod inside;
 pub mod json;
 mod offer;
 mod outbox;
+mod refer;
 mod restart;
 mod server;
 mod session_timer;
@@ -87,7 +94,7 @@ use sip::{Aor, NameAddr};
 
 pub use self::core::{Dialog, Timer};
 pub use self::json::{ClientCommand, ClientOrder, OfferKind};
-pub use self::snapshot::{Snapshot, SnapshotV1};
+pub use self::snapshot::{Form, Snapshot, SnapshotV1, SnapshotV2};
 use crate::{Inbound, Target, call};
 
 /// What a dialog may be told.
@@ -197,6 +204,20 @@ pub enum Message {
         /// It, as that node has stored it.
         part: Bytes,
     },
+    /// Take the open REFER.
+    AcceptRefer,
+    /// Refuse the open REFER.
+    RefuseRefer {
+        /// 300 to 699.
+        status: u16,
+    },
+    /// Tell the peer how what it has referred to goes.
+    ReferProgress {
+        /// 100 to 699.
+        status: u16,
+        /// Nothing follows.
+        is_last: bool,
+    },
 }
 
 /// Why a request ended without a response.
@@ -271,6 +292,11 @@ impl Message {
             Message::Report => ("report".to_owned(), 16),
             Message::Move { sdp } => ("move".to_owned(), weight(sdp)),
             Message::Inherit { part } => ("inherit".to_owned(), part.len()),
+            Message::AcceptRefer => ("accept REFER".to_owned(), 16),
+            Message::RefuseRefer { status } => (format!("refuse REFER {status}"), 16),
+            Message::ReferProgress { status, is_last } => {
+                (format!("referred: {status}, last {is_last}"), 16)
+            }
         }
     }
 }

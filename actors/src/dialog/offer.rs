@@ -26,6 +26,8 @@ pub(super) struct Content<'a> {
     /// Content type and body.
     pub(super) body: Option<(&'a str, &'a [u8])>,
     pub(super) reason: Option<&'a str>,
+    /// Event and Subscription-State of a NOTIFY (RFC 6665 §8.2).
+    pub(super) event: Option<(&'a str, &'a str)>,
     pub(super) retries: bool,
 }
 
@@ -38,7 +40,8 @@ impl Dialog {
         };
         let hop = Hop::draw(site, listener, self.data.side, ctx.rng());
         let is_offer = matches!(content.method, Method::Invite | Method::Update);
-        let contact = self.contact(ctx).filter(|_| is_offer);
+        let has_contact = is_offer || content.method == Method::Notify;
+        let contact = self.contact(ctx).filter(|_| has_contact);
         let session = self.data.session.filter(|_| is_offer);
         let Some(dialog) = &mut self.data.dialog else {
             return false;
@@ -102,6 +105,7 @@ impl Dialog {
             method: Method::Invite,
             body: sdp.map(|sdp| (ACCEPT, sdp.as_ref())),
             reason: None,
+            event: None,
             retries,
         };
         if self.send(&content, ctx) {
@@ -169,6 +173,7 @@ impl Dialog {
                 .filter(|_| !session.has_update)
                 .map(|sdp| (ACCEPT, sdp.0.as_ref())),
             reason: None,
+            event: None,
             retries: false,
         };
         self.send(&content, ctx);
@@ -185,6 +190,7 @@ impl Dialog {
             method: Method::Info,
             body: Some((content_type, body)),
             reason: None,
+            event: None,
             retries: false,
         };
         self.send(&content, ctx);
@@ -283,6 +289,7 @@ impl Dialog {
         match sent.purpose {
             Purpose::Bye => self.enter(State::Ended, ctx),
             Purpose::Info => self.lose_if_gone(status, ctx),
+            Purpose::Notify => ctx.ignore("whatever it says, the peer goes on"),
             Purpose::Offer | Purpose::Refresh if status < 300 => {
                 self.on_offer_accepted(&sent, response, &tag, ctx);
             }
@@ -370,6 +377,7 @@ impl Dialog {
                     self.lose("RECOVERY_ON_TIMER_EXPIRE", ctx);
                 }
             }
+            Purpose::Notify => ctx.ignore("other requests tell whether the peer is there"),
             Purpose::Refresh | Purpose::Info if self.is_untold => {
                 ctx.ignore("an offer tells whether the peer is there");
             }
@@ -390,6 +398,11 @@ fn fill(writer: &mut Writer, content: &Content<'_>, session: Option<SessionTimer
         && let Some(session) = session
     {
         session.write_refresh(writer);
+    }
+    if let Some((event, state)) = content.event {
+        writer
+            .header(HeaderName::Event, event)
+            .header(HeaderName::SubscriptionState, state);
     }
     if let Some((content_type, body)) = content.body {
         writer.body(content_type, body);

@@ -90,7 +90,10 @@ impl Dialog {
     pub(super) fn announce(&mut self, ctx: &mut DialogCtx<'_>) {
         let side = self.number();
         match (self.data.state, self.data.outcome.clone()) {
-            (State::Confirmed, _) => self.announce_confirmed(),
+            (State::Confirmed, _) => {
+                self.announce_confirmed();
+                self.announce_refer();
+            }
             (State::Ended, outcome) => {
                 match outcome {
                     Some(Outcome::Cancelled) => self.out.call(call::Message::Cancelled { side }),

@@ -3,9 +3,11 @@
 //! | form | since | has besides |
 //! |---|---|---|
 //! | `SnapshotV1` | 1.0 | – |
-//! | `Snapshot` | requests come over any node | the node of each server transaction |
+//! | `SnapshotV2` | requests come over any node | the node of each server transaction |
+//! | `Snapshot` | schema 3 | what the peer has referred to |
 //!
-//! A dialog without such a transaction is written in the first form, which every release reads.
+//! A dialog is written in the oldest form that holds it. No reference is taken before all nodes read
+//! schema 3.
 
 use std::collections::VecDeque;
 
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::core::{Accepted, Data, Dialog, Incoming, Role, State, Timer};
 use super::outbox::Outbox;
+use super::refer::Referral;
 use crate::TransactionRef;
 use crate::bequest::Callee;
 
@@ -31,11 +34,40 @@ struct TransactionV1 {
     key: sip::transaction::Key,
 }
 
+/// The second stored form.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SnapshotV2 {
+    data: Data,
+    timers: Vec<(Timer, StoredDeadline)>,
+}
+
 /// The stored form.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     data: Data,
     timers: Vec<(Timer, StoredDeadline)>,
+    referral: Option<Referral>,
+}
+
+/// The oldest form that holds a dialog.
+#[derive(Clone, Debug)]
+pub enum Form {
+    /// The first.
+    First(Box<SnapshotV1>),
+    /// The second.
+    Second(Box<SnapshotV2>),
+    /// The third.
+    Third(Box<Snapshot>),
+}
+
+impl From<SnapshotV2> for Snapshot {
+    fn from(second: SnapshotV2) -> Self {
+        Snapshot {
+            data: second.data,
+            timers: second.timers,
+            referral: None,
+        }
+    }
 }
 
 impl From<TransactionV1> for TransactionRef {
@@ -53,6 +85,7 @@ impl From<SnapshotV1> for Snapshot {
         Snapshot {
             data: first.data.map(TransactionRef::from),
             timers: first.timers,
+            referral: None,
         }
     }
 }
@@ -71,11 +104,12 @@ impl Snapshot {
         })
     }
 
-    /// Returns the oldest form that holds all of it: the first, or this one.
-    ///
-    /// # Errors
-    /// Not a fault: the dialog itself, if the first form cannot hold it.
-    pub fn oldest(self) -> Result<SnapshotV1, Box<Self>> {
+    /// Returns the oldest form that holds all of it.
+    #[must_use]
+    pub fn oldest(self) -> Form {
+        if self.referral.is_some() {
+            return Form::Third(Box::new(self));
+        }
         let data = &self.data;
         let answers = [
             data.transaction.as_ref(),
@@ -83,16 +117,19 @@ impl Snapshot {
             data.incoming.as_ref().map(|open| &open.transaction),
         ];
         if answers.iter().flatten().any(|one| one.node.is_some()) {
-            return Err(Box::new(self));
+            return Form::Second(Box::new(SnapshotV2 {
+                data: self.data,
+                timers: self.timers,
+            }));
         }
         let first = |one: TransactionRef| TransactionV1 {
             lane: one.lane,
             key: one.key,
         };
-        Ok(SnapshotV1 {
+        Form::First(Box::new(SnapshotV1 {
             data: self.data.map(first),
             timers: self.timers,
-        })
+        }))
     }
 }
 
@@ -143,6 +180,7 @@ impl Dialog {
         Snapshot {
             data: self.data.clone(),
             timers: self.timers.to_stored(now),
+            referral: self.referral.clone(),
         }
     }
 
@@ -163,6 +201,7 @@ impl Dialog {
             out: Outbox::default(),
             retells: VecDeque::new(),
             is_untold: false,
+            referral: None,
         }
     }
 
@@ -179,6 +218,7 @@ impl Dialog {
             out: Outbox::default(),
             retells: VecDeque::new(),
             is_untold: false,
+            referral: snapshot.referral,
         }
     }
 }

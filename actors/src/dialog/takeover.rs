@@ -14,7 +14,7 @@
 //! | Ending | BYE with a new number | §15.1.1 |
 //! | Ended | a final refusal again | §17.1.1.2 |
 //! | any, over a connection of the other node | as after its loss: what is to be sent waits | `architecture.md` §7 |
-//! | any, over a connection of this node | it is there until something sent on it is lost | |
+//! | any, over a connection of this node | asks whether it is of this life; if not, as after its loss | |
 //!
 //! An offer of ours without a response may have been accepted: the peer sent its 2xx to the old
 //! address, and would hang up without the ACK (RFC 3261 §14.2). One that it has not accepted is not
@@ -23,14 +23,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{NodeId, TokenUse};
+use contract::{ActorId, FlowRef, NodeId, TokenUse};
 use rsip::Method;
 use sip::{HeaderName, Writer};
 
+use super::RequestFailure;
 use super::core::{Dialog, DialogCtx, Purpose, State, T1, Timer, written};
 use super::offer::Content;
 use super::wire::Wire;
-use crate::{Site, TransactionRef, call, lane};
+use super::writing::lane_of_side;
+use crate::{Site, TransactionRef, call, lane, message};
 
 /// How long an ACK may take that goes to our Contact: the peer repeats it at each 2xx. One that went
 /// to the other node's does not come.
@@ -52,6 +54,7 @@ impl Dialog {
         // Of its own connections a node knows more than who could not reach it.
         self.data.is_flow_gone &= !self.data.flow.ends_at(ctx.site().node);
         self.data.is_flow_gone |= is_flow_gone;
+        self.check_own_flow(ctx);
         self.find_lanes(ctx);
         self.out.save();
         match self.data.state {
@@ -61,6 +64,32 @@ impl Dialog {
             State::Confirmed => self.close_open(ctx),
             State::Ending => self.bye_again(ctx),
             State::Ended => self.refuse_again(ctx),
+        }
+    }
+
+    /// Asks whether a connection of this node is there: it may be one of a former life, of whose end
+    /// no lane has heard. Our lane is the watcher: it is told of each end, so one entry serves all.
+    fn check_own_flow(&mut self, ctx: &DialogCtx<'_>) {
+        let site = ctx.site();
+        if self.data.is_flow_gone || !self.data.flow.ends_at(site.node) {
+            return;
+        }
+        let lane = ActorId::Lane(site.node, lane_of_side(site, self.data.side));
+        if let Some((to, watch)) = message::watch(self.data.flow, lane) {
+            self.out.other(to, watch);
+        }
+    }
+
+    /// There is no such connection here: what was sent on it meanwhile waits for the peer.
+    pub(super) fn on_own_flow_gone(&mut self, flow: FlowRef, ctx: &mut DialogCtx<'_>) {
+        if flow != self.data.flow || self.data.is_flow_gone || self.data.state == State::Ended {
+            return ctx.ignore("another connection, or known");
+        }
+        self.data.is_flow_gone = true;
+        self.out.save();
+        let sent = self.data.outgoing.iter().map(|one| one.branch.clone());
+        for branch in sent.collect::<Vec<_>>() {
+            self.on_inside_failed(&branch, RequestFailure::Unreachable, ctx);
         }
     }
 
@@ -254,6 +283,7 @@ impl Dialog {
             method: Method::Update,
             body: None,
             reason: None,
+            event: None,
             retries: false,
         };
         if self.data.state == State::Confirmed && !self.data.is_flow_gone {

@@ -244,8 +244,8 @@ fn who_refreshes_a_session_is_the_peers_choice() {
     }
 }
 
-/// A callee over a connection, in a call that goes on; then the node is started again.
-fn after_a_restart() -> Stage<Dialog> {
+/// A callee over a connection, in a call that goes on.
+fn over_a_connection() -> Stage<Dialog> {
     let old = stream(1);
     let mut order = order_invite();
     if let Message::Invite(invite) = &mut order {
@@ -257,6 +257,12 @@ fn after_a_restart() -> Stage<Dialog> {
         response,
         flow: old,
     });
+    stage
+}
+
+/// The same; then the node is started again.
+fn after_a_restart() -> Stage<Dialog> {
+    let stage = over_a_connection();
     let core = crate::AnyCore::Dialog(Box::new(stage.core));
     let bytes = core.snapshot(stage.now, contract::SchemaVersion::NEWEST);
     let restored = crate::AnyCore::restore(&stage.me, &bytes, stage.now).expect("a snapshot");
@@ -349,6 +355,24 @@ fn what_comes_again_before_it_is_safe_waits_behind_the_gate() {
     };
     stage.tell(accepted());
     assert_eq!(shape(&stage.tell(accepted())), ["lane"]);
+}
+
+/// It had the call, too, and has lost it: simulator, 3 nodes, seed 40178.
+#[test]
+fn what_the_callee_answers_to_the_invite_of_another_node_is_not_for_this_one() {
+    let (mut stage, actions) = on_stage(2, order_invite());
+    let flow = datagram(DIGEST, PEER);
+    for status in [180, 200, 487] {
+        let ours = answer(&actions, status);
+        let text = String::from_utf8(ours.bytes().to_vec()).expect("text");
+        let response = read(text.replace(&stage.core.data.tag, "another"));
+        let actions = stage.tell(Message::Response { response, flow });
+        assert!(actions.is_empty(), "{status}: {actions:?}");
+        assert_eq!(stage.core.state(), "calling", "{status}");
+    }
+    let response = answer(&actions, 200);
+    stage.tell(Message::Response { response, flow });
+    assert_eq!(stage.core.state(), "confirmed");
 }
 
 /// Over a connection that the dialog does not know, without credentials.
@@ -574,6 +598,33 @@ fn an_heir_that_has_the_connection_itself_sends_on_it_what_waited() {
     let contact = format!("sip:1001@{PEER}");
     let actions = heir.tell(located(&contact, stream(9), false));
     assert_eq!(requests(&actions), [(stream(9), "BYE".to_owned())]);
+}
+
+/// Simulator, 3 nodes, seed 545: nobody knew a connection of the heir's own former life, and an offer on it
+/// waited for 32 s, 16 times.
+#[test]
+fn an_heir_whose_connection_is_of_its_former_life_looks_for_the_peer() {
+    let stage = over_a_connection();
+    let why = Restored::TakenOver {
+        may_live: true,
+        epoch: 3,
+    };
+    let (mut heir, actions) = gone_on_with(1, why, &stage);
+    let is_watch = |message: &crate::Message| matches!(message, crate::Message::Flow(_));
+    let mut asked = told(&actions).into_iter();
+    let (to, message) = asked
+        .find(|(_, message)| is_watch(message))
+        .expect("a watch");
+    assert_eq!(Some(&to), stream(1).actor().as_ref());
+    let sdp = Some(Bytes::from_static(b"v=0\r\n"));
+    let actions = heir.tell(Message::Move { sdp });
+    assert_eq!(requests(&actions), [(stream(1), "INVITE".to_owned())]);
+    let why = Undelivered::Absent;
+    let actions = heir.event(Event::Undelivered { to, message, why });
+    assert_eq!((requests(&actions), locates(&actions)), (Vec::new(), 1));
+    let contact = format!("sip:1001@{PEER}");
+    let actions = heir.tell(located(&contact, stream(9), false));
+    assert_eq!(requests(&actions), [(stream(9), "INVITE".to_owned())]);
 }
 
 #[test]

@@ -288,6 +288,7 @@ impl DoorSession {
             | ClientMessage::IceCandidate(_)
             | ClientMessage::IceComplete(_)
             | ClientMessage::Dtmf(_)
+            | ClientMessage::Transfer(_)
             | ClientMessage::Stats(_)
             | ClientMessage::Ack(_)) => match self.who.clone() {
                 Some(who) => self.on_order(id, order, &who, ctx),
@@ -421,13 +422,20 @@ impl DoorSession {
         why: Undelivered,
         ctx: &mut Context<'_>,
     ) {
-        // New work that the node sheds is refused at once; all else finds room soon.
+        // New work that the node sheds is refused at once, and how far a call is is asked again in any
+        // case; all else finds room soon.
         let is_new_work = matches!(
             &message,
             crate::Message::Registration(registration::Message::Bind { .. })
                 | crate::Message::Call(call::Message::Dial(_))
         );
-        if why == Undelivered::Busy && !is_new_work && self.retells.len() < RETELLS_MAX {
+        let is_asked_again = matches!(
+            &message,
+            crate::Message::Dialog(dialog::Message::Client(order))
+                if order.command == dialog::ClientCommand::Inquire
+        );
+        let is_told_once = is_new_work || is_asked_again;
+        if why == Undelivered::Busy && !is_told_once && self.retells.len() < RETELLS_MAX {
             self.retells.push_back((to, message));
             return self
                 .deadlines

@@ -153,6 +153,7 @@ fn weight(delivery: &Delivery) -> usize {
         | ServerMessage::Cancelled { .. }
         | ServerMessage::Hangup { .. }
         | ServerMessage::Dtmf { .. }
+        | ServerMessage::TransferProgress { .. }
         | ServerMessage::Info(_)
         | ServerMessage::Pong { .. }
         | ServerMessage::Replaced { .. }
@@ -180,6 +181,7 @@ const fn word(message: &ServerMessage) -> &'static str {
         ServerMessage::Reoffer { .. } => "reoffer",
         ServerMessage::Reanswer { .. } => "reanswer",
         ServerMessage::Dtmf { .. } => "dtmf",
+        ServerMessage::TransferProgress { .. } => "transferProgress",
         ServerMessage::Info(_) => "info",
         ServerMessage::Pong { .. } => "pong",
         ServerMessage::Replaced { .. } => "replaced",

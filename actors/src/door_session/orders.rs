@@ -93,6 +93,10 @@ impl DoorSession {
                 };
                 (one.call_id, command)
             }
+            ClientMessage::Transfer(one) => {
+                let to = one.to.to_string();
+                (one.call_id, ClientCommand::Transfer { to })
+            }
             ClientMessage::Stats(one) => {
                 let report = one.report.to_string();
                 if report.len() > JSON_STATS_BYTES_MAX {
@@ -186,7 +190,8 @@ impl DoorSession {
             | ClientCommand::Hangup
             | ClientCommand::Offer { .. }
             | ClientCommand::Reanswer { .. }
-            | ClientCommand::Digits { .. } => {
+            | ClientCommand::Digits { .. }
+            | ClientCommand::Transfer { .. } => {
                 self.calls.remove(&order.name);
                 self.error(order.id.as_deref(), code, text, ctx);
             }

@@ -199,7 +199,7 @@ fn what_is_no_message_is_answered_and_no_more() {
         (r#"{"type":"frobnicate","payload":{},"id":"z"}"#, 400),
         (r#"{"type":"hangup","payload":{},"id":"z"}"#, 400),
         (
-            r#"{"type":"transfer","payload":{"callId":"c"},"id":"z"}"#,
+            r#"{"type":"conference","payload":{"callIds":["c"]},"id":"z"}"#,
             501,
         ),
     ] {
@@ -372,6 +372,7 @@ fn a_dialog_that_says_nothing_does_not_keep_a_client_from_coming_back() {
         actions = stage.pass(again);
         waited += again;
         assert_eq!(order(&actions).1.command, ClientCommand::Inquire);
+        assert_eq!(told(&actions).len(), 1, "each time once");
     }
     while said(&actions).is_empty() && waited < Duration::from_secs(12) {
         actions = stage.pass(again);

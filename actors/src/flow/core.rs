@@ -14,7 +14,7 @@ use sip::{Frame, FrameError, Framer};
 
 use super::whole::{Whole, judge};
 use super::{Message, Snapshot};
-use crate::{Site, lane, registration};
+use crate::{Site, lane, message};
 
 /// One connection.
 #[derive(Debug)]
@@ -311,7 +311,8 @@ fn refuse(flow: FlowRef, status: u16, octets: Bytes, ctx: &mut Context<'_>) {
 }
 
 fn tell_gone(watcher: ActorId, flow: FlowRef, ctx: &mut Context<'_>) {
-    ctx.tell(watcher, registration::Message::FlowGone { flow }.into());
+    let gone = message::gone(&watcher, flow);
+    ctx.tell(watcher, gone);
 }
 
 impl Core for Flow {

@@ -175,6 +175,26 @@ fn a_watcher_of_a_connection_of_an_earlier_life_is_told_at_once() {
     ));
 }
 
+/// Who takes a call over asks for its lane.
+#[test]
+fn a_lane_that_watches_is_told_in_words_of_a_lane() {
+    let mut stage = open();
+    let mut other = stream(7);
+    if let FlowRef::Stream { remote, .. } = &mut other {
+        remote.set_port(1);
+    }
+    let watcher = ActorId::Lane(NodeId(1), 0);
+    let actions = stage.tell(Message::Watch {
+        watcher: watcher.clone(),
+        flow: other,
+    });
+    assert!(matches!(
+        &told(&actions)[..],
+        [(to, crate::Message::Lane(lane::Message::FlowGone { flow }))]
+            if *to == watcher && *flow == other
+    ));
+}
+
 fn open_websocket(transport: rsip::Transport) -> Stage<Flow> {
     let mut stage = Stage::new(Flow::new(), ActorId::Flow(NodeId(1), 7));
     let at = usize::from(stream(7).listener().0);

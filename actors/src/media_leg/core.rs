@@ -10,7 +10,7 @@ use bytes::Bytes;
 use contract::limits::CUT_OFF_BLOCKS_MAX;
 use contract::{
     ActorId, Core, Ctx, Deadlines, Emitted, Event, LegSocket, ListenerId, MediaCommand, MediaEvent,
-    Now, RestoreError, SideKey, SrtpKeys, Time,
+    Now, RestoreError, SchemaVersion, SideKey, SrtpKeys, Time,
 };
 use media::sdp::read_candidate;
 use serde::{Deserialize, Serialize};
@@ -102,6 +102,9 @@ const REOPEN_TRIES_MAX: u8 = 10;
 /// that came here.
 const STAY_TRIES_MAX: u8 = 1;
 
+/// The schema whose programs know of ring-back.
+const RING_BACK_SINCE: SchemaVersion = SchemaVersion(3);
+
 impl MediaLeg {
     /// Builds the core if `first` is the message that begins a leg.
     #[must_use]
@@ -176,6 +179,13 @@ impl MediaLeg {
             Message::MakeOffer { want } => self.describe(Waiting::Offer(want), ctx),
             Message::MakeAnswer { want } => self.describe(Waiting::Answer(want), ctx),
             Message::Join { to, is_watched } => {
+                let to = match to {
+                    // Another node might have to read of it.
+                    Destination::RingBack if ctx.health().schema < RING_BACK_SINCE => {
+                        Destination::Nowhere
+                    }
+                    to => to,
+                };
                 if self.data.to == to && self.data.is_watched == is_watched {
                     return ctx.ignore("joined like this already");
                 }

@@ -218,6 +218,8 @@ pub enum Destination {
     },
     /// Nowhere.
     Nowhere,
+    /// Nowhere; the peer hears that it rings elsewhere, if its codec is one that we can make.
+    RingBack,
 }
 
 /// What a peer said of its stream, as the other side needs it.
@@ -288,6 +290,7 @@ impl Message {
                     Destination::Echo => "echo".to_owned(),
                     Destination::Tone { hertz, .. } => format!("tone {hertz}"),
                     Destination::Nowhere => "nowhere".to_owned(),
+                    Destination::RingBack => "ring-back".to_owned(),
                 };
                 (format!("join {to}, watched {is_watched}"), 64)
             }

@@ -75,7 +75,7 @@ impl Parts<'_> {
         match self.to {
             Destination::Relay { onward, .. } => payload_map(ours, &theirs, onward),
             Destination::Echo => payload_map(ours, &theirs, &theirs),
-            Destination::Tone { .. } | Destination::Nowhere => Vec::new(),
+            Destination::Tone { .. } | Destination::Nowhere | Destination::RingBack => Vec::new(),
         }
     }
 
@@ -83,18 +83,25 @@ impl Parts<'_> {
         match self.to {
             Destination::Relay { to, .. } => MediaRoute::Relay(*to),
             Destination::Echo => MediaRoute::Echo,
-            Destination::Tone { hertz, level_dbm0 } => {
-                let theirs = &self.agreed.theirs.codecs;
-                let is_a_law = theirs.first().is_some_and(|codec| codec.name.is("PCMA"));
-                let payload = if is_a_law { 8 } else { 0 };
-                MediaRoute::Tone {
-                    hertz: *hertz,
-                    level_dbm0: *level_dbm0,
-                    payload,
-                }
-            }
+            Destination::Tone { hertz, level_dbm0 } => MediaRoute::Tone {
+                hertz: *hertz,
+                level_dbm0: *level_dbm0,
+                payload: self.g711().unwrap_or(0),
+            },
             Destination::Nowhere => MediaRoute::Drop,
+            Destination::RingBack => match self.g711() {
+                Some(payload) => MediaRoute::RingBack { payload },
+                None => MediaRoute::Drop,
+            },
         }
+    }
+
+    /// Returns the payload type of the peer's first codec if it is one of G.711.
+    fn g711(&self) -> Option<u8> {
+        let first = self.agreed.theirs.codecs.first()?;
+        let laws = [("PCMU", 0), ("PCMA", 8)];
+        let known = laws.iter().find(|(name, _)| first.name.is(name));
+        known.map(|(_, payload)| *payload)
     }
 
     /// Silence counts once the call is answered; longer while either way is shut (hold).

@@ -103,14 +103,12 @@ impl MediaLeg {
             match why {
                 Restored::Moved => numbers.follow(clock, now),
                 // Another node may go on from where this copy ends, under the same keys.
-                Restored::TakenOver { may_live: true, .. } | Restored::StartedAlone
-                    if is_protected =>
-                {
+                Restored::TakenOver { may_live: true, .. } if is_protected => {
                     numbers.leave_room();
                     numbers.skip(clock, now);
                 }
-                Restored::Adopted { .. } if is_protected => {
-                    // That of who took it over, and what that one has used.
+                Restored::StartedAlone | Restored::Adopted { .. } if is_protected => {
+                    // The room that another heir of this copy has left, and what that one has used.
                     numbers.leave_room();
                     numbers.leave_room();
                     numbers.skip(clock, now);

@@ -8,7 +8,7 @@ use contract::{SchemaVersion, Time};
 use super::Spoken;
 
 const OLD: SchemaVersion = SchemaVersion(1);
-const NEW: SchemaVersion = SchemaVersion(2);
+const NEW: SchemaVersion = SchemaVersion::NEWEST;
 
 fn at(ms: u64) -> Time {
     Time::default() + Duration::from_millis(ms)

@@ -135,8 +135,9 @@ pub enum Undelivered {
 pub enum Restored {
     /// The node was started again: ports, connections and transactions are gone.
     NodeStart,
-    /// As `NodeStart`, and other nodes that hold it have not been heard since: one that has seen this
-    /// one die may go on with it, and use the numbers behind the copy.
+    /// As `NodeStart`, and another node may have gone on with the same copy, and used numbers behind it or
+    /// behind the room that it left: one that holds it has not been heard since, or one has claimed it
+    /// since and nothing has followed.
     StartedAlone,
     /// Another node ran it, which is dead or has given it up: its ports, its transactions and the
     /// connections that end there are gone, and this node has other addresses.
@@ -147,7 +148,8 @@ pub enum Restored {
         epoch: u64,
     },
     /// As `TakenOver`, and not the newest copy: that of a node which went on with it for a while,
-    /// cut off from the one that took it over. Both may have used numbers behind it.
+    /// cut off from the one that took it over, or that another claim has passed. Both may have used
+    /// numbers behind it.
     Adopted {
         /// As there.
         epoch: u64,
@@ -177,6 +179,8 @@ pub struct Health {
     pub overloaded: bool,
     /// Calls of this node that have not ended.
     pub calls: u32,
+    /// What all nodes of the cluster read: nothing newer is begun (`cluster.md` §12).
+    pub schema: SchemaVersion,
 }
 
 /// Room on disk.

@@ -81,6 +81,23 @@ pub enum CallNews {
         /// State it was recorded in: what was not recorded has not happened to anybody.
         state: String,
     },
+    /// A party is being put through to somebody else.
+    Transferring {
+        /// Who wants it: `caller`, `callee`, `weft`.
+        by: String,
+        /// What was dialled for it.
+        to: String,
+    },
+    /// It talks to somebody there.
+    Transferred {
+        /// What was dialled for it.
+        to: String,
+    },
+    /// It was not put through: the parties talk on.
+    TransferFailed {
+        /// SIP status.
+        status: u16,
+    },
     /// It is over: the last event of a call.
     Ended {
         /// Q.850 cause in FreeSWITCH's words.
@@ -130,6 +147,9 @@ impl CallNews {
             CallNews::Resumed => "resumed",
             CallNews::Moved { .. } => "moved",
             CallNews::TakenOver { .. } => "taken_over",
+            CallNews::Transferring { .. } => "transferring",
+            CallNews::Transferred { .. } => "transferred",
+            CallNews::TransferFailed { .. } => "transfer_failed",
             CallNews::Ended { .. } => "ended",
         }
     }
@@ -149,7 +169,7 @@ impl BindingNews {
 }
 
 /// Every kind of event that a reader may ask for; `gap` comes whatever it asks for.
-pub const EVENT_KINDS: [&str; 15] = [
+pub const EVENT_KINDS: [&str; 18] = [
     "call.started",
     "call.ringing",
     "call.answered",
@@ -165,6 +185,9 @@ pub const EVENT_KINDS: [&str; 15] = [
     "node.draining",
     "node.gone",
     "node.left",
+    "call.transferring",
+    "call.transferred",
+    "call.transfer_failed",
 ];
 
 impl LogEvent {
@@ -206,6 +229,9 @@ impl LogEvent {
                 CallNews::Resumed => "call.resumed",
                 CallNews::Moved { .. } => "call.moved",
                 CallNews::TakenOver { .. } => "call.taken_over",
+                CallNews::Transferring { .. } => "call.transferring",
+                CallNews::Transferred { .. } => "call.transferred",
+                CallNews::TransferFailed { .. } => "call.transfer_failed",
                 CallNews::Ended { .. } => "call.ended",
             },
             What::Registration { news, .. } => match news {
@@ -254,7 +280,10 @@ impl LogEvent {
                 CallNews::Started { from, to } => fits(from) && fits(to),
                 CallNews::Moved { state } | CallNews::TakenOver { state } => fits(state),
                 CallNews::Ended { cause, by, .. } => fits(cause) && fits(by),
-                CallNews::Ringing { .. }
+                CallNews::Transferring { by, to } => fits(by) && fits(to),
+                CallNews::Transferred { to } => fits(to),
+                CallNews::TransferFailed { .. }
+                | CallNews::Ringing { .. }
                 | CallNews::Answered
                 | CallNews::Held
                 | CallNews::Resumed => true,
@@ -285,6 +314,12 @@ impl LogEvent {
                     CallNews::Moved { state } | CallNews::TakenOver { state } => {
                         put("state", json!(state));
                     }
+                    CallNews::Transferring { by, to } => {
+                        put("by", json!(by));
+                        put("to", json!(to));
+                    }
+                    CallNews::Transferred { to } => put("to", json!(to)),
+                    CallNews::TransferFailed { status } => put("status", json!(status)),
                     CallNews::Ended { cause, status, by } => {
                         put("cause", json!(cause));
                         put("status", json!(status));
@@ -321,9 +356,16 @@ impl CallNews {
                 status,
                 by: cut(by),
             },
-            CallNews::Ringing { .. } | CallNews::Answered | CallNews::Held | CallNews::Resumed => {
-                self
-            }
+            CallNews::Transferring { by, to } => CallNews::Transferring {
+                by: cut(by),
+                to: cut(to),
+            },
+            CallNews::Transferred { to } => CallNews::Transferred { to: cut(to) },
+            CallNews::Ringing { .. }
+            | CallNews::Answered
+            | CallNews::Held
+            | CallNews::Resumed
+            | CallNews::TransferFailed { .. } => self,
         }
     }
 }

@@ -146,6 +146,11 @@ pub enum MediaRoute {
     },
     /// Nowhere: on hold, or not joined yet.
     Drop,
+    /// Ring-back toward the peer: what a caller hears while it rings elsewhere.
+    RingBack {
+        /// Payload type it is sent as: 0 (PCMU) or 8 (PCMA).
+        payload: u8,
+    },
 }
 
 /// What the plane tells a media leg.

@@ -86,9 +86,19 @@ pub struct Member {
     pub zone: String,
     /// How much it takes, beside the others; 0: nothing new.
     pub weight: u16,
-    /// The newest schema that it lets others write for it; not sent, since gossip has it.
+    /// The newest schema that it lets others write for it, the oldest before it is heard
+    /// ([`Member::is_heard`]); not sent, since gossip has it.
     #[serde(skip)]
     pub schema: SchemaVersion,
+}
+
+impl Member {
+    /// Tells whether it has said anything of itself: gossip knows that a life is there before it knows
+    /// what that says. A node has a name.
+    #[must_use]
+    pub const fn is_heard(&self) -> bool {
+        !self.name.is_empty()
+    }
 }
 
 /// Why a peer cannot be reached any more.

@@ -45,14 +45,33 @@ impl ToneError {
     }
 }
 
-/// A tone that goes on.
+/// Frequencies and level of ring-back, each, and its rhythm in samples: what callers in North America
+/// hear, and callers elsewhere know (ITU-T E.180 §4).
+const RING_BACK_HERTZ: [u32; 2] = [440, 480];
+const RING_BACK_DBM0: i32 = -19;
+const RING_BACK_RHYTHM: Rhythm = Rhythm {
+    sound: 2 * SAMPLE_RATE_HZ,
+    whole: 6 * SAMPLE_RATE_HZ,
+};
+
+/// Sound and silence in turn, in samples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Rhythm {
+    sound: u32,
+    whole: u32,
+}
+
+/// A tone that goes on: one sine or two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tone {
     law: Law,
     amplitude: f64,
-    /// Turns of the phase a sample, in 2^-32.
-    step: u32,
-    phase: u32,
+    /// Turns of each phase a sample, in 2^-32; the second may stand still.
+    steps: [u32; 2],
+    phases: [u32; 2],
+    rhythm: Option<Rhythm>,
+    /// Samples since the rhythm began.
+    at: u32,
 }
 
 impl Tone {
@@ -73,24 +92,57 @@ impl Tone {
         };
         let below_peak = f64::from(peak_centibels - level_dbm0 * 100) / 100.0;
         let amplitude = peak * 10_f64.powf(-below_peak / 20.0);
-        let step = ((u64::from(hertz) << 32) / u64::from(SAMPLE_RATE_HZ)) as u32;
         Ok(Tone {
             law,
             amplitude,
-            step,
-            phase: 0,
+            steps: [step(hertz), 0],
+            phases: [0; 2],
+            rhythm: None,
+            at: 0,
+        })
+    }
+
+    /// Makes ring-back for a payload type.
+    ///
+    /// # Errors
+    /// `UnsupportedCodec`.
+    pub fn ring_back(payload: u8) -> Result<Tone, ToneError> {
+        let [low, high] = RING_BACK_HERTZ;
+        Ok(Tone {
+            steps: [step(low), step(high)],
+            rhythm: Some(RING_BACK_RHYTHM),
+            ..Tone::new(low, RING_BACK_DBM0, payload)?
         })
     }
 
     /// Writes the next samples, one octet each.
     pub fn fill(&mut self, frame: &mut [u8]) {
         for octet in frame {
-            let angle = f64::from(self.phase) / 4_294_967_296.0 * TAU;
-            let sample = (self.amplitude * angle.sin()).round() as i16;
-            *octet = self.law.encode(sample);
-            self.phase = self.phase.wrapping_add(self.step);
+            *octet = self.law.encode(self.sample());
         }
     }
+
+    fn sample(&mut self) -> i16 {
+        let is_sound = self.rhythm.is_none_or(|rhythm| self.at < rhythm.sound);
+        if let Some(rhythm) = self.rhythm {
+            self.at = (self.at + 1) % rhythm.whole;
+        }
+        if !is_sound {
+            return 0;
+        }
+        let sines = self
+            .phases
+            .map(|phase| (f64::from(phase) / 4_294_967_296.0 * TAU).sin());
+        for (phase, step) in self.phases.iter_mut().zip(self.steps) {
+            *phase = phase.wrapping_add(step);
+        }
+        (self.amplitude * (sines[0] + sines[1])).round() as i16
+    }
+}
+
+/// Returns the turns of a phase a sample, in 2^-32.
+fn step(hertz: u32) -> u32 {
+    ((u64::from(hertz) << 32) / u64::from(SAMPLE_RATE_HZ)) as u32
 }
 
 #[cfg(test)]

@@ -287,6 +287,7 @@ impl<R: Roster> Fabric<R> {
         let replicas = self.inner.replicas.as_ref();
         health.cut_off = replicas.is_some_and(super::replicas::Replicas::is_cut_off);
         health.draining |= health.quarantined;
+        health.schema = self.spoken();
         health
     }
 

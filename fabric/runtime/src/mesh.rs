@@ -96,7 +96,8 @@ impl Mesh {
 
     fn note_schemas(&self, members: &[Member]) {
         let mut taken = self.taken.write().expect("no holder of the words panics");
-        for member in members {
+        // What is assumed of a life that gossip has only found is no word of it.
+        for member in members.iter().filter(|member| member.is_heard()) {
             let inst = member.peer.inst;
             taken.insert(inst.node, (inst, member.schema));
         }
@@ -331,7 +332,11 @@ impl<R: Roster> Fabric<R> {
     /// Returns a message as octets for a node, if there is a form of it that it reads.
     pub(crate) fn said_to(&self, node: NodeInst, message: &R::Message) -> Option<Bytes> {
         let octets = R::encode(message, self.schema_for(node));
-        (!octets.is_empty()).then(|| octets.into())
+        if octets.is_empty() {
+            tracing::debug!(%node, "a message that has no form for a node is not sent");
+            return None;
+        }
+        Some(octets.into())
     }
 
     /// Puts a frame into the queue of a node, in the words that it says that it takes: of what is
@@ -350,8 +355,8 @@ impl<R: Roster> Fabric<R> {
         peers.send(to, class, octets)
     }
 
-    /// Returns the schema of what is said to a node: its own, as far as it is known; before gossip knows
-    /// it, what it said when it connected.
+    /// Returns the schema of what is said to a node: its own, as far as it is known; before gossip has its
+    /// word, what it said when it connected.
     pub(crate) fn schema_for(&self, node: NodeInst) -> SchemaVersion {
         let mesh = &self.inner.mesh;
         let theirs = mesh.takes(node).or_else(|| mesh.reads(node));

@@ -89,16 +89,23 @@ impl<R: Roster> State<R> {
     fn take_over(&mut self, newest: Image, copies: &[Bytes], claim: Claim) {
         let (id, now, me) = (self.entry.id.clone(), self.fabric.now(), self.fabric.me());
         let former = newest.header.owner;
+        // Another claim lies between: who won it may have gone on from this same copy, and of what that
+        // one has done nothing has come here.
+        let is_passed = claim.epoch.n > newest.header.version.epoch.n.saturating_add(1);
         let why = if former == me && id.kind() != Kind::Call {
             // It was lost and is won again: connections are as they were.
             Restored::Wake
-        } else if former.node == me.node && claim.may_live {
+        } else if former.node == me.node && (claim.may_live || is_passed) {
             Restored::StartedAlone
         } else if former.node == me.node {
             // Of this very life, too: a call that was lost has no ports any more.
             Restored::NodeStart
         } else if claim.giver == Some(former) {
             Restored::Moved
+        } else if id.kind() == Kind::Call && is_passed && !claim.may_live {
+            Restored::Adopted {
+                epoch: claim.epoch.n,
+            }
         } else {
             Restored::TakenOver {
                 may_live: claim.may_live,

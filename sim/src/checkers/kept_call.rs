@@ -1,6 +1,5 @@
 //! I7 as phones see it: a call that both ends agree on has sound; none is lost without a word.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,8 @@ use super::durable::call_of;
 use crate::client::Client;
 use crate::node::number_of;
 use crate::phone::{Complaint, Phone};
-use crate::world::{State, World};
+use crate::ways::Stay;
+use crate::world::{Cut, State, World};
 
 /// Time in which sound must be back after the world has become calm.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -21,24 +21,23 @@ const NODES_MAX: u16 = 7;
 /// How long a call waits for a client whose connection ends at another node (`architecture.md` §7).
 const WAITS: Duration = Duration::from_secs(8);
 
-/// Passes on what a phone complains about; `node_at` says which node it was connected with at a time,
-/// if it connects: a complaint comes long after what it is about. A BYE
+/// Passes on what a phone complains about; `stays` says which nodes it was connected with meanwhile, if
+/// it connects: a complaint comes long after what it is about. A BYE
 /// that came twice was heard the first time: only its answer was lost (with a crash, or with an event
 /// that was set aside). If an event of the very call was set aside, our BYE may have been that event.
 /// And a node that was cut off from the client's one for as long as a call waits for its client could
-/// not say that it ends. A node of the former release does not know what another one, which was cut off
-/// from it, has done in its call.
+/// not say that it ends, wherever the client is when it notices. A node of the former release does not
+/// know what another one, which was cut off from it, has done in its call.
 pub fn complaints(
     world: &Arc<World>,
-    node_at: impl Fn(Time) -> Option<SocketAddr>,
+    stays: impl Fn((Time, Time)) -> Vec<Stay>,
     complaints: Vec<Complaint>,
 ) {
     for complaint in complaints {
-        let (_, until) = complaint.life;
         let excuse = complaint.unknown_bye.as_ref().and_then(|call_id| {
             let excuse = excuse(world, call_id).or_else(|| untold(world, call_id, complaint.life));
             excuse.or_else(|| {
-                let was_cut = was_cut(world, call_id, node_at(until)?, complaint.life);
+                let was_cut = was_cut(world, call_id, &stays(complaint.life), complaint.life);
                 was_cut.then_some("calls that ended while their nodes were cut for 8 s")
             })
         });
@@ -49,13 +48,10 @@ pub fn complaints(
     }
 }
 
-/// Tells whether, while a call lived, a node that ran it and the node of its client could not hear
-/// each other for so long.
-fn was_cut(world: &World, call_id: &str, node: SocketAddr, (from, until): (Time, Time)) -> bool {
+/// Tells whether, while a call lived, a node that ran it and a node of its client could not hear each
+/// other for so long.
+fn was_cut(world: &World, call_id: &str, stays: &[Stay], life: (Time, Time)) -> bool {
     let state = world.state();
-    let Some(here) = number_of(node.ip()) else {
-        return false;
-    };
     let call = call_named(&state, call_id);
     // The own names of JSON callers are hashed: any node may have run such a call.
     let owners: Vec<NodeId> = match call.and_then(|call| state.owners.get(&call)) {
@@ -63,23 +59,31 @@ fn was_cut(world: &World, call_id: &str, node: SocketAddr, (from, until): (Time,
         None if call_id.starts_with("call-") => (1..=NODES_MAX).map(NodeId).collect(),
         None => return false,
     };
-    owners.iter().filter(|owner| owner.0 != here).any(|owner| {
-        let pair = if owner.0 < here {
-            (owner.0, here)
-        } else {
-            (here, owner.0)
-        };
-        let cuts = state.cuts.iter().filter(|cut| cut.pair == pair);
-        // Overlapping cuts are one.
-        let (mut longest, mut start, mut end) = (Duration::ZERO, from, from);
-        for cut in cuts {
-            if cut.from > end {
-                start = cut.from;
-            }
-            end = end.max(cut.until).min(until);
-            longest = longest.max(end.since(start));
+    let mut stays = stays.iter();
+    stays.any(|stay| {
+        let mut owners = owners.iter();
+        owners.any(|owner| is_cut_from(stay, *owner, &state.cuts, life))
+    })
+}
+
+/// Tells whether a cut that a client met at its node lasted for so long while its call lived: all of it
+/// counts, as the client may have come only when its former connection was long gone.
+fn is_cut_from(stay: &Stay, owner: NodeId, cuts: &[Cut], (from, until): (Time, Time)) -> bool {
+    let here = number_of(stay.node.ip()).filter(|here| *here != owner.0);
+    let Some(here) = here else {
+        return false;
+    };
+    let pair = (owner.0.min(here), owner.0.max(here));
+    // Overlapping cuts are one.
+    let (mut start, mut end) = (from, from);
+    let mut cuts = cuts.iter().filter(|cut| cut.pair == pair);
+    cuts.any(|cut| {
+        if cut.from > end {
+            start = cut.from;
         }
-        longest >= WAITS
+        end = end.max(cut.until).min(until);
+        let is_met = start < stay.until && end > stay.from;
+        is_met && end.since(start) >= WAITS
     })
 }
 
@@ -156,4 +160,55 @@ fn check_call(world: &Arc<World>, user: &str, name: &str, times: (Time, Time, Op
         world.broken("I7", how);
     }
     world.count("calls with sound at settle");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+
+    fn second(number: u64) -> Time {
+        Time::from_micros(number * 1_000_000)
+    }
+
+    fn stay(number: u8, from: u64, until: u64) -> Stay {
+        Stay {
+            node: SocketAddr::from(([10, 0, 0, number], 5_060)),
+            from: second(from),
+            until: second(until),
+        }
+    }
+
+    fn cut(pair: (u16, u16), from: u64, until: u64) -> Cut {
+        Cut {
+            pair,
+            from: second(from),
+            until: second(until),
+        }
+    }
+
+    #[test]
+    fn a_cut_counts_where_the_client_was_then() {
+        let (cuts, life) = ([cut((1, 2), 115, 128)], (second(108), second(150)));
+        let is_cut = |stay| is_cut_from(&stay, NodeId(1), &cuts, life);
+        assert!(is_cut(stay(2, 108, 144)));
+        // It came when its former connection was gone.
+        assert!(is_cut(stay(2, 121, 150)));
+        assert!(!is_cut(stay(2, 129, 150)));
+        assert!(!is_cut(stay(2, 108, 115)));
+        assert!(!is_cut(stay(3, 144, 150)));
+        assert!(!is_cut(stay(1, 108, 150)));
+    }
+
+    #[test]
+    fn only_what_a_call_lived_of_a_cut_counts() {
+        let cuts = [cut((1, 2), 100, 112), cut((1, 2), 111, 117)];
+        let is_cut = |from| {
+            let life = (second(from), second(150));
+            is_cut_from(&stay(2, from, 150), NodeId(1), &cuts, life)
+        };
+        assert!(is_cut(109));
+        assert!(!is_cut(110));
+    }
 }

@@ -8,8 +8,14 @@ use contract::{NodeInst, SchemaVersion};
 
 use crate::world::World;
 
-/// How many forms of parts programs of schema 1 know: what a part begins with is less than that.
-const PART_FORMS_1: u32 = 9;
+/// How many forms of parts programs of a schema know: what a part begins with is less than that.
+const fn part_forms(schema: SchemaVersion) -> u32 {
+    match schema.0 {
+        0 | 1 => 9,
+        2 => 10,
+        _ => 12,
+    }
+}
 
 /// Requires that the receiver's release reads a frame, the records and the message in it.
 pub fn check(world: &World, (from, to): (NodeInst, NodeInst), octets: &[u8], frame: &Frame) {
@@ -73,7 +79,7 @@ fn images(frame: &Frame) -> impl Iterator<Item = &Image> {
 fn is_read(image: &Image, reads: SchemaVersion) -> bool {
     let is_known = |part: &bytes::Bytes| {
         let form = part.first_chunk().copied().map(u32::from_le_bytes);
-        form.is_none_or(|form| form < PART_FORMS_1)
+        form.is_none_or(|form| form < part_forms(reads))
     };
     image.header.schema <= reads && image.parts.values().all(is_known)
 }

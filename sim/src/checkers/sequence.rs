@@ -22,7 +22,9 @@ pub struct Sequence {
     world: Arc<World>,
     node: SocketAddr,
     web: SocketAddr,
-    highest: BTreeMap<(String, String), (u32, String)>,
+    /// By Call-ID, our tag and the peer's: each callee that accepts one INVITE is a dialog of its own,
+    /// and a 2xx too many gets its BYE in that (RFC 3261 §13.2.2.4).
+    highest: BTreeMap<(String, String, String), (u32, String)>,
     /// When a datagram of a transaction was sent last, by its branch and method.
     sent_at: BTreeMap<(String, String), Time>,
 }
@@ -52,10 +54,11 @@ impl Observer for Sequence {
         if !message.is_request() {
             return;
         }
-        let (Ok(call_id), Ok(cseq), Ok(sender), Ok(via)) = (
+        let (Ok(call_id), Ok(cseq), Ok(sender), Ok(receiver), Ok(via)) = (
             message.call_id(),
             message.cseq(),
             message.from(),
+            message.to(),
             message.via(),
         ) else {
             return;
@@ -79,8 +82,12 @@ impl Observer for Sequence {
         let key = (
             call_id.to_owned(),
             sender.tag().unwrap_or_default().to_owned(),
+            receiver.tag().unwrap_or_default().to_owned(),
         );
-        match self.highest.get(&key) {
+        // Its numbers go on from those of the INVITE that began it.
+        let first = (key.0.clone(), key.1.clone(), String::new());
+        let known = self.highest.get(&key).or_else(|| self.highest.get(&first));
+        match known {
             Some((highest, known)) if cseq.number == *highest && *known != branch => {
                 let how = format!("CSeq {} of {} was used twice", cseq.number, key.0);
                 self.world.broken("I8", how);

@@ -86,10 +86,16 @@ impl Reader {
         };
         let heard = self.calls.entry(*call).or_default();
         match news {
-            CallNews::Answered | CallNews::Held | CallNews::Resumed => heard.is_answered = true,
+            // Nobody is put through before.
+            CallNews::Answered
+            | CallNews::Held
+            | CallNews::Resumed
+            | CallNews::Transferring { .. }
+            | CallNews::Transferred { .. }
+            | CallNews::TransferFailed { .. } => heard.is_answered = true,
             CallNews::Moved { state } | CallNews::TakenOver { state } => {
                 world.count("mark: events: a call that came from another node, or life");
-                let answered = ["answering", "talking", "held"];
+                let answered = ["answering", "talking", "held", "transferring"];
                 heard.is_answered |= answered.contains(&state.as_str());
             }
             CallNews::Ended { .. } => heard.is_ended = true,

@@ -65,3 +65,26 @@ fn a_node_that_stays_away_is_left_for_another() {
     homes.dedup();
     assert!(homes.len() > 2, "{homes:?}");
 }
+
+#[test]
+fn what_was_its_own_node_is_known_later() {
+    let second = |number: u64| Time::from_micros(number * 1_000_000);
+    let mut ways = ways(false);
+    ways.former = vec![(second(10), 1), (second(20), 2)];
+    let stays = |from, until| {
+        let stays = ways.stays((second(from), second(until)));
+        let known = stays.iter().map(|stay| (stay.node, stay.from, stay.until));
+        known.collect::<Vec<_>>()
+    };
+    let [home, first, then] = [nodes()[0], nodes()[1], nodes()[2]];
+    assert_eq!(
+        stays(5, 25),
+        [
+            (first, second(5), second(10)),
+            (then, second(10), second(20)),
+            (home, second(20), second(25)),
+        ]
+    );
+    assert_eq!(stays(12, 15), [(then, second(12), second(15))]);
+    assert_eq!(stays(21, 25), [(home, second(21), second(25))]);
+}

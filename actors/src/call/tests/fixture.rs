@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use contract::{
     Action, ActorId, CallRecord, Ctx, Emitted, Entropy, Event, FlowRef, Health, LegConfig,
-    ListenerId, MediaCommand, MediaEvent, NodeId, Now, Restored, Roster, SchemaVersion, SideKey,
-    Store, Time, Undelivered, UtcMillis,
+    ListenerId, MediaCommand, MediaEvent, NodeId, Now, Restored, Roster, SideKey, Store, Time,
+    Undelivered, UtcMillis,
 };
 use regex::Regex;
 use sip::Aor;
@@ -323,7 +323,7 @@ impl World {
                 }
                 Action::Store(Store::Put { gate }) => {
                     is_gated |= gate;
-                    let bytes = self.cores[by].snapshot(self.now, SchemaVersion::OLDEST);
+                    let bytes = self.cores[by].snapshot(self.now, self.health.schema);
                     self.stored.insert(by.clone(), bytes);
                 }
                 Action::Store(Store::End { .. }) if by.call().is_none() => {

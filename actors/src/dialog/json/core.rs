@@ -166,6 +166,8 @@ pub struct JsonDialog {
     /// What met a full inbox. Bound: `RETELLS_MAX`.
     pub(super) retells: VecDeque<(ActorId, crate::Message)>,
     pub(super) repeat: Repeat,
+    /// Id of the open `transfer`, which its reply repeats: who is restarted meanwhile repeats none.
+    pub(super) transfer: Option<Option<String>>,
 }
 
 impl JsonDialog {
@@ -201,6 +203,7 @@ impl JsonDialog {
             out: Outbox::default(),
             retells: VecDeque::new(),
             repeat: Repeat::default(),
+            transfer: None,
         }
     }
 
@@ -328,6 +331,9 @@ impl JsonDialog {
             Message::Digit { digit } => self.say_digit(digit),
             Message::End { status, cause } => self.end(status, &cause, ctx),
             Message::Report => self.announce(ctx),
+            Message::AcceptRefer => self.say_transfer(100),
+            Message::RefuseRefer { status } => self.refuse_transfer(status, ctx),
+            Message::ReferProgress { status, .. } => self.say_transfer(status),
             Message::Acknowledge { .. } => ctx.ignore("a client's answer needs no ACK"),
             Message::Request(_)
             | Message::Response { .. }

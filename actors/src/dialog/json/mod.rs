@@ -34,6 +34,9 @@
 //! | Ending | ack, 2 s, connection gone for 8 s | `Ended` | Ended |
 //! | Confirmed | Move | gated, `reoffer` that says `migrate` | Confirmed |
 //! | any | Restored, taken over | an open offer of ours is forgotten, the connection watched | same |
+//! | Confirmed | transfer | `Refer`; 491 if one is open | Confirmed |
+//! | Confirmed | AcceptRefer, ReferProgress | `transferProgress` | Confirmed |
+//! | Confirmed | RefuseRefer | `error` | Confirmed |
 //! | any | dtmf, iceCandidate | `Digits` or `Info`, `Trickle` | same |
 //! | any | Info, Digit | `dtmf` | same |
 //! | any | order of another account or instance | `error` 404 | same |
@@ -45,6 +48,7 @@
 //! | `orders.rs` | what the client wants |
 //! | `calling.rs` | the call's beginning and end |
 //! | `offers.rs` | new offers, both ways |
+//! | `transfer.rs` | the far end is put through |
 //! | `connection.rs` | a connection that goes and comes back |
 
 mod calling;
@@ -55,6 +59,7 @@ mod orders;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod transfer;
 
 use bytes::Bytes;
 use contract::{ActorId, FlowRef};
@@ -142,6 +147,11 @@ pub enum ClientCommand {
     Inquire,
     /// It is back: say again what it may have missed.
     Resumed,
+    /// Puts the far end through.
+    Transfer {
+        /// To whom: `1000`, `1000@domain`, `sip:1000@domain`.
+        to: String,
+    },
 }
 
 /// What a client's new offer is for: the word of its answer.
@@ -172,6 +182,7 @@ impl ClientCommand {
             ClientCommand::Ack { .. } => "ack",
             ClientCommand::Inquire => "inquire",
             ClientCommand::Resumed => "resumed",
+            ClientCommand::Transfer { .. } => "transfer",
         }
     }
 
@@ -190,7 +201,8 @@ impl ClientCommand {
             | ClientCommand::Stats { .. }
             | ClientCommand::Ack { .. }
             | ClientCommand::Inquire
-            | ClientCommand::Resumed => 0,
+            | ClientCommand::Resumed
+            | ClientCommand::Transfer { .. } => 0,
         }
     }
 }

@@ -70,6 +70,7 @@ impl JsonDialog {
                 | ClientCommand::Reanswer { .. }
                 | ClientCommand::Digits { .. }
                 | ClientCommand::Stats { .. }
+                | ClientCommand::Transfer { .. }
         );
         if tells && self.data.state == State::Confirmed && !self.data.knows_answer {
             self.data.knows_answer = true;
@@ -98,6 +99,7 @@ impl JsonDialog {
                 let length = length.clamp(DIGIT_MS_MIN, DIGIT_MS_MAX);
                 self.on_digits(id, digits, length, is_info);
             }
+            ClientCommand::Transfer { to } => self.on_transfer(id, &to),
             ClientCommand::Stats { report } => self.data.stats = Some(report),
             ClientCommand::Ack { number } => self.on_ack(number, ctx),
             ClientCommand::Inquire | ClientCommand::Resumed => ctx.ignore("done already"),

@@ -55,6 +55,7 @@ impl JsonDialog {
             out: Outbox::default(),
             retells: VecDeque::new(),
             repeat: Repeat::default(),
+            transfer: None,
         }
     }
 }

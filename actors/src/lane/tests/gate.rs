@@ -168,6 +168,7 @@ fn a_full_or_leaving_node_takes_no_new_work() {
             cut_off: false,
             overloaded: false,
             calls,
+            schema: contract::SchemaVersion::NEWEST,
         };
         let actions = receive(&mut stage, peer(), draft("INVITE").text());
         assert_eq!(statuses(&actions), [invite], "{space:?} {draining} {calls}");

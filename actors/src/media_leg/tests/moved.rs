@@ -340,6 +340,27 @@ fn two_nodes_that_are_cut_apart_use_no_number_twice() {
     assert!(ask(&mut cut_off, blocks).is_some(), "it is back");
 }
 
+/// Who takes its own copy back begins behind a node that went on from the same copy, and behind all that
+/// one may have used while it was cut off, whether or not it had left room.
+#[test]
+fn two_heirs_of_one_copy_use_no_number_twice() {
+    let (stage, _, _) = secured();
+    let begins = |why| {
+        let mut heir = restored(&stage);
+        heir.event(Event::Restored(why));
+        config(&opened_there(&mut heir)).sequence_start
+    };
+    let used = SEQUENCE_BLOCK * (u16::from(CUT_OFF_BLOCKS_MAX) + 1);
+    for back in [Restored::StartedAlone, Restored::Adopted { epoch: 3 }] {
+        for may_live in [false, true] {
+            let other = begins(Restored::TakenOver { may_live, epoch: 2 });
+            let ahead = begins(back).wrapping_sub(other);
+            // A peer guesses roll-overs rightly over half of the numbers (RFC 3711 §3.3.1).
+            assert!((used..1 << 15).contains(&ahead), "{back:?}: {ahead}");
+        }
+    }
+}
+
 /// The address that the peer knows is bound here: the same port, and nothing to tell.
 #[test]
 fn a_leg_whose_address_came_along_stays() {

@@ -86,6 +86,9 @@ enum WhatV1 {
     NodeDraining(InstV1, String),
     NodeGone(InstV1, String),
     NodeLeft(InstV1, String),
+    CallTransferring(CallKey, String, String),
+    CallTransferred(CallKey, String),
+    CallTransferFailed(CallKey, u16),
 }
 
 impl From<&What> for WhatV1 {
@@ -100,6 +103,9 @@ impl From<&What> for WhatV1 {
                 CallNews::Moved { state } => WhatV1::CallMoved(call, state),
                 CallNews::TakenOver { state } => WhatV1::CallTakenOver(call, state),
                 CallNews::Ended { cause, status, by } => WhatV1::CallEnded(call, cause, status, by),
+                CallNews::Transferring { by, to } => WhatV1::CallTransferring(call, by, to),
+                CallNews::Transferred { to } => WhatV1::CallTransferred(call, to),
+                CallNews::TransferFailed { status } => WhatV1::CallTransferFailed(call, status),
             },
             What::Registration { aor, contact, news } => match news {
                 // A refresh is no event of the log; a binding that is there was added.
@@ -136,6 +142,13 @@ impl From<WhatV1> for What {
             WhatV1::CallTakenOver(call, state) => of_call(call, CallNews::TakenOver { state }),
             WhatV1::CallEnded(call, cause, status, by) => {
                 of_call(call, CallNews::Ended { cause, status, by })
+            }
+            WhatV1::CallTransferring(call, by, to) => {
+                of_call(call, CallNews::Transferring { by, to })
+            }
+            WhatV1::CallTransferred(call, to) => of_call(call, CallNews::Transferred { to }),
+            WhatV1::CallTransferFailed(call, status) => {
+                of_call(call, CallNews::TransferFailed { status })
             }
             WhatV1::BindingAdded(aor, contact) => of_binding(aor, contact, BindingNews::Added),
             WhatV1::BindingRemoved(aor, contact) => of_binding(aor, contact, BindingNews::Removed),

@@ -41,6 +41,8 @@ pub enum ClientMessage {
     IceComplete(Named),
     /// Sends digits to the far end.
     Dtmf(Dtmf),
+    /// Puts the far end through to somebody else.
+    Transfer(Transfer),
     /// What the browser measured; kept for inspection.
     Stats(Stats),
     /// Asks about calls, number or server.
@@ -189,6 +191,16 @@ pub struct Dtmf {
     pub method: DigitMethod,
 }
 
+/// `transfer`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Transfer {
+    /// Which call: its far end is put through.
+    pub call_id: CallName,
+    /// To whom.
+    pub to: Dialled,
+}
+
 /// How digits go to the far end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -241,17 +253,10 @@ pub struct Ping {
 pub struct Empty {}
 
 /// Types that are known, but answered 501.
-pub(super) const UNSUPPORTED: [&str; 6] = [
-    "transfer",
-    "conference",
-    "record",
-    "message",
-    "presence",
-    "mute",
-];
+pub(super) const UNSUPPORTED: [&str; 5] = ["conference", "record", "message", "presence", "mute"];
 
 /// Types that are served.
-pub(super) const SERVED: [&str; 20] = [
+pub(super) const SERVED: [&str; 21] = [
     "register",
     "resumeSession",
     "unregister",
@@ -268,6 +273,7 @@ pub(super) const SERVED: [&str; 20] = [
     "iceCandidate",
     "iceComplete",
     "dtmf",
+    "transfer",
     "stats",
     "info",
     "ping",

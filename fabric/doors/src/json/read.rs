@@ -127,6 +127,7 @@ fn is_bounded(message: &ClientMessage) -> bool {
         | ClientMessage::IceCandidate(_)
         | ClientMessage::IceComplete(_)
         | ClientMessage::Dtmf(_)
+        | ClientMessage::Transfer(_)
         | ClientMessage::Stats(_)
         | ClientMessage::Info(_)
         | ClientMessage::Ping(_)

@@ -178,6 +178,16 @@ pub enum ServerMessage {
         #[serde(skip_serializing_if = "Option::is_none")]
         digit: Option<char>,
     },
+    /// How the transfer goes that the client wants.
+    TransferProgress {
+        /// Which call.
+        call_id: String,
+        /// SIP status of whom the far end is put through to: 100 to 199 on the way, 200 done, more: it did
+        /// not come about.
+        code: u16,
+        /// For people.
+        text: String,
+    },
     /// Answers `info`.
     Info(serde_json::Value),
     /// Answers `ping`.

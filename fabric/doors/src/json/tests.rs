@@ -212,6 +212,7 @@ fn texts(message: &ClientMessage) -> Vec<String> {
         }
         ClientMessage::ResumeSession(one) => one.calls.iter().map(ToString::to_string).collect(),
         ClientMessage::Unregister(one) => vec![one.dn.to_string()],
+        ClientMessage::Transfer(one) => vec![one.to.to_string(), one.call_id.to_string()],
         ClientMessage::Call(one) => {
             let mut texts = vec![one.to.to_string(), one.call_id.to_string()];
             texts.extend(one.display_name.iter().map(ToString::to_string));

@@ -35,17 +35,18 @@ impl PlayedTone {
         number: u32,
         now: Time,
     ) -> Result<Option<Self>, ToneError> {
-        let MediaRoute::Tone {
-            hertz,
-            level_dbm0,
-            payload,
-        } = route
-        else {
-            return Ok(None);
+        let (tone, payload) = match route {
+            MediaRoute::Tone {
+                hertz,
+                level_dbm0,
+                payload,
+            } => (Tone::new(hertz, level_dbm0, payload)?, payload),
+            MediaRoute::RingBack { payload } => (Tone::ring_back(payload)?, payload),
+            MediaRoute::Relay(_) | MediaRoute::Echo | MediaRoute::Drop => return Ok(None),
         };
         Ok(Some(PlayedTone {
             route,
-            tone: Tone::new(hertz, level_dbm0, payload)?,
+            tone,
             payload,
             frames: 0,
             due: now,

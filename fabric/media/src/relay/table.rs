@@ -138,7 +138,8 @@ impl RelayTable {
         let route = self.leg_mut(leg).map(|leg| leg.route);
         let passes_on = match route {
             Some(MediaRoute::Relay(_) | MediaRoute::Echo) => true,
-            Some(MediaRoute::Tone { .. } | MediaRoute::Drop) | None => false,
+            Some(MediaRoute::Tone { .. } | MediaRoute::RingBack { .. } | MediaRoute::Drop)
+            | None => false,
         };
         if passes_on {
             self.lingering.add(leg, now);
@@ -365,7 +366,9 @@ impl RelayTable {
                 let (to, length) = leg.send(&accepted, now, buffer, length, events)?;
                 Ok(Verdict::Reflect { to, length })
             }
-            MediaRoute::Tone { .. } | MediaRoute::Drop => Err(DropReason::NoRoute),
+            MediaRoute::Tone { .. } | MediaRoute::RingBack { .. } | MediaRoute::Drop => {
+                Err(DropReason::NoRoute)
+            }
         }
     }
 

@@ -323,6 +323,18 @@ impl<R: Roster> Turn<'_, R> {
         }
     }
 
+    /// Tells whether a call that this node has nothing of may be a silent node's, which has begun it
+    /// alone. Who asks may not miss that node: it may have come after it fell silent. What has ended is
+    /// known.
+    fn may_be_missed(&self, id: &ActorId) -> bool {
+        if id.kind() != Kind::Call || self.knows_all_of(id) {
+            return false;
+        }
+        let store = self.fabric.env().store();
+        let held = self.state.desk.held(store.as_ref(), id).ok();
+        held.is_none_or(|held| held.image.is_none())
+    }
+
     /// Says where an actor is: one that begins here, or has stored nothing yet, is here. One that is
     /// about to begin here is not nowhere: else a copy of an INVITE would be taken for one without a
     /// call. It is not said to be here either: two nodes it may begin at would send each other to it.
@@ -348,7 +360,9 @@ impl<R: Roster> Turn<'_, R> {
             return Whereabouts::Unsettled;
         }
         match held {
-            Whereabouts::None if self.is_to_begin(&owner) => Whereabouts::Unsettled,
+            Whereabouts::None if self.is_to_begin(&owner) || self.may_be_missed(&owner) => {
+                Whereabouts::Unsettled
+            }
             Whereabouts::At { .. } | Whereabouts::None | Whereabouts::Unsettled => held,
         }
     }

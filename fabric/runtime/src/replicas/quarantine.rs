@@ -183,8 +183,7 @@ impl<R: Roster> Fabric<R> {
     /// Tells whether a member has said that it cannot own anything yet: its store lacks records. Of
     /// one that has not been heard of yet nothing is known.
     pub(super) fn is_unfit(&self, node: NodeId) -> bool {
-        let members = self.inner.mesh.member(node);
-        members
-            .is_some_and(|member| member.state == MemberState::Joining && !member.name.is_empty())
+        let member = self.inner.mesh.member(node);
+        member.is_some_and(|member| member.state == MemberState::Joining && member.is_heard())
     }
 }

@@ -516,6 +516,9 @@ async fn what_a_claim_has_taken_that_nothing_followed_is_taken_back() {
     assert_eq!(cluster.hosts(&call()), [0]);
     let row = cluster.nodes[0].row(&call()).unwrap();
     assert_eq!((row.epoch, row.state.as_str()), (51, "5"));
+    let logs = cluster.logs();
+    let back = "call restored StartedAlone 5".to_owned();
+    assert!(logs.contains(&back), "its winner may have sent: {logs:?}");
 }
 
 /// A node that joins becomes a holder of what was there before it.
@@ -559,6 +562,44 @@ async fn i12_who_has_not_compared_does_not_say_that_there_is_none() {
     cluster.logs();
     cluster.say(0, &reg("nobody"), note("hello")).await;
     assert_eq!(cluster.nodes[0].log(), ["lane0 Absent from nobody"]);
+}
+
+/// A node that comes when another has fallen silent does not miss that one, but asks who does: a call
+/// may be only there. Simulator, 3 nodes, 2 minutes, seed 766.
+#[tokio::test(start_paused = true)]
+async fn who_misses_a_node_does_not_say_that_there_is_no_such_call() {
+    let mut cluster = Cluster::of(3).await;
+    let node = cluster.nodes.remove(2);
+    let silent = node.fabric.me();
+    node.fabric.kill();
+    cluster.wire.fabrics.lock().unwrap().remove(&silent);
+    for other in &cluster.nodes {
+        other.fabric.set_lost(silent);
+    }
+    cluster.show();
+    for other in &cluster.nodes {
+        other.fabric.set_down(silent, false);
+    }
+    let disk = cluster.kill(1);
+    let again = NodeInst {
+        boot: Boot(inst(2).boot.0 + 1),
+        ..inst(2)
+    };
+    cluster.add(again, disk).await;
+    pass(10_000).await;
+    for (id, answer) in [
+        (call(), "lane0 Busy from call"),
+        (reg("nobody"), "lane0 Absent from nobody"),
+    ] {
+        cluster.logs();
+        cluster.say(1, &id, note("hello")).await;
+        assert_eq!(cluster.nodes[1].log(), [answer]);
+    }
+    // It is not missed for ever.
+    pass(60_000).await;
+    cluster.logs();
+    cluster.say(1, &call(), note("hello")).await;
+    assert_eq!(cluster.nodes[1].log(), ["lane0 Absent from call"]);
 }
 
 /// What an actor of one node tells one that runs on another is answered, and that one hears it.

@@ -1,7 +1,7 @@
 //! What is written is what every node of the view reads, and records say which schema they need.
 
 use contract::limits::SCHEMA_STEP_MS;
-use contract::{Member, NodeId, SchemaVersion};
+use contract::{Member, MemberState, NodeId, SchemaVersion};
 
 use super::kit::*;
 use super::mesh::{inst, member};
@@ -79,6 +79,40 @@ async fn what_is_only_said_to_a_node_is_in_its_own_words_also_while_the_view_lac
         OLD,
         "another life has said nothing"
     );
+}
+
+/// It was taken for a node of the former release, which has no word for a bequest: simulator, 3 nodes,
+/// 10 minutes, seed 30048.
+#[tokio::test(start_paused = true)]
+async fn what_a_node_said_when_it_connected_counts_until_gossip_has_its_word() {
+    let cluster = Cluster::of(3).await;
+    let fabric = &cluster.nodes[0].fabric;
+    let later = contract::NodeInst {
+        boot: contract::Boot(inst(2).boot.0 + 1),
+        ..inst(2)
+    };
+    let mut heard = member(2);
+    heard.peer.inst = later;
+    heard.schema = OLD;
+    // As gossip shows a life that it has just found.
+    let found = Member {
+        name: String::new(),
+        state: MemberState::Joining,
+        weight: 0,
+        ..heard.clone()
+    };
+    fabric.set_view(vec![member(1), found.clone(), member(3)]);
+    assert_eq!(fabric.schema_for(later), OLD, "nothing was said at all");
+    fabric.set_connected(later, NEW);
+    assert_eq!(fabric.schema_for(later), NEW);
+    fabric.set_view(vec![member(1), found.clone(), member(3)]);
+    assert_eq!(fabric.schema_for(later), NEW);
+    // Nothing that is stored is written for more than it is known to take.
+    assert_eq!(fabric.spoken(), OLD);
+    fabric.set_view(vec![member(1), heard, member(3)]);
+    assert_eq!(fabric.schema_for(later), OLD, "its own word");
+    fabric.set_view(vec![member(1), found, member(3)]);
+    assert_eq!(fabric.schema_for(later), OLD, "a life's word stays");
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,403 @@
+//! A party is put through to somebody else: REFER (RFC 3515, RFC 5589), an order of the operator.
+//!
+//! In: who transfers, and to whom. Out: the party that stays (the *anchor*) hears the route of the new
+//! number as its caller would; who has transferred hears how it goes, and leaves when it is through. If
+//! it does not come about, those two talk on as before.
+//!
+//! | event | does |
+//! |---|---|
+//! | Refer, nobody talks, or an exchange or a transfer is open | 491 |
+//! | Refer to another tenant's number | 403 |
+//! | Refer to what no route takes | 404 |
+//! | Refer of a call without media legs | 488: nobody could play it what happens meanwhile |
+//! | Refer | 202; both legs are parted, the route of the number begins for the anchor |
+//! | 18x of a new callee | its status to who transferred; the anchor hears early media, or ring-back |
+//! | the anchor talks to somebody | 200 to who transferred, then BYE |
+//! | nobody answers, the route ends | the status to who transferred; it and the anchor talk on |
+//! | the same, and who transferred has left | the call ends |
+//! | who transferred hangs up | it leaves; the anchor is called for on |
+//! | the anchor hangs up | the call ends |
+
+use contract::{CallNews, ListenerId, SchemaVersion};
+use serde::{Deserialize, Serialize};
+use sip::{Aor, NameAddr, Uri};
+use std::collections::VecDeque;
+
+use super::core::{CALLER, Call, CallCtx, Caller, Peer, Stage, State, Timer};
+use super::outcome;
+use crate::media_leg::{self, Destination, Stream};
+use crate::site::Step;
+use crate::{dialog, router};
+use media::sdp::Direction;
+
+/// The schema whose programs know of transfers.
+const TRANSFERS_SINCE: SchemaVersion = SchemaVersion(3);
+
+/// What transfers have made of a call.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Roles {
+    /// For whom others are called: the caller, or whom a transfer has left.
+    pub(super) anchor: u8,
+    /// What it calls as; `None`: as the call began.
+    pub(super) identity: Option<Box<Caller>>,
+    /// A transfer that has not come to its end.
+    pub(super) transfer: Option<Box<Transfer>>,
+}
+
+impl Default for Roles {
+    fn default() -> Self {
+        Roles {
+            anchor: CALLER,
+            identity: None,
+            transfer: None,
+        }
+    }
+}
+
+impl Roles {
+    /// Tells whether no transfer has changed anything.
+    pub(super) const fn is_first(&self) -> bool {
+        self.anchor == CALLER && self.identity.is_none() && self.transfer.is_none()
+    }
+}
+
+/// A transfer on its way.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Transfer {
+    /// Who transfers, while it is there; the operator does not stay.
+    by: Option<u8>,
+    /// How the call was.
+    before: Before,
+}
+
+/// What comes back if a transfer does not come about.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Before {
+    anchor: u8,
+    peer: u8,
+    identity: Option<Box<Caller>>,
+    callee: Option<Aor>,
+    steps: VecDeque<Step>,
+}
+
+/// A party wants the other one put through.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refer {
+    /// To whom.
+    pub to: Uri,
+    /// Where its dialog comes in: routes may belong to one profile.
+    pub listener: ListenerId,
+}
+
+impl Call {
+    /// Returns the side for which others are called.
+    pub(super) const fn anchor(&self) -> u8 {
+        self.roles.anchor
+    }
+
+    /// Returns what the anchor calls as.
+    pub(super) fn identity(&self) -> &Caller {
+        self.roles.identity.as_deref().unwrap_or(&self.data.caller)
+    }
+
+    /// Returns who has transferred and waits how it goes.
+    pub(super) fn transferor(&self) -> Option<u8> {
+        self.roles.transfer.as_ref()?.by
+    }
+
+    /// Tells whether a side is one that is called, and has not won.
+    pub(super) fn is_fork(&self, side: u8) -> bool {
+        !self.is_party(side) && self.transferor() != Some(side)
+    }
+
+    /// A party refers the other one to somebody.
+    pub(super) fn on_refer(&mut self, side: u8, refer: &Refer, ctx: &mut CallCtx<'_>) {
+        if self.transferor() == Some(side) {
+            // Told once more after a restart, since its dialog had not heard.
+            return self.tell_dialog(side, dialog::Message::AcceptRefer);
+        }
+        if let Err(status) = self.transfer(Some(side), side, refer, ctx) {
+            self.tell_dialog(side, dialog::Message::RefuseRefer { status });
+        }
+    }
+
+    /// The operator puts the party opposite to `side` through; `side` leaves at once.
+    pub(super) fn on_transfer_order(&mut self, side: u8, refer: &Refer, ctx: &mut CallCtx<'_>) {
+        match self.transfer(None, side, refer, ctx) {
+            Ok(()) => self.leave(side, 200, "NORMAL_CLEARING"),
+            Err(status) => {
+                tracing::warn!(call = %self.data.key, status, "a transfer is not possible now");
+            }
+        }
+    }
+
+    /// Begins a transfer, or says which status it is refused with.
+    fn transfer(
+        &mut self,
+        by: Option<u8>,
+        leaving: u8,
+        refer: &Refer,
+        ctx: &mut CallCtx<'_>,
+    ) -> Result<(), u16> {
+        let (State::Talking { .. }, Some(anchor)) = (&self.data.state, self.other_side(leaving))
+        else {
+            return Err(491);
+        };
+        let is_busy =
+            self.roles.transfer.is_some() || self.data.exchange.is_some() || !self.moves.is_empty();
+        if is_busy {
+            return Err(491);
+        }
+        if ctx.health().schema < TRANSFERS_SINCE {
+            // Another node might have to go on with it that cannot read of it.
+            return Err(503);
+        }
+        if self.data.is_bypassed {
+            return Err(488);
+        }
+        let (identity, plan) = self.routed(leaving, anchor, refer, ctx)?;
+        let before = Before {
+            anchor: self.anchor(),
+            peer: if self.anchor() == anchor {
+                leaving
+            } else {
+                anchor
+            },
+            identity: self.roles.identity.take(),
+            callee: self.data.callee.take(),
+            steps: std::mem::replace(&mut self.data.steps, plan.into()),
+        };
+        let to = identity.to.clone();
+        self.roles = Roles {
+            anchor,
+            identity: Some(Box::new(identity)),
+            transfer: Some(Box::new(Transfer { by, before })),
+        };
+        self.forget_forks();
+        if let Some(by) = by {
+            self.tell_dialog(by, dialog::Message::AcceptRefer);
+        }
+        self.tell_leg(
+            leaving,
+            media_leg::Message::Join {
+                to: Destination::Nowhere,
+                is_watched: false,
+            },
+        );
+        self.emit(CallNews::Transferring {
+            by: by.map_or_else(|| "weft".to_owned(), |side| self.word_of(side)),
+            to,
+        });
+        self.talk(Peer::Nobody, ctx);
+        Ok(())
+    }
+
+    /// Returns what the anchor calls as, and the steps of the route.
+    fn routed(
+        &self,
+        leaving: u8,
+        anchor: u8,
+        refer: &Refer,
+        ctx: &CallCtx<'_>,
+    ) -> Result<(Caller, Vec<Step>), u16> {
+        let site = ctx.site();
+        let dialled = refer.to.user().unwrap_or_default();
+        let host = refer.to.host().map(ToString::to_string);
+        let domain = match host {
+            Some(host) => site.domain_of(&host),
+            None => site.domain_of(&self.identity().domain),
+        };
+        let account = self.account_of(leaving);
+        if account.is_some_and(|account| account.domain() != domain.name) {
+            return Err(403);
+        }
+        let profile = site.listener(refer.listener);
+        let profile = profile.map_or("", |listener| &listener.profile);
+        let plan = router::plan(&dialled, domain, profile).ok_or(404_u16)?;
+        if plan.bypass {
+            return Err(488);
+        }
+        tracing::debug!(call = %self.data.key, route = plan.route, "routed for a transfer");
+        let known = self.identity();
+        let from = match self.account_of(anchor).filter(|_| anchor != self.anchor()) {
+            Some(account) => {
+                let mut from = NameAddr::new(account.uri());
+                from.display = site.account(account).and_then(|one| one.display.clone());
+                from
+            }
+            None => known.from.clone(),
+        };
+        let identity = Caller {
+            from,
+            to: format!("{dialled}@{}", domain.name),
+            domain: domain.name.clone(),
+            dialled,
+            account: self.account_of(anchor).cloned(),
+            ..known.clone()
+        };
+        Ok((identity, plan.steps))
+    }
+
+    /// Returns whose account a party's is.
+    fn account_of(&self, side: u8) -> Option<&Aor> {
+        if side == self.anchor() {
+            self.identity().account.as_ref()
+        } else {
+            self.data.callee.as_ref()
+        }
+    }
+
+    /// Returns what the log calls a side.
+    pub(super) fn word_of(&self, side: u8) -> String {
+        if Call::is_caller(side) {
+            "caller"
+        } else {
+            "callee"
+        }
+        .to_owned()
+    }
+
+    /// What was known of callees counts no more.
+    fn forget_forks(&mut self) {
+        self.data.targets.clear();
+        self.data.best = None;
+        self.data.early = None;
+        self.data.passed = None;
+        for timer in [Timer::Ring, Timer::LocateAgain, Timer::CallAnew] {
+            self.timers.clear(timer);
+        }
+        self.is_changed = true;
+    }
+
+    /// A new callee progresses: who transferred hears how far it is.
+    pub(super) fn report_transfer(&mut self, status: u16) {
+        if let Some(by) = self.transferor() {
+            let report = dialog::Message::ReferProgress {
+                status,
+                is_last: false,
+            };
+            self.tell_dialog(by, report);
+        }
+    }
+
+    /// Somebody rings whom the anchor does not hear: it hears ring-back of ours (RFC 3960 §3.2).
+    pub(super) fn ring_back(&mut self) {
+        if self.data.is_bypassed || self.data.early.is_some() {
+            return;
+        }
+        self.tell_leg(
+            self.anchor(),
+            media_leg::Message::Join {
+                to: Destination::RingBack,
+                is_watched: self.data.answered.is_some(),
+            },
+        );
+    }
+
+    /// The anchor talks to somebody: who has transferred leaves.
+    pub(super) fn finish_transfer(&mut self, peer: Peer) {
+        if peer == Peer::Nobody {
+            return;
+        }
+        let Some(transfer) = self.roles.transfer.take() else {
+            return;
+        };
+        self.is_changed = true;
+        self.emit(CallNews::Transferred {
+            to: self.identity().to.clone(),
+        });
+        if let Some(by) = transfer.by {
+            let report = dialog::Message::ReferProgress {
+                status: 200,
+                is_last: true,
+            };
+            self.tell_dialog(by, report);
+            self.leave(by, 200, "NORMAL_CLEARING");
+        }
+        self.open_anchor();
+    }
+
+    /// Who was put on hold before it was transferred is taken off.
+    fn open_anchor(&mut self) {
+        let anchor = self.anchor();
+        let is_open = |stream: &Stream| stream.direction == Direction::SendRecv;
+        if self
+            .stream_of(anchor)
+            .is_some_and(|stream| !is_open(stream))
+        {
+            self.data.owes_offer = true;
+            self.is_changed = true;
+        }
+        self.note_hold();
+    }
+
+    /// A route led to nobody: who has transferred talks on with the anchor; without it the call ends.
+    pub(super) fn give_up(&mut self, status: u16, cause: &str, by: &str, ctx: &mut CallCtx<'_>) {
+        if !self.return_from_transfer(status) {
+            self.end(status, cause, by, ctx);
+        }
+    }
+
+    fn return_from_transfer(&mut self, status: u16) -> bool {
+        let Some(by) = self.transferor() else {
+            return false;
+        };
+        let Some(transfer) = self.roles.transfer.take() else {
+            return false;
+        };
+        let Before {
+            anchor,
+            peer,
+            identity,
+            callee,
+            steps,
+        } = transfer.before;
+        // The side that had answered, if any, is no party any more.
+        self.enter(State::Talking {
+            peer: Peer::Side(peer),
+        });
+        self.roles = Roles {
+            anchor,
+            identity,
+            transfer: None,
+        };
+        self.end_forks("NORMAL_CLEARING");
+        self.forget_forks();
+        self.data.callee = callee;
+        self.data.steps = steps;
+        let report = dialog::Message::ReferProgress {
+            status: outcome::passed(status),
+            is_last: true,
+        };
+        self.tell_dialog(by, report);
+        self.emit(CallNews::TransferFailed { status });
+        self.connect(Peer::Side(peer));
+        true
+    }
+
+    /// Who has transferred is gone, or hangs up: the anchor is called for on.
+    pub(super) fn let_transferor_go(&mut self, side: u8) -> bool {
+        let Some(transfer) = self
+            .roles
+            .transfer
+            .as_mut()
+            .filter(|one| one.by == Some(side))
+        else {
+            return false;
+        };
+        transfer.by = None;
+        self.is_changed = true;
+        if let Some(known) = self.data.sides.get_mut(&side) {
+            known.stage = Stage::Leaving;
+        }
+        self.close_leg(side);
+        true
+    }
+
+    /// Another node had the call: who has transferred is told where we are, too.
+    pub(super) fn owe_transferor(&mut self) {
+        if let Some(by) = self.transferor() {
+            self.owe(by);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The far end is put through to somebody else.
+//!
+//! In: the client's wish, what the call says of it. Out: an order for the call; how it goes, for the
+//! client. Once it is done the call ends this side, which says `hangup`.
+
+use doors::json::ServerMessage;
+use sip::{Host, Uri};
+
+use super::core::{DialogCtx, JsonDialog, State};
+use crate::call;
+use crate::door_session::About;
+
+impl JsonDialog {
+    /// The client wants the far end put through.
+    pub(super) fn on_transfer(&mut self, id: Option<String>, to: &str) {
+        if self.data.state != State::Confirmed {
+            return self.error(id, 481, "nobody talks");
+        }
+        if self.transfer.is_some() {
+            return self.error(id, 491, "a transfer is open");
+        }
+        let Some(to) = address(to, self.data.account.domain()) else {
+            return self.error(id, 400, "no number or address");
+        };
+        let refer = Box::new(call::Refer {
+            to,
+            listener: self.data.flow.listener(),
+        });
+        self.transfer = Some(id);
+        let side = self.number();
+        self.out.call(call::Message::Refer { side, refer });
+    }
+
+    /// The call puts the far end through, or says how that goes.
+    pub(super) fn say_transfer(&mut self, code: u16) {
+        let message = ServerMessage::TransferProgress {
+            call_id: self.data.name.clone(),
+            code,
+            text: sip::reason(code).to_owned(),
+        };
+        match self.transfer.take() {
+            Some(id) => self.reply(id, message),
+            None => self.say(message, About::News),
+        }
+    }
+
+    /// The call does not.
+    pub(super) fn refuse_transfer(&mut self, status: u16, ctx: &mut DialogCtx<'_>) {
+        match self.transfer.take() {
+            Some(id) => self.error(id, status, sip::reason(status)),
+            None => ctx.ignore("no transfer is open"),
+        }
+    }
+}
+
+/// Returns the address that a client means.
+pub(super) fn address(to: &str, domain: &str) -> Option<Uri> {
+    if let Ok(uri) = to.parse::<Uri>()
+        && uri.user_raw().is_some()
+    {
+        return Some(uri);
+    }
+    let (user, host) = to.rsplit_once('@').unwrap_or((to, domain));
+    let host: Host = host.parse().ok()?;
+    (!user.is_empty()).then(|| Uri::sip(Some(user), host, None))
+}
