@@ -112,7 +112,7 @@ pub(crate) fn is_of_schema_3(message: &Message) -> bool {
     }
     matches!(
         message,
-        Message::Call(call::Message::Refer { .. } | call::Message::Transfer { .. })
+        Message::Call(call::Message::Refer { .. })
             | Message::MediaLeg(media_leg::Message::Join {
                 to: Destination::RingBack,
                 ..

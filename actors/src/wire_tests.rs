@@ -57,7 +57,7 @@ census!(of_registration: registration::Message, [
 census!(of_call: call::Message, [
     Invite, Dial, Cancel, Located, Hangup, Progressed, Answered, Failed, Acknowledged, Cancelled,
     Offered, OfferAnswered, OfferRefused, HungUp, Info, Trickle, Digits, Ended, Media, Bequest,
-    Refer, Transfer,
+    Refer,
 ]);
 census!(of_dialog: dialog::Message, [
     Request, Response, RequestFailed, Serve, Invite, Retransmitted, Cancelled, Progress, Accept,
@@ -874,13 +874,7 @@ fn calls() -> Vec<call::Message> {
         to: uri(),
         listener: ListenerId(1),
     });
-    messages.extend([
-        Message::Refer {
-            side,
-            refer: refer.clone(),
-        },
-        Message::Transfer { side, refer },
-    ]);
+    messages.push(Message::Refer { side, refer });
     messages
 }
 

@@ -39,9 +39,10 @@ export class Card {
   #levels = {};
   #before = null;
   #mood = '';
+  #transfer = '';
 
   /** `server()` returns the node's name; the rest are what the buttons do. */
-  constructor(call, { server, isOnline, answer, keys, hold }) {
+  constructor(call, { server, isOnline, answer, keys, hold, transfer }) {
     this.#call = call;
     this.server = server;
     this.isOnline = isOnline;
@@ -56,8 +57,35 @@ export class Card {
     this.#on('.mute', () => call.mute(!call.isMuted));
     this.#on('.hold', hold);
     this.#on('.keys', keys);
+    this.#on('.transfer', () => this.askTransfer(this.#form.hidden));
+    this.#form.addEventListener('submit', (event) => {
+      event.preventDefault();
+      const to = this.#form.querySelector('input').value.trim().replace(/\s+/g, '');
+      if (!to) return;
+      this.askTransfer(false);
+      transfer(to);
+    });
+    this.#text('.transfer-who', shortName(call.peer));
     this.#text('.peer', call.name ? `${call.name} (${shortName(call.peer)})` : shortName(call.peer));
     this.#text('.path-peer', shortName(call.peer));
+    this.update();
+  }
+
+  get #form() {
+    return this.element.querySelector('.transfer-to');
+  }
+
+  /** Asks whom the far end is to be put through to, or asks no more. */
+  askTransfer(isAsked) {
+    this.#form.hidden = !isAsked;
+    this.element.querySelector('.transfer').setAttribute('aria-expanded', String(isAsked));
+    if (isAsked) this.#form.querySelector('input').focus();
+    else this.#form.reset();
+  }
+
+  /** Says how far a transfer is, instead of the state; nothing: there is none. */
+  transfers(text = '') {
+    this.#transfer = text;
     this.update();
   }
 
@@ -125,6 +153,7 @@ export class Card {
     if (!this.isOnline()) {
       return call.state === 'active' ? 'The server is away; the sound goes on' : 'Waiting for the server';
     }
+    if (this.#transfer) return this.#transfer;
     if (call.state === 'calling') return 'Calling';
     if (call.state === 'ringing') return 'Ringing';
     if (media !== 'connected') return 'Connecting the sound';

@@ -182,6 +182,22 @@ function toggleHold(call) {
   (call.held.local ? call.resume() : call.hold()).catch(failed('Hold'));
 }
 
+/** Puts the far end of a call through; it comes back if nobody is reached. */
+async function transfer(call, to) {
+  const card = cards.get(call);
+  const told = ({ detail: { code } }) => card?.transfers(`Transferring to ${to}${code === 180 ? ', ringing' : ''}`);
+  card?.transfers(`Transferring to ${to}`);
+  call.addEventListener('transfer', told);
+  try {
+    await call.transfer(to);
+  } catch (error) {
+    notice(`${shortName(call.peer)} was not put through to ${to}: ${error.message}.`);
+  } finally {
+    call.removeEventListener('transfer', told);
+    card?.transfers();
+  }
+}
+
 function sendKeys(call, digits) {
   cards.get(call)?.digit(digits);
   call.dtmf(digits).catch(failed('The key'));
@@ -198,6 +214,7 @@ function adopt(call) {
       $('pad').firstElementChild.focus();
     },
     hold: () => toggleHold(call),
+    transfer: (to) => transfer(call, to),
   });
   cards.set(call, card);
   $('calls').prepend(card.element);

@@ -541,6 +541,7 @@ export class Weft extends Emitter {
  * ended), `since` (ms of UTC when it became active), `held` {local, remote}, `isMuted`, `stream`, `pc`;
  * `offered` of an outgoing call resolves when its offer has left.
  * Events: `state`, `track` (`stream` is there), `media` (detail: connectionState), `dtmf` (detail: digit),
+ * `transfer` (detail: {code, text}: how far the one is whom the far end is put through to),
  * `ended` (detail: {code, cause, reason, by}).
  */
 export class Call extends Emitter {
@@ -559,6 +560,7 @@ export class Call extends Emitter {
   #answering = null;
   #restarts = 0;
   #isRestarting = false;
+  #transfer = null;
   #timers = {};
 
   constructor(weft, { id, direction, peer, name, to, state, since, held, isMuted, offer, dialled }) {
@@ -623,6 +625,18 @@ export class Call extends Emitter {
   dtmf(digits, { method, duration } = {}) {
     const payload = { callId: this.id, digits: String(digits), method, duration };
     return this.#weft.request('dtmf', payload, { isRepeatable: false });
+  }
+
+  /**
+   * Puts the far end through to somebody else; the call ends here when it talks there. Resolves then; rejects
+   * with the SIP status if nobody is reached: the call goes on as it was.
+   */
+  transfer(to) {
+    return new Promise((ok, no) => {
+      this.#transfer = { ok, no };
+      this.#weft.request('transfer', { callId: this.id, to: String(to) }, { isRepeatable: false })
+        .then((progress) => this.#transferring(progress), (error) => this.#transferred(error));
+    });
   }
 
   /** Silences our microphone. */
@@ -709,6 +723,7 @@ export class Call extends Emitter {
         if (payload.by === 'remote') this.#heldByRemote(type === 'held');
         break;
       case 'reoffer': return this.#reoffered(payload);
+      case 'transferProgress': return this.#transferring(payload);
       case 'dtmf': if (payload.digit) this.emit('dtmf', payload.digit); break;
       case 'iceCandidate': return this.#candidate(payload);
       default: this.#weft.log('not understood', type);
@@ -724,6 +739,7 @@ export class Call extends Emitter {
   _ended(detail) {
     if (this.state === 'ended') return;
     this.end = detail;
+    this.#transferred(detail.code === 200 ? null : new WeftError(detail.code, detail.cause));
     this.#round += 1;
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
     this.#shut();
@@ -731,6 +747,20 @@ export class Call extends Emitter {
     this.#weft._remove(this);
     this.emit('state', 'ended');
     this.emit('ended', detail);
+  }
+
+  // ---- transfer
+
+  #transferring({ code, text }) {
+    this.emit('transfer', { code, text });
+    if (code >= 200) this.#transferred(code < 300 ? null : new WeftError(code, text));
+  }
+
+  #transferred(error) {
+    const waiting = this.#transfer;
+    this.#transfer = null;
+    if (error) waiting?.no(error);
+    else waiting?.ok();
   }
 
   // ---- beginning

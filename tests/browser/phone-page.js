@@ -2,6 +2,7 @@
 (() => {
   const phone = window.weftPhone;
   let last = null;
+  let outcome = null;
   const digits = [];
   const take = ({ detail }) => watch(detail);
 
@@ -34,6 +35,11 @@
     hold: () => named().hold(),
     resume: () => named().resume(),
     dtmf: ({ digits: keys, method }) => named().dtmf(keys, { method }),
+    /** Does not wait; `details` tells how it went. */
+    transfer: ({ to }) => {
+      outcome = 'pending';
+      named().transfer(to).then(() => (outcome = 'done'), ({ code }) => (outcome = code));
+    },
     mute: ({ on = true }) => named().mute(on),
     iceRestart: () => named().restartIce(),
     unregister: () => phone.signOut(),
@@ -42,7 +48,7 @@
       registered: phone.weft.isReady, connected: phone.weft.socket.state === 'open',
       hold: last?.held ?? null, digits, from: last?.peer ?? null, end: last?.end ?? null,
       since: last?.since ?? null, id: last?.id ?? null, isSilent: phone.microphone.isSilent,
-      socket: phone.weft.socket, registration: phone.weft.registration,
+      socket: phone.weft.socket, registration: phone.weft.registration, transfer: outcome,
     }),
   };
 })();

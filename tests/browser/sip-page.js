@@ -6,6 +6,7 @@ const digits = [];
 let ua = null;
 let session = null;
 let tone = 0;
+let outcome = null;
 
 const note = (what, detail = '') => events.push(`${what} ${detail}`.trim());
 
@@ -77,6 +78,17 @@ window.peer = {
   hangup: () => void named().terminate(),
   hold: () => renegotiate((done) => named().hold({}, done), 'hold is not possible now'),
   resume: () => renegotiate((done) => named().unhold({}, done), 'resume is not possible now'),
+  /** Does not wait; `details` tells how it went. */
+  transfer: ({ to }) => {
+    outcome = 'pending';
+    named().refer(`sip:${to}@${ua.configuration.uri.host}`, {
+      eventHandlers: {
+        accepted: () => (outcome = 'done'),
+        failed: ({ status_line: line }) => (outcome = line?.status_code),
+        requestFailed: ({ response }) => (outcome = response?.status_code),
+      },
+    });
+  },
   dtmf: ({ digits: keys, method = 'rfc4733' }) => {
     named().sendDTMF(keys, { transportType: method === 'info' ? 'INFO' : 'RFC2833' });
   },
@@ -98,6 +110,6 @@ window.peer = {
   details: () => ({
     registered: ua?.isRegistered() ?? false, connected: ua?.isConnected() ?? false,
     hold: session?.isOnHold() ?? null, digits, events,
-    from: session?.remote_identity?.uri.toString() ?? null,
+    from: session?.remote_identity?.uri.toString() ?? null, transfer: outcome,
   }),
 };

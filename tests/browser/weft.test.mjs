@@ -333,6 +333,40 @@ test('digits go out and come in; mute silences', async () => {
   assert.equal(track.enabled, true);
 });
 
+test('the far end is put through, or comes back', async () => {
+  const weft = await signedIn();
+  const call = await talking(weft);
+  const heard = [];
+  call.addEventListener('transfer', ({ detail }) => heard.push(detail.code));
+  const busy = call.transfer('1002');
+  await settle();
+  const [asked] = server.of('transfer');
+  assert.deepEqual(asked.payload, { callId: call.id, to: '1002' });
+  server.say('transferProgress', { callId: call.id, code: 100, text: 'Trying' }, { id: asked.id });
+  await settle();
+  server.say('transferProgress', { callId: call.id, code: 180, text: 'Ringing' });
+  server.say('transferProgress', { callId: call.id, code: 486, text: 'Busy Here' });
+  await assert.rejects(busy, { code: 486, message: 'Busy Here' });
+  assert.equal(call.state, 'active');
+  assert.deepEqual(heard, [100, 180, 486]);
+
+  const refused = call.transfer('1@elsewhere.example');
+  await settle();
+  const again = server.of('transfer').at(-1);
+  server.say('error', { code: 403, message: 'Forbidden', ref: again.id }, { id: again.id });
+  await assert.rejects(refused, { code: 403 });
+
+  const done = call.transfer('1002');
+  await settle();
+  const last = server.of('transfer').at(-1);
+  server.say('transferProgress', { callId: call.id, code: 100, text: 'Trying' }, { id: last.id });
+  await settle();
+  server.say('transferProgress', { callId: call.id, code: 200, text: 'OK' });
+  await done;
+  server.say('hangup', { callId: call.id, cause: 'NORMAL_CLEARING', code: 200 });
+  assert.equal(call.state, 'ended');
+});
+
 test('the socket comes back by itself: 100 ms first, 5 s at most', async () => {
   const weft = await signedIn();
   const waits = [];

@@ -15,7 +15,7 @@ use super::early::rewritten;
 use super::offering::{self, Attempt};
 use super::outcome;
 use crate::dialog::wire::Wire;
-use crate::media_leg::{Codecs, Offering, Report, Stream, Want};
+use crate::media_leg::{Offering, Report, Stream, Want};
 use crate::{Target, dialog, media_leg, registration};
 
 /// Time between look-ups for a phone whose connection is gone, and how many are made
@@ -229,11 +229,7 @@ impl Call {
     /// Has a callee's leg describe what the caller offers, or what the configuration knows.
     pub(super) fn ask_offer(&mut self, side: u8, ctx: &CallCtx<'_>) {
         let want = match self.stream_of(self.anchor()).cloned() {
-            // On hold by who has transferred it, or not: it is to talk to somebody.
-            Some(stream) if self.roles.transfer.is_some() => {
-                let stream = self.allowed(stream, ctx.site());
-                Want::both_ways(Codecs::Only(stream.codecs))
-            }
+            Some(_) if self.roles.transfer.is_some() => self.want_of_transfer(side, ctx.site()),
             Some(stream) => Want::of(&self.allowed(stream, ctx.site())),
             None => Want::both_ways(self.configured(side, ctx.site())),
         };

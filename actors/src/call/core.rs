@@ -13,12 +13,12 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::admission::Arrival;
 use super::exchange::Exchange;
-use super::offering::Attempt;
+pub(super) use super::side::{Side, Stage};
 use super::takeover::Moves;
 use super::transfer::Roles;
 use super::{Message, Snapshot};
 use crate::dialog::wire::Wire;
-use crate::media_leg::{Report, Stream};
+use crate::media_leg::Report;
 use crate::site::Step;
 use crate::{Site, Target, dialog, media_leg};
 
@@ -185,49 +185,6 @@ pub(super) struct End {
     pub(super) at: UtcMillis,
 }
 
-/// One side.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(super) struct Side {
-    pub(super) stage: Stage,
-    /// Its dialog has not ended; from the start, though one that is described has none yet.
-    pub(super) has_dialog: bool,
-    /// Its leg holds ports.
-    pub(super) has_leg: bool,
-    /// What the peer described last.
-    pub(super) stream: Option<Stream>,
-    /// SDP of the peer's answer, as its dialog told it.
-    pub(super) sdp: Option<Wire>,
-    /// 18x that came with it.
-    pub(super) status: u16,
-    /// A callee that may be tried once more with another kind of media.
-    pub(super) attempt: Option<Attempt>,
-}
-
-/// How far a side is.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) enum Stage {
-    /// Its leg makes the offer; there is no dialog yet.
-    Describing(Box<Target>),
-    /// It has a dialog.
-    Active,
-    /// It was told to end.
-    Leaving,
-}
-
-impl Side {
-    pub(super) const fn new(stage: Stage, has_leg: bool) -> Self {
-        Side {
-            stage,
-            has_dialog: true,
-            has_leg,
-            stream: None,
-            sdp: None,
-            status: 0,
-            attempt: None,
-        }
-    }
-}
-
 /// The B2BUA of one call.
 #[derive(Debug)]
 pub struct Call {
@@ -270,8 +227,7 @@ impl Call {
             | Message::Digits { .. }
             | Message::Ended { .. }
             | Message::Media { .. }
-            | Message::Refer { .. }
-            | Message::Transfer { .. } => return None,
+            | Message::Refer { .. } => return None,
         };
         let data = Data {
             key,
@@ -459,7 +415,6 @@ impl Call {
             Message::Ended { side } => self.on_ended(side, ctx),
             Message::Media { side, report } => self.on_report(side, report, ctx),
             Message::Refer { side, refer } => self.on_refer(side, &refer, ctx),
-            Message::Transfer { side, refer } => self.on_transfer_order(side, &refer, ctx),
         }
     }
 

@@ -31,6 +31,7 @@
 //!
 //! | file | rule |
 //! |---|---|
+//! | `side.rs` | one side |
 //! | `admission.rs` | limits, domain and route of an INVITE |
 //! | `steps.rs` | the steps of a route |
 //! | `bridge.rs` | targets, forks, who wins |
@@ -59,6 +60,7 @@ mod exchange;
 mod offering;
 pub(crate) mod outcome;
 mod restart;
+mod side;
 mod snapshot;
 mod steps;
 mod takeover;
@@ -215,13 +217,6 @@ pub enum Message {
         /// To whom.
         refer: Box<Refer>,
     },
-    /// The operator puts a party through.
-    Transfer {
-        /// The side that it talks to, which leaves.
-        side: u8,
-        /// To whom.
-        refer: Box<Refer>,
-    },
 }
 
 /// A JSON client calls somebody.
@@ -292,9 +287,6 @@ impl Message {
                 (format!("bequest of {} parts", parts.len()), octets)
             }
             Message::Refer { side, refer } => (format!("side {side} refers to {}", refer.to), 64),
-            Message::Transfer { side, refer } => {
-                (format!("the peer of side {side} goes to {}", refer.to), 64)
-            }
         }
     }
 }

@@ -5,13 +5,13 @@
 //! makes it speak anything else.
 
 use contract::Door;
-use media::sdp::CodecRole;
+use media::sdp::{Codec, CodecRole, Direction};
 use rsip::Transport;
 use serde::{Deserialize, Serialize};
 use sip::Aor;
 
 use super::core::{Call, CallCtx};
-use crate::media_leg::{Codecs, Offering, Stream, codecs};
+use crate::media_leg::{Codecs, Offering, Stream, Want, codecs};
 use crate::site::MediaPolicy;
 use crate::{Site, Target};
 
@@ -101,6 +101,32 @@ impl Call {
         })
     }
 
+    /// Returns what somebody is offered whom the anchor is put through to: both directions, whether it is
+    /// on hold or not; what it speaks now, then whatever else both may.
+    pub(super) fn want_of_transfer(&self, side: u8, site: &Site) -> Want {
+        let anchor = self.stream_of(self.anchor());
+        let others = match self.configured(side, site) {
+            Codecs::Only(codecs) => codecs,
+            Codecs::Configured | Codecs::Tone | Codecs::Any | Codecs::Agreed => {
+                codecs::named(&site.limits.codecs)
+            }
+        };
+        let known = anchor.into_iter().flat_map(|stream| stream.codecs.clone());
+        let mut wanted: Vec<Codec> = Vec::new();
+        for codec in self.spoken().iter().cloned().chain(known).chain(others) {
+            if !wanted.iter().any(|known| known.matches(&codec)) {
+                let payload = free_payload(&wanted, codec.payload);
+                wanted.extend(payload.map(|payload| Codec { payload, ..codec }));
+            }
+        }
+        let stream = Stream {
+            codecs: wanted,
+            direction: Direction::SendRecv,
+            ptime: anchor.and_then(|stream| stream.ptime),
+        };
+        Want::of(&self.allowed(stream, site))
+    }
+
     fn lists<'s>(&'s self, site: &'s Site) -> impl Iterator<Item = &'s [String]> {
         let accounts = [self.identity().account.as_ref(), self.data.callee.as_ref()];
         accounts
@@ -108,4 +134,10 @@ impl Call {
             .flatten()
             .filter_map(|aor| site.account(aor)?.codecs.as_deref())
     }
+}
+
+/// Returns a payload type for one more codec: its own, or a dynamic one that nobody has (RFC 3551 §6).
+fn free_payload(known: &[Codec], own: u8) -> Option<u8> {
+    let is_free = |payload: &u8| !known.iter().any(|codec| codec.payload == *payload);
+    std::iter::once(own).chain(96..=127).find(is_free)
 }

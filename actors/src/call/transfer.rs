@@ -1,4 +1,4 @@
-//! A party is put through to somebody else: REFER (RFC 3515, RFC 5589), an order of the operator.
+//! A party is put through to somebody else (RFC 3515, RFC 5589).
 //!
 //! In: who transfers, and to whom. Out: the party that stays (the *anchor*) hears the route of the new
 //! number as its caller would; who has transferred hears how it goes, and leaves when it is through. If
@@ -28,7 +28,7 @@ use super::outcome;
 use crate::media_leg::{self, Destination, Stream};
 use crate::site::Step;
 use crate::{dialog, router};
-use media::sdp::Direction;
+use media::sdp::{Codec, CodecRole, Direction};
 
 /// The schema whose programs know of transfers.
 const TRANSFERS_SINCE: SchemaVersion = SchemaVersion(3);
@@ -64,8 +64,10 @@ impl Roles {
 /// A transfer on its way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Transfer {
-    /// Who transfers, while it is there; the operator does not stay.
+    /// Who transfers, while it is there.
     by: Option<u8>,
+    /// What the anchor speaks: the codecs that it has in common with the party that leaves.
+    spoken: Vec<Codec>,
     /// How the call was.
     before: Before,
 }
@@ -116,29 +118,13 @@ impl Call {
             // Told once more after a restart, since its dialog had not heard.
             return self.tell_dialog(side, dialog::Message::AcceptRefer);
         }
-        if let Err(status) = self.transfer(Some(side), side, refer, ctx) {
+        if let Err(status) = self.transfer(side, refer, ctx) {
             self.tell_dialog(side, dialog::Message::RefuseRefer { status });
         }
     }
 
-    /// The operator puts the party opposite to `side` through; `side` leaves at once.
-    pub(super) fn on_transfer_order(&mut self, side: u8, refer: &Refer, ctx: &mut CallCtx<'_>) {
-        match self.transfer(None, side, refer, ctx) {
-            Ok(()) => self.leave(side, 200, "NORMAL_CLEARING"),
-            Err(status) => {
-                tracing::warn!(call = %self.data.key, status, "a transfer is not possible now");
-            }
-        }
-    }
-
     /// Begins a transfer, or says which status it is refused with.
-    fn transfer(
-        &mut self,
-        by: Option<u8>,
-        leaving: u8,
-        refer: &Refer,
-        ctx: &mut CallCtx<'_>,
-    ) -> Result<(), u16> {
+    fn transfer(&mut self, leaving: u8, refer: &Refer, ctx: &mut CallCtx<'_>) -> Result<(), u16> {
         let (State::Talking { .. }, Some(anchor)) = (&self.data.state, self.other_side(leaving))
         else {
             return Err(491);
@@ -168,15 +154,26 @@ impl Call {
             steps: std::mem::replace(&mut self.data.steps, plan.into()),
         };
         let to = identity.to.clone();
+        let codecs = |side| {
+            self.stream_of(side)
+                .map_or(&[][..], |stream| &stream.codecs)
+        };
+        let (theirs, its) = (codecs(leaving), codecs(anchor));
+        let both = theirs
+            .iter()
+            .filter(|one| its.iter().any(|known| known.matches(one)));
+        let spoken = both.cloned().collect();
         self.roles = Roles {
             anchor,
             identity: Some(Box::new(identity)),
-            transfer: Some(Box::new(Transfer { by, before })),
+            transfer: Some(Box::new(Transfer {
+                by: Some(leaving),
+                spoken,
+                before,
+            })),
         };
         self.forget_forks();
-        if let Some(by) = by {
-            self.tell_dialog(by, dialog::Message::AcceptRefer);
-        }
+        self.tell_dialog(leaving, dialog::Message::AcceptRefer);
         self.tell_leg(
             leaving,
             media_leg::Message::Join {
@@ -185,7 +182,7 @@ impl Call {
             },
         );
         self.emit(CallNews::Transferring {
-            by: by.map_or_else(|| "weft".to_owned(), |side| self.word_of(side)),
+            by: self.word_of(leaving),
             to,
         });
         self.talk(Peer::Nobody, ctx);
@@ -314,21 +311,34 @@ impl Call {
             self.tell_dialog(by, report);
             self.leave(by, 200, "NORMAL_CLEARING");
         }
-        self.open_anchor();
+        self.open_anchor(peer, &transfer.spoken);
     }
 
-    /// Who was put on hold before it was transferred is taken off.
-    fn open_anchor(&mut self) {
-        let anchor = self.anchor();
+    /// Who was put on hold before it was transferred is taken off, and told of other codecs.
+    fn open_anchor(&mut self, peer: Peer, spoken: &[Codec]) {
         let is_open = |stream: &Stream| stream.direction == Direction::SendRecv;
-        if self
-            .stream_of(anchor)
-            .is_some_and(|stream| !is_open(stream))
-        {
+        let is_held = self
+            .stream_of(self.anchor())
+            .is_some_and(|one| !is_open(one));
+        let speaks_else = match peer {
+            Peer::Side(side) => self
+                .stream_of(side)
+                .is_some_and(|stream| !goes_on(spoken, &stream.codecs)),
+            Peer::Echo | Peer::Tone { .. } | Peer::Nobody => false,
+        };
+        if is_held || speaks_else {
             self.data.owes_offer = true;
             self.is_changed = true;
         }
         self.note_hold();
+    }
+
+    /// Returns what the anchor speaks that is being put through.
+    pub(super) fn spoken(&self) -> &[Codec] {
+        self.roles
+            .transfer
+            .as_ref()
+            .map_or(&[], |transfer| &transfer.spoken)
     }
 
     /// A route led to nobody: who has transferred talks on with the anchor; without it the call ends.
@@ -400,4 +410,14 @@ impl Call {
             self.owe(by);
         }
     }
+}
+
+/// Tells whether who speaks `spoken` and who answered `theirs` understand each other: one may send any of
+/// the first list, the other sends the first of the second (RFC 3264 §7).
+fn goes_on(spoken: &[Codec], theirs: &[Codec]) -> bool {
+    let is_sound = |codec: &&Codec| codec.role() == CodecRole::Audio;
+    let knows = |list: &[Codec], codec: &Codec| list.iter().any(|known| known.matches(codec));
+    let mut sent = spoken.iter().filter(is_sound);
+    let first = theirs.iter().find(is_sound);
+    sent.all(|codec| knows(theirs, codec)) && first.is_some_and(|first| knows(spoken, first))
 }

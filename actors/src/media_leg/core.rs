@@ -179,12 +179,11 @@ impl MediaLeg {
             Message::MakeOffer { want } => self.describe(Waiting::Offer(want), ctx),
             Message::MakeAnswer { want } => self.describe(Waiting::Answer(want), ctx),
             Message::Join { to, is_watched } => {
-                let to = match to {
-                    // Another node might have to read of it.
-                    Destination::RingBack if ctx.health().schema < RING_BACK_SINCE => {
-                        Destination::Nowhere
-                    }
-                    to => to,
+                // Another node might have to read of it.
+                let is_unread = ctx.health().schema < RING_BACK_SINCE;
+                let to = match is_unread && to == Destination::RingBack {
+                    true => Destination::Nowhere,
+                    false => to,
                 };
                 if self.data.to == to && self.data.is_watched == is_watched {
                     return ctx.ignore("joined like this already");

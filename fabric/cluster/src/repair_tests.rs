@@ -81,16 +81,13 @@ fn load(repair: &mut Repair) {
 fn tick(repair: &mut Repair, now: Now) -> Vec<RepairAction> {
     let mut said = Vec::new();
     for action in repair.tick(now) {
-        match &action {
-            RepairAction::Send {
-                to,
-                frame:
-                    Frame::Repair {
-                        exchange: Exchange::Glance(_),
-                        ..
-                    },
-            } => said.extend(repair.unread_glance(now, *to)),
-            _ => said.push(action),
+        if let RepairAction::Send { to, frame } = &action
+            && let Frame::Repair { exchange, .. } = frame
+            && matches!(exchange, Exchange::Glance(_))
+        {
+            said.extend(repair.unread_glance(now, *to));
+        } else {
+            said.push(action);
         }
     }
     said

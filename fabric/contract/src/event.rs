@@ -83,7 +83,7 @@ pub enum CallNews {
     },
     /// A party is being put through to somebody else.
     Transferring {
-        /// Who wants it: `caller`, `callee`, `weft`.
+        /// Who wants it: `caller`, `callee`.
         by: String,
         /// What was dialled for it.
         to: String,

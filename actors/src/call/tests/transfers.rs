@@ -90,7 +90,11 @@ fn a_callee_puts_the_caller_through() {
     assert_eq!(world.count(B, "BYE"), 1);
     assert_eq!(world.config(1).route, MediaRoute::Relay(world.side(3)));
     assert_eq!(world.config(3).route, MediaRoute::Relay(world.side(1)));
-    assert_eq!(world.count(A, "INVITE"), 0, "nothing new for the caller");
+    // With B it spoke PCMA, C speaks PCMU.
+    let offer = world.last(A, "INVITE");
+    assert!(body_of(&offer).contains("RTP/AVP 0"), "{}", body_of(&offer));
+    world.answer(A, "INVITE", 200, SDP_C);
+    assert_eq!(world.config(1).payloads, [(0, 0)]);
     world.answer(B, "BYE", 200, "");
     assert!(world.is_closed(2));
     assert_eq!(world.state(&world.call_id()), "talking");
