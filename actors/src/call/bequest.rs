@@ -71,7 +71,8 @@ impl Call {
                 self.end_dialog_of_other(part);
             }
         }
-        if is_answered && self.data.state.is_unanswered() {
+        // Who is being put through was answered here.
+        if is_answered && self.data.state.is_unanswered() && self.roles.transfer.is_none() {
             self.end(502, CAUSE, "weft", ctx);
         }
     }

@@ -151,7 +151,10 @@ impl Call {
         let offer = self.data.offer.as_ref().map_or(512, |offer| offer.0.len());
         // Those that a take-over has cancelled are in the record for a while.
         let leaving = self.data.sides.len().saturating_sub(1);
-        let fitting = (FORKS_BYTES_MAX / (SIDE_BYTES + 3 * offer)).saturating_sub(leaving / 3);
+        let waiting = usize::from(self.transferor().is_some());
+        let fitting = (FORKS_BYTES_MAX / (SIDE_BYTES + 3 * offer))
+            .saturating_sub(leaving / 3)
+            .saturating_sub(waiting);
         fitting.clamp(1, usize::from(SIDES_PER_CALL_MAX - CALLER))
     }
 

@@ -56,7 +56,12 @@ impl Call {
             return self.progress(status, None);
         }
         if self.data.answered.is_some() {
-            self.report_transfer(status);
+            let passed = Some((status, true));
+            if self.data.passed != passed {
+                self.data.passed = passed;
+                self.is_changed = true;
+                self.report_transfer(status);
+            }
             return self.join(side);
         }
         match (self.data.offer.is_some(), &self.data.answer, want) {

@@ -36,6 +36,7 @@ impl Call {
         self.moves.clear();
         self.data.targets.clear();
         self.timers.clear_all();
+        self.close_transfer(487);
         self.enter(State::Ending(Box::new(end)));
         self.timers
             .set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
@@ -52,6 +53,8 @@ impl Call {
             return;
         };
         let stage = std::mem::replace(&mut known.stage, Stage::Leaving);
+        // Who leaves need not know where we are.
+        self.moves.remove(&side);
         self.is_changed = true;
         match stage {
             // There is no dialog to end.
@@ -132,6 +135,7 @@ impl Call {
         };
         let was_leaving = known.stage == Stage::Leaving;
         known.stage = Stage::Leaving;
+        self.moves.remove(&side);
         known.has_dialog = false;
         self.is_changed = true;
         self.out.push(Action::Stop {

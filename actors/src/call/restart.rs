@@ -19,6 +19,7 @@ impl Call {
             State::Ringing => self.ring_on(ctx),
             State::Answering { .. } => self.drive_answer(ctx),
             State::Talking { .. } => {
+                self.end_leaving();
                 if self.data.exchange.is_some() {
                     self.drive_exchange(ctx);
                 }
@@ -40,6 +41,23 @@ impl Call {
             }
         }
         self.drive_moves(ctx);
+    }
+
+    /// Sides that were told to end before may not have heard it.
+    fn end_leaving(&mut self) {
+        let leaving: Vec<(u8, bool)> = self
+            .data
+            .sides
+            .iter()
+            .filter(|(_, known)| known.stage == Stage::Leaving)
+            .map(|(side, known)| (*side, known.has_dialog))
+            .collect();
+        for (side, has_dialog) in leaving {
+            self.close_leg(side);
+            if has_dialog {
+                self.tell_end(side, 487, "NORMAL_CLEARING");
+            }
+        }
     }
 
     fn report_all(&mut self) {

@@ -78,7 +78,9 @@ impl Snapshot {
 
     /// Tells whether another copy in which the caller has its 200 knows better.
     pub(crate) const fn is_unanswered(&self) -> bool {
-        self.data.state.is_unanswered() || self.data.has_left_caller_unanswered()
+        let is_unanswered =
+            self.data.state.is_unanswered() || self.data.has_left_caller_unanswered();
+        is_unanswered && self.roles.transfer.is_none()
     }
 
     pub(super) fn into_data(self) -> Data {

@@ -148,6 +148,7 @@ impl Call {
         if let Peer::Side(side) = peer {
             self.owe(side);
         }
+        self.owe_transferor();
     }
 
     fn is_caller_described(&self) -> bool {

@@ -64,6 +64,8 @@ impl Roles {
 /// A transfer on its way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Transfer {
+    /// What was asked for.
+    refer: Refer,
     /// Who transfers, while it is there.
     by: Option<u8>,
     /// What the anchor speaks: the codecs that it has in common with the party that leaves.
@@ -114,7 +116,8 @@ impl Call {
 
     /// A party refers the other one to somebody.
     pub(super) fn on_refer(&mut self, side: u8, refer: &Refer, ctx: &mut CallCtx<'_>) {
-        if self.transferor() == Some(side) {
+        let open = self.roles.transfer.as_ref();
+        if open.is_some_and(|open| open.by == Some(side) && open.refer == *refer) {
             // Told once more after a restart, since its dialog had not heard.
             return self.tell_dialog(side, dialog::Message::AcceptRefer);
         }
@@ -167,6 +170,7 @@ impl Call {
             anchor,
             identity: Some(Box::new(identity)),
             transfer: Some(Box::new(Transfer {
+                refer: refer.clone(),
                 by: Some(leaving),
                 spoken,
                 before,
@@ -199,13 +203,18 @@ impl Call {
     ) -> Result<(Caller, Vec<Step>), u16> {
         let site = ctx.site();
         let dialled = refer.to.user().unwrap_or_default();
+        // As the router sees it: what is behind may be long.
+        let dialled = dialled.split(';').next().unwrap_or_default().to_owned();
         let host = refer.to.host().map(ToString::to_string);
         let domain = match host {
             Some(host) => site.domain_of(&host),
             None => site.domain_of(&self.identity().domain),
         };
-        let account = self.account_of(leaving);
-        if account.is_some_and(|account| account.domain() != domain.name) {
+        let is_alien = |side| {
+            self.account_of(side)
+                .is_some_and(|account| account.domain() != domain.name)
+        };
+        if is_alien(leaving) || is_alien(anchor) {
             return Err(403);
         }
         let profile = site.listener(refer.listener);
@@ -385,6 +394,17 @@ impl Call {
         true
     }
 
+    /// The call ends with a transfer open: who has transferred hears that it does.
+    pub(super) fn close_transfer(&mut self, status: u16) {
+        if let Some(by) = self.transferor() {
+            let report = dialog::Message::ReferProgress {
+                status,
+                is_last: true,
+            };
+            self.tell_dialog(by, report);
+        }
+    }
+
     /// Who has transferred is gone, or hangs up: the anchor is called for on.
     pub(super) fn let_transferor_go(&mut self, side: u8) -> bool {
         let Some(transfer) = self
@@ -396,6 +416,7 @@ impl Call {
             return false;
         };
         transfer.by = None;
+        self.moves.remove(&side);
         self.is_changed = true;
         if let Some(known) = self.data.sides.get_mut(&side) {
             known.stage = Stage::Leaving;

@@ -148,6 +148,10 @@ impl Dialog {
             MethodName::Known(Method::Update) => self.on_offer(inbound, true, ctx),
             MethodName::Known(Method::Info) if is_copy => self.answer(&inbound, 200, ctx, |_| {}),
             MethodName::Known(Method::Info) => self.on_info(&inbound, ctx),
+            // It was answered, and what it led to is over.
+            MethodName::Known(Method::Refer) if is_copy && self.referral.is_none() => {
+                self.answer(&inbound, 491, ctx, |_| {});
+            }
             MethodName::Known(Method::Refer) => self.on_refer(inbound, ctx),
             MethodName::Known(Method::Options) => self.answer(&inbound, 200, ctx, |response| {
                 response

@@ -3,6 +3,8 @@
 //! In: a REFER of the peer, what the call says of it. Out: its response, NOTIFY requests. One reference
 //! at a time. What it leads to is the call's business.
 
+use contract::SchemaVersion;
+use contract::limits::{CALL_MESSAGE_BYTES_MAX, DIALOG_REQUESTS_MAX};
 use rsip::Method;
 use serde::{Deserialize, Serialize};
 use sip::{HeaderName, NameAddr, Scheme};
@@ -15,7 +17,9 @@ use crate::{Inbound, TransactionRef, call};
 /// Body of a NOTIFY: the status line of a response (RFC 3420).
 const FRAGMENT: &str = "message/sipfrag;version=2.0";
 /// Seconds that a reference may take: longer than anybody rings.
-const EXPIRES_S: u32 = 180;
+const EXPIRES_S: u32 = 660;
+/// The schema whose programs read what is kept of a reference.
+const REFER_SINCE: SchemaVersion = SchemaVersion(3);
 
 /// What the peer has referred to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,6 +43,12 @@ struct Open {
 impl Dialog {
     /// The peer refers us to somebody.
     pub(super) fn on_refer(&mut self, inbound: Inbound, ctx: &mut DialogCtx<'_>) {
+        if ctx.health().schema < REFER_SINCE {
+            return self.answer(&inbound, 503, ctx, |_| {});
+        }
+        if inbound.request.bytes().len() > CALL_MESSAGE_BYTES_MAX {
+            return self.answer(&inbound, 513, ctx, |_| {});
+        }
         let cseq = inbound.request.cseq().map_or(0, |cseq| cseq.number);
         if let Some(known) = self.referral.as_mut().filter(|known| known.cseq == cseq) {
             // The same once more: its transaction was lost.
@@ -129,7 +139,10 @@ impl Dialog {
         let (cseq, is_told) = (known.cseq, known.is_told);
         if is_last {
             self.referral = None;
-            self.out.save();
+            self.out.save_first();
+        }
+        if !is_last && self.data.outgoing.len() >= DIALOG_REQUESTS_MAX {
+            return ctx.ignore("the peer answers nothing: the last word is enough");
         }
         if !is_told || self.data.state != State::Confirmed || self.data.is_flow_gone {
             return ctx.ignore("the peer is not told");
@@ -174,6 +187,14 @@ fn target_of(request: &sip::Message) -> Result<NameAddr, u16> {
         Scheme::Sip | Scheme::Sips | Scheme::Tel
     ) {
         return Err(416);
+    }
+    let is_more = |(name, _): (String, String)| {
+        ["Replaces", "Require"]
+            .iter()
+            .any(|more| name.eq_ignore_ascii_case(more))
+    };
+    if target.uri.header_fields().any(is_more) {
+        return Err(501);
     }
     let method = target.uri.params().value("method");
     if method.is_some_and(|method| !method.eq_ignore_ascii_case("INVITE")) {

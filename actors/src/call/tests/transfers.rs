@@ -250,6 +250,10 @@ fn what_cannot_be_is_refused() {
         ("Refer-To: <mailto:a@b.example>\r\n", "416"),
         ("Refer-To: <sip:1002@example.org;method=BYE>\r\n", "501"),
         ("Refer-To: <sip:nobody@example.org>\r\n", "404"),
+        (
+            "Refer-To: <sip:1002@example.org?Replaces=c%3Bto-tag%3Da%3Bfrom-tag%3Db>\r\n",
+            "501",
+        ),
     ] {
         let mut world = connected();
         refer_with(&mut world, 2, B, 1, fields);
@@ -354,6 +358,26 @@ fn a_transfer_is_taken_over() {
     assert_eq!(world.count(B, "BYE"), 1);
     assert_eq!(world.config(1).route, MediaRoute::Relay(world.side(4)));
     assert_eq!(world.state(&world.call_id()), "talking");
+}
+
+/// The same, but the new callee answers first, and who transferred takes our BYE for the end of all.
+#[test]
+fn a_transferor_that_was_not_told_where_we_are_ends_nothing() {
+    let mut world = connected();
+    refer(&mut world, 2, B, 1, "1002");
+    world.answer(C, "INVITE", 180, "");
+    world.take_over(2);
+    world.answer(A, "INVITE", 200, SDP_A);
+    world.answer(C, "INVITE", 200, SDP_C);
+    assert_eq!(world.count(B, "BYE"), 1);
+    world.answer(B, "INVITE", 487, "");
+    world.answer(B, "BYE", 200, "");
+    // C speaks PCMU.
+    world.answer(A, "INVITE", 200, SDP_C);
+    assert_eq!(world.state(&world.call_id()), "talking");
+    // Nobody is busy with anything any more.
+    world.request(1, A, "INVITE", 11, &format!("{SDP_A}a=sendonly\r\n"));
+    assert_eq!(world.count(A, "491"), 0, "{:#?}", world.lines());
 }
 
 /// The same, but nobody answers there: the parties talk on at the new node.

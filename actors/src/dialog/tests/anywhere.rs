@@ -88,7 +88,7 @@ fn each_request_in_a_dialog_is_answered_at_the_node_that_took_it() {
         ("OPTIONS", 200),
         ("UPDATE", 200),
         ("PRACK", 481),
-        ("REFER", 400),
+        ("REFER", 503),
         ("NOTIFY", 405),
         ("MESSAGE", 405),
         ("BYE", 200),
