@@ -126,7 +126,7 @@ fn local_commands_answer_without_a_node() {
     assert!(version(false).starts_with("weft "));
     let value: serde_json::Value = serde_json::from_str(&version(true)).expect("JSON");
     assert_eq!(value["schema"]["min"], 1);
-    assert_eq!(value["schema"]["max"], 2);
+    assert_eq!(value["schema"]["max"], contract::SchemaVersion::NEWEST.0);
 }
 
 #[test]

@@ -125,7 +125,7 @@ pub(super) const ROOT: &[Key] = &[
                     matches!(text, "registrations" | "off")
                 }),
             ),
-            key("schema", Kind::Number(1, 2)),
+            key("schema", Kind::Number(1, 3)),
             key("floating", Kind::Rows(FLOATING)),
         ]),
     ),

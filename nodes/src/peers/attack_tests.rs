@@ -349,7 +349,7 @@ async fn greetings_that_are_none_or_of_an_earlier_life_change_nothing() {
     let to = scene.one.peers.local();
     let hello = hello_of(2, 1, Track::Urgent, 5);
     let (mut newer, mut older) = (hello.encode(), hello.encode());
-    newer[..4].copy_from_slice(&[0, 3, 0, 9]);
+    newer[..4].copy_from_slice(&[0, 4, 0, 9]);
     older[..4].copy_from_slice(&[0, 0, 0, 0]);
     let cases = [
         (Vec::new(), Refusal::Frame),

@@ -66,8 +66,8 @@ fn a_greeting_reads_back_and_other_versions_are_refused() {
     let later = Hello { reads, ..hello() };
     assert_eq!(Hello::decode(&with(1, 9), newest), Ok(later));
     assert_eq!(Hello::decode(&with(1, 1), newest), Err(Refusal::Older));
-    assert_eq!(Hello::decode(&with(3, 9), newest), Err(Refusal::Newer));
-    let needs = Hello::decode(&with(2, 2), newest).map(|hello| hello.required);
+    assert_eq!(Hello::decode(&with(4, 9), newest), Err(Refusal::Newer));
+    let needs = Hello::decode(&with(3, 3), newest).map(|hello| hello.required);
     assert_eq!(needs, Ok(newest));
     for length in 0..body.len() {
         assert!(Hello::decode(&body[..length], SchemaVersion::OLDEST).is_err());
