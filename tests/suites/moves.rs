@@ -315,7 +315,7 @@ fn a_cluster_goes_to_the_next_schema_node_by_node_under_load() {
     });
     wait::until("the newest schema", Duration::from_secs(90), || {
         attend(&mut calls, &pump);
-        (written(&three) == [2, 2, 2]).then_some(())
+        (written(&three) == [3, 3, 3]).then_some(())
     });
     // Records of the newest schema, and one node that lets nothing newer be written any more.
     let at = 1;

@@ -314,14 +314,18 @@ impl Dialog {
             session: None,
             outcome: None,
         };
-        Some(Dialog {
+        Some(Dialog::of_data(data))
+    }
+
+    fn of_data(data: Data) -> Self {
+        Dialog {
             data,
             timers: Deadlines::default(),
             out: Outbox::default(),
             retells: VecDeque::new(),
             is_untold: false,
             referral: None,
-        })
+        }
     }
 
     /// Returns the state in a word, for listings.
