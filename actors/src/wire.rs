@@ -22,7 +22,7 @@ use contract::{Answer, FaultClass, MoveFault, SchemaVersion, UtcMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::media_leg::{self, Destination};
-use crate::{Message, call, console, dialog};
+use crate::{Message, call, console, dialog, lane};
 
 /// Form of messages that every program reads.
 pub const WIRE_FORM: u16 = 1;
@@ -32,8 +32,8 @@ pub const WIRE_FORM_2: u16 = 2;
 const FORM_2_SINCE: SchemaVersion = SchemaVersion(2);
 /// Form of messages that programs of schema 3 read; the newest one.
 pub const WIRE_FORM_3: u16 = 3;
-/// The schema it came with.
-const FORM_3_SINCE: SchemaVersion = SchemaVersion(3);
+/// The schema it came with: that of transfers. Nobody begins any before all nodes read it.
+pub(crate) const FORM_3_SINCE: SchemaVersion = SchemaVersion(3);
 
 /// Octets of the number of the form.
 const FORM_BYTES: usize = size_of::<u16>();
@@ -113,6 +113,7 @@ pub(crate) fn is_of_schema_3(message: &Message) -> bool {
     matches!(
         message,
         Message::Call(call::Message::Refer { .. })
+            | Message::Lane(lane::Message::Taken { .. })
             | Message::MediaLeg(media_leg::Message::Join {
                 to: Destination::RingBack,
                 ..

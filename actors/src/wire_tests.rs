@@ -74,7 +74,7 @@ census!(of_door_session: door_session::Message, [
 ]);
 census!(of_lane: lane::Message, [
     Received, Respond, Request, SendAck, Challenge, CheckNonce, NonceChecked, FlowGone, Strayed,
-    NodeGone,
+    NodeGone, Taken,
 ]);
 census!(of_console: console::Message, [Request, Ask, Answered, End]);
 census!(of_lookup: Lookup, [Host, Actors, Actor, Trace, Node, Members, Move, Drain]);
@@ -1131,6 +1131,9 @@ fn lanes() -> Vec<lane::Message> {
         Message::FlowGone { flow: stream() },
         strayed(),
         Message::NodeGone { node: NodeId(2) },
+        Message::Taken {
+            key: transaction().key,
+        },
     ];
     messages.extend(VERDICTS.map(|verdict| Message::NonceChecked {
         transaction: transaction(),

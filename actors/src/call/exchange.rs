@@ -14,7 +14,7 @@ use bytes::Bytes;
 use contract::CallNews;
 use serde::{Deserialize, Serialize};
 
-use super::core::{CALLER, Call, CallCtx, Peer, State};
+use super::core::{Call, CallCtx, Peer, State};
 use super::early::rewritten;
 use crate::dialog::wire::Wire;
 use crate::media_leg::{Codecs, Report, Stream, Want};
@@ -423,10 +423,5 @@ impl Call {
                 self.tell_leg(side, media_leg::Message::Rollback);
             }
         }
-    }
-
-    /// Tells whether a side is the caller.
-    pub(super) const fn is_caller(side: u8) -> bool {
-        side == CALLER
     }
 }

@@ -18,7 +18,7 @@
 //! | who transferred hangs up | it leaves; the anchor is called for on |
 //! | the anchor hangs up | the call ends |
 
-use contract::{CallNews, ListenerId, SchemaVersion};
+use contract::{CallNews, ListenerId};
 use serde::{Deserialize, Serialize};
 use sip::{Aor, NameAddr, Uri};
 use std::collections::VecDeque;
@@ -27,11 +27,9 @@ use super::core::{CALLER, Call, CallCtx, Caller, Peer, Stage, State, Timer};
 use super::outcome;
 use crate::media_leg::{self, Destination, Stream};
 use crate::site::Step;
+use crate::wire::FORM_3_SINCE;
 use crate::{dialog, router};
 use media::sdp::{Codec, CodecRole, Direction};
-
-/// The schema whose programs know of transfers.
-const TRANSFERS_SINCE: SchemaVersion = SchemaVersion(3);
 
 /// What transfers have made of a call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -137,7 +135,7 @@ impl Call {
         if is_busy {
             return Err(491);
         }
-        if ctx.health().schema < TRANSFERS_SINCE {
+        if ctx.health().schema < FORM_3_SINCE {
             // Another node might have to go on with it that cannot read of it.
             return Err(503);
         }
@@ -255,10 +253,9 @@ impl Call {
 
     /// Returns what the log calls a side.
     pub(super) fn word_of(&self, side: u8) -> String {
-        if Call::is_caller(side) {
-            "caller"
-        } else {
-            "callee"
+        match side {
+            CALLER => "caller",
+            _ => "callee",
         }
         .to_owned()
     }
@@ -278,11 +275,7 @@ impl Call {
     /// A new callee progresses: who transferred hears how far it is.
     pub(super) fn report_transfer(&mut self, status: u16) {
         if let Some(by) = self.transferor() {
-            let report = dialog::Message::ReferProgress {
-                status,
-                is_last: false,
-            };
-            self.tell_dialog(by, report);
+            self.tell_transferor(by, status, false);
         }
     }
 
@@ -313,11 +306,7 @@ impl Call {
             to: self.identity().to.clone(),
         });
         if let Some(by) = transfer.by {
-            let report = dialog::Message::ReferProgress {
-                status: 200,
-                is_last: true,
-            };
-            self.tell_dialog(by, report);
+            self.tell_transferor(by, 200, true);
             self.leave(by, 200, "NORMAL_CLEARING");
         }
         self.open_anchor(peer, &transfer.spoken);
@@ -384,11 +373,7 @@ impl Call {
         self.forget_forks();
         self.data.callee = callee;
         self.data.steps = steps;
-        let report = dialog::Message::ReferProgress {
-            status: outcome::passed(status),
-            is_last: true,
-        };
-        self.tell_dialog(by, report);
+        self.tell_transferor(by, outcome::passed(status), true);
         self.emit(CallNews::TransferFailed { status });
         self.connect(Peer::Side(peer));
         true
@@ -397,12 +382,12 @@ impl Call {
     /// The call ends with a transfer open: who has transferred hears that it does.
     pub(super) fn close_transfer(&mut self, status: u16) {
         if let Some(by) = self.transferor() {
-            let report = dialog::Message::ReferProgress {
-                status,
-                is_last: true,
-            };
-            self.tell_dialog(by, report);
+            self.tell_transferor(by, status, true);
         }
+    }
+
+    fn tell_transferor(&mut self, by: u8, status: u16, is_last: bool) {
+        self.tell_dialog(by, dialog::Message::ReferProgress { status, is_last });
     }
 
     /// Who has transferred is gone, or hangs up: the anchor is called for on.

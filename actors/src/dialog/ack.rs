@@ -44,6 +44,7 @@ impl Dialog {
                 request,
             },
         );
+        self.repeat_bye(ctx);
         true
     }
 

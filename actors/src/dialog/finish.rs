@@ -83,6 +83,20 @@ impl Dialog {
         }
     }
 
+    /// A peer that still speaks may not have heard the BYE: what is told to the node that has its
+    /// connection may be lost. Where it is on its way, its lane drops the copy.
+    pub(super) fn repeat_bye(&mut self, ctx: &DialogCtx<'_>) {
+        // One that waits for the connection is sent there.
+        if self.data.state != State::Ending || self.data.is_flow_gone {
+            return;
+        }
+        let is_bye = |sent: &&Outgoing| sent.purpose == Purpose::Bye;
+        let sent = self.data.outgoing.iter().find(is_bye);
+        if let Some((lane, request)) = sent.map(|sent| (sent.lane, sent.request.0.clone())) {
+            self.request(lane, request, ctx);
+        }
+    }
+
     /// The peer is lost: BYE to it, and the call is told.
     pub(super) fn lose(&mut self, cause: &str, ctx: &mut DialogCtx<'_>) {
         if matches!(self.data.state, State::Ending | State::Ended) {

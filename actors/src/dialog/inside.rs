@@ -140,7 +140,8 @@ impl Dialog {
             return self.on_bye(&inbound, ctx);
         }
         if matches!(self.data.state, State::Ending | State::Ended) {
-            return self.answer(&inbound, 481, ctx, |_| {});
+            self.answer(&inbound, 481, ctx, |_| {});
+            return self.repeat_bye(ctx);
         }
         self.out.save();
         match method {

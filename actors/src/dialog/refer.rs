@@ -3,7 +3,6 @@
 //! In: a REFER of the peer, what the call says of it. Out: its response, NOTIFY requests. One reference
 //! at a time. What it leads to is the call's business.
 
-use contract::SchemaVersion;
 use contract::limits::{CALL_MESSAGE_BYTES_MAX, DIALOG_REQUESTS_MAX};
 use rsip::Method;
 use serde::{Deserialize, Serialize};
@@ -12,14 +11,13 @@ use sip::{HeaderName, NameAddr, Scheme};
 use super::core::{Dialog, DialogCtx, Purpose, State};
 use super::offer::Content;
 use super::wire::WireMessage;
+use crate::wire::FORM_3_SINCE;
 use crate::{Inbound, TransactionRef, call};
 
 /// Body of a NOTIFY: the status line of a response (RFC 3420).
 const FRAGMENT: &str = "message/sipfrag;version=2.0";
 /// Seconds that a reference may take: longer than anybody rings.
 const EXPIRES_S: u32 = 660;
-/// The schema whose programs read what is kept of a reference.
-const REFER_SINCE: SchemaVersion = SchemaVersion(3);
 
 /// What the peer has referred to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -43,7 +41,7 @@ struct Open {
 impl Dialog {
     /// The peer refers us to somebody.
     pub(super) fn on_refer(&mut self, inbound: Inbound, ctx: &mut DialogCtx<'_>) {
-        if ctx.health().schema < REFER_SINCE {
+        if ctx.health().schema < FORM_3_SINCE {
             return self.answer(&inbound, 503, ctx, |_| {});
         }
         if inbound.request.bytes().len() > CALL_MESSAGE_BYTES_MAX {

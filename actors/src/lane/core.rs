@@ -28,6 +28,8 @@ pub enum Timer {
     Transaction,
     /// The issuer of a nonce has said nothing.
     Issuer,
+    /// Another node does not say that it has a request.
+    Handed,
 }
 
 pub(super) type Context<'a> = Ctx<'a, crate::Message, Site>;
@@ -66,8 +68,8 @@ impl Lane {
                 request,
                 user,
             } => {
-                self.on_send(flow, request, user, ctx);
-                self.check_handed(from, flow, ctx);
+                let key = self.on_send(flow, request, user, ctx);
+                self.check_handed(from, flow, key, ctx);
             }
             Message::SendAck { flow, request } => ctx.send(flow, request),
             Message::Challenge {
@@ -98,6 +100,7 @@ impl Lane {
             Message::FlowGone { flow } => self.on_flow_gone(flow, ctx),
             Message::Strayed { flow, message } => self.on_strayed(flow, message, ctx),
             Message::NodeGone { node } => self.on_node_gone(node, ctx),
+            Message::Taken { key } => self.elsewhere.handed.taken(&key),
         }
     }
 
@@ -169,6 +172,7 @@ impl Core for Lane {
             }
             Event::Timer(Timer::Transaction) => self.on_due(ctx),
             Event::Timer(Timer::Issuer) => self.on_issuer_due(ctx),
+            Event::Timer(Timer::Handed) => self.on_handed_due(ctx),
             Event::Undelivered { to, message, why } => self.on_undelivered(&to, message, why, ctx),
             Event::Opened { .. }
             | Event::Bytes(_)
@@ -183,9 +187,11 @@ impl Core for Lane {
     fn next_deadline(&self) -> Option<(Time, Timer)> {
         let transaction = self.table.next_deadline();
         let issuer = self.elsewhere.next_deadline();
+        let handed = self.elsewhere.handed.next_deadline();
         let all = [
             transaction.map(|at| (at, Timer::Transaction)),
             issuer.map(|at| (at, Timer::Issuer)),
+            handed.map(|at| (at, Timer::Handed)),
         ];
         all.into_iter().flatten().min()
     }

@@ -6,7 +6,7 @@
 //!
 //! | comes | goes | comes back | then |
 //! |---|---|---|---|
-//! | request of a user over another node's connection | to that node's lane: the transaction is beside the socket | node is gone | `RequestFailed` |
+//! | request of a user over another node's connection | to that node's lane: the transaction is beside the socket; again until that has it (`handed.rs`) | node is gone | `RequestFailed` |
 //! | response, branch of another node | to its lane | node is gone | 2xx to INVITE: to its dialog; else dropped, counted |
 //! | ACK, tag of another node, no transaction here | to its lane: the ACK of a refusal; else to its dialog | node is gone | to its dialog |
 //! | INVITE whose digest is right and whose nonce was used | `Retransmitted` to the caller's side of its call | no such call | a new challenge |
@@ -14,21 +14,23 @@
 //! Each goes over one node at most: what has come from another lane is not passed on again. Nodes
 //! may have different numbers of lanes; lane 0 they all have.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::limits::{HANDED_REQUESTS_MAX, NONCE_CHECKS_MAX};
+use contract::limits::NONCE_CHECKS_MAX;
 use contract::{ActorId, FlowRef, NodeId, Time, TokenUse, Undelivered};
 use rsip::Method;
 use sip::Message;
 use sip::transaction::Key;
 
 use super::core::{Context, Lane};
+use super::handed::{Handed, HandedRequests, Unheard};
 use super::inbound::Waiting;
 use super::outbound::{branch_to_tell, tell_failure};
 use super::table::Side;
 use super::{NonceVerdict, lane_of};
+use crate::wire::FORM_3_SINCE;
 use crate::{Inbound, Site, dialog, message};
 
 /// How long the issuer of a nonce may take; then the phone is challenged anew, before it asks
@@ -43,20 +45,10 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(33);
 pub(super) struct Elsewhere {
     /// Transactions whose nonce is being asked about, and until when. Bound: `NONCE_CHECKS_MAX`.
     asked: BTreeSet<(Time, u64)>,
-    /// Requests that other nodes send, oldest first. Bound: `HANDED_REQUESTS_MAX`.
-    handed: BTreeMap<u64, Handed>,
-    next: u64,
+    /// Requests that other nodes send.
+    pub(super) handed: HandedRequests,
     /// Responses of which nobody was left to tell.
     dropped: u64,
-}
-
-/// A request that another node sends.
-#[derive(Debug)]
-struct Handed {
-    node: NodeId,
-    user: ActorId,
-    branch: String,
-    until: Time,
 }
 
 impl Elsewhere {
@@ -84,16 +76,6 @@ impl Elsewhere {
     pub(super) fn answered(&mut self, until: Time, number: u64) {
         self.asked.remove(&(until, number));
     }
-
-    fn hand(&mut self, handed: Handed, now: Time) {
-        while let Some(oldest) = self.handed.first_entry()
-            && (oldest.get().until <= now || self.handed.len() >= HANDED_REQUESTS_MAX)
-        {
-            self.handed.pop_first();
-        }
-        self.next += 1;
-        self.handed.insert(self.next, handed);
-    }
 }
 
 impl Lane {
@@ -117,40 +99,62 @@ impl Lane {
         node: NodeId,
         flow: FlowRef,
         request: &Message,
+        key: Key,
         user: ActorId,
         ctx: &mut Context<'_>,
     ) {
         let now = ctx.now().mono;
-        if let Some(branch) = branch_to_tell(request) {
-            let rings = if request.method().is(Method::Invite) {
-                ctx.site().limits.ring_timeout
-            } else {
-                Duration::ZERO
-            };
-            let handed = Handed {
-                node,
-                user: user.clone(),
-                branch,
-                until: now + rings + ANSWER_PATIENCE,
-            };
-            self.elsewhere.hand(handed, now);
-        }
-        let order = super::Message::Request {
-            flow,
-            request: request.bytes().clone(),
-            user,
+        let rings = if request.method().is(Method::Invite) {
+            ctx.site().limits.ring_timeout
+        } else {
+            Duration::ZERO
         };
         // The lane that its responses come to there; a CANCEL meets its INVITE, whoever sent that.
         let number = lane_of_branch(request, ctx.site()).unwrap_or(self.number);
-        ctx.tell(ActorId::Lane(node, number), order.into());
+        let order = super::Message::Request {
+            flow,
+            request: request.bytes().clone(),
+            user: user.clone(),
+        };
+        let to = ActorId::Lane(node, number);
+        let is_said = ctx.health().schema >= FORM_3_SINCE;
+        let handed = Handed {
+            node,
+            user,
+            branch: branch_to_tell(request),
+            until: now + rings + ANSWER_PATIENCE,
+            unheard: is_said.then(|| Unheard::new(to.clone(), order.clone(), now)),
+        };
+        self.elsewhere.handed.add(key, handed, now);
+        ctx.tell(to, order.into());
+    }
+
+    /// What other nodes were given to send, and do not say that they have, they are given again:
+    /// their transactions repeat nothing that never came there.
+    pub(super) fn on_handed_due(&mut self, ctx: &mut Context<'_>) {
+        for (to, order) in self.elsewhere.handed.due(ctx.now().mono) {
+            ctx.tell(to, order.into());
+        }
     }
 
     /// Another node's lane has handed on a request: it may think of a connection that was here in a
-    /// former life of this node, or is gone without its word.
-    pub(super) fn check_handed(&self, from: &ActorId, flow: FlowRef, ctx: &mut Context<'_>) {
+    /// former life of this node, or is gone without its word. That lane hears that this one has it.
+    pub(super) fn check_handed(
+        &self,
+        from: &ActorId,
+        flow: FlowRef,
+        key: Option<Key>,
+        ctx: &mut Context<'_>,
+    ) {
         let own = ctx.site().node;
         let is_handed = matches!(from, ActorId::Lane(node, _) if *node != own);
-        if !is_handed || !flow.ends_at(own) {
+        if !is_handed {
+            return;
+        }
+        if let Some(key) = key.filter(|_| ctx.health().schema >= FORM_3_SINCE) {
+            ctx.tell(from.clone(), super::Message::Taken { key }.into());
+        }
+        if !flow.ends_at(own) {
             return;
         }
         if let Some((actor, watch)) = message::watch(flow, ctx.me().clone()) {
@@ -179,25 +183,22 @@ impl Lane {
         let Ok(request) = Message::read(request) else {
             return ctx.ignore("a request of ours cannot be read");
         };
-        let branch = branch_to_tell(&request);
-        self.elsewhere
-            .handed
-            .retain(|_, handed| Some(&handed.branch) != branch.as_ref());
+        if let Ok(key) = Key::of_sent(&request) {
+            self.elsewhere.handed.remove(&key);
+        }
         tell_failure(&request, user, dialog::RequestFailure::Unreachable, ctx);
     }
 
     /// A node is dead: requests over its connections get no answer any more.
     pub(super) fn on_node_gone(&mut self, node: NodeId, ctx: &mut Context<'_>) {
         let now = ctx.now().mono;
-        let of_node = self
-            .elsewhere
-            .handed
-            .extract_if(.., |_, one| one.node == node);
-        let lost: Vec<Handed> = of_node.map(|(_, handed)| handed).collect();
-        for Handed { user, branch, .. } in lost.into_iter().filter(|one| one.until > now) {
-            // One that was answered meanwhile: its user knows better.
-            let why = dialog::RequestFailure::Unreachable;
-            ctx.tell(user, dialog::Message::RequestFailed { branch, why }.into());
+        // One that was answered meanwhile: its user knows better. A CANCEL fails in silence.
+        for handed in self.elsewhere.handed.take_of(node) {
+            if let Some(branch) = handed.branch.filter(|_| handed.until > now) {
+                let why = dialog::RequestFailure::Unreachable;
+                let news = dialog::Message::RequestFailed { branch, why };
+                ctx.tell(handed.user, news.into());
+            }
         }
     }
 

@@ -18,7 +18,7 @@
 //! | response | none, branch of another node | to that node's lane | `cluster.md` §1 |
 //! | `Respond` | its server transaction | the machine sends and keeps it | §17.2 |
 //! | `Respond` | nothing (after a restart) | sent by its top Via and kept | §18.2.2 |
-//! | `Request` | over a connection of another node | to that node's lane | `cluster.md` §3 |
+//! | `Request` | over a connection of another node | to that node's lane, until that says `Taken` | `cluster.md` §3 |
 //! | `Request` | else | new client transaction | §17.1 |
 //! | `FlowGone`, `NodeGone` | client transactions on it | `dialog::Message::RequestFailed` | §8.1.3.1 |
 //!
@@ -45,6 +45,7 @@ mod auth;
 mod checks;
 mod core;
 mod elsewhere;
+mod handed;
 mod inbound;
 mod outbound;
 mod refusal;
@@ -146,6 +147,11 @@ pub enum Message {
         /// Which.
         node: NodeId,
     },
+    /// The lane of the node that has a connection has what it was given to send.
+    Taken {
+        /// Client transaction of the request.
+        key: sip::transaction::Key,
+    },
 }
 
 /// What the issuer of a nonce says of a nonce count.
@@ -195,6 +201,7 @@ impl Message {
                 message.len(),
             ),
             Message::NodeGone { node } => (format!("node {node} is dead"), 32),
+            Message::Taken { key } => (format!("has the request of {key}"), 64),
         }
     }
 }

@@ -174,33 +174,46 @@ impl Lane {
         }
     }
 
-    /// A user sends a request.
+    /// A user sends a request. Returns its transaction.
     pub(super) fn on_send(
         &mut self,
         flow: FlowRef,
         request: Bytes,
         user: ActorId,
         ctx: &mut Context<'_>,
-    ) {
+    ) -> Option<Key> {
         let request = match Message::read(request) {
             Ok(request) => request,
             Err(error) => {
                 tracing::debug!(%error, %user, "a request of ours cannot be read");
-                return;
+                return None;
             }
         };
-        let why = dialog::RequestFailure::Unreachable;
         let Ok(key) = Key::of_sent(&request) else {
-            return tell_failure(&request, user, why, ctx);
+            tell_failure(&request, user, dialog::RequestFailure::Unreachable, ctx);
+            return None;
         };
+        self.send(flow, request, key.clone(), user, ctx);
+        Some(key)
+    }
+
+    fn send(
+        &mut self,
+        flow: FlowRef,
+        request: Message,
+        key: Key,
+        user: ActorId,
+        ctx: &mut Context<'_>,
+    ) {
         if self.table.find(Side::Client, &key).is_some() {
             return ctx.ignore("this request is on its way already");
         }
         if let FlowRef::Stream { node, .. } = flow
             && node != ctx.site().node
         {
-            return self.hand_on(node, flow, &request, user, ctx);
+            return self.hand_on(node, flow, &request, key, user, ctx);
         }
+        let why = dialog::RequestFailure::Unreachable;
         if stream_of(&flow).is_some_and(|stream| self.gone.contains(&stream)) {
             return tell_failure(&request, user, why, ctx);
         }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use contract::limits::CUT_OFF_BLOCKS_MAX;
 use contract::{
     ActorId, Core, Ctx, Deadlines, Emitted, Event, LegSocket, ListenerId, MediaCommand, MediaEvent,
-    Now, RestoreError, SchemaVersion, SideKey, SrtpKeys, Time,
+    Now, RestoreError, SideKey, SrtpKeys, Time,
 };
 use media::sdp::read_candidate;
 use serde::{Deserialize, Serialize};
@@ -21,6 +21,7 @@ use super::plane::Parts;
 use super::protection::{Own, Protection};
 use super::restart::Moved;
 use super::{Destination, Message, Offering, Report, Snapshot, Stream, Want};
+use crate::wire::FORM_3_SINCE;
 use crate::{Site, call};
 
 /// Deadlines of a media leg.
@@ -102,9 +103,6 @@ const REOPEN_TRIES_MAX: u8 = 10;
 /// that came here.
 const STAY_TRIES_MAX: u8 = 1;
 
-/// The schema whose programs know of ring-back.
-const RING_BACK_SINCE: SchemaVersion = SchemaVersion(3);
-
 impl MediaLeg {
     /// Builds the core if `first` is the message that begins a leg.
     #[must_use]
@@ -180,7 +178,7 @@ impl MediaLeg {
             Message::MakeAnswer { want } => self.describe(Waiting::Answer(want), ctx),
             Message::Join { to, is_watched } => {
                 // Another node might have to read of it.
-                let is_unread = ctx.health().schema < RING_BACK_SINCE;
+                let is_unread = ctx.health().schema < FORM_3_SINCE;
                 let to = match is_unread && to == Destination::RingBack {
                     true => Destination::Nowhere,
                     false => to,

@@ -40,6 +40,27 @@ fn a_bye_of_the_callee_ends_the_caller() {
     assert_eq!(world.record().ended_by, "callee");
 }
 
+/// The node with its connection was out of reach when it was sent: simulator, 3 nodes, seed 4.
+#[test]
+fn a_callee_that_goes_on_speaking_after_its_bye_is_given_the_same_bye_again() {
+    let mut world = World::new();
+    world.call("1001", SDP_A);
+    world.answer(B, "INVITE", 200, SDP_B);
+    let invite = world.last(B, "INVITE");
+    world.ack("");
+    world.request(1, A, "BYE", 11, "");
+    let first = world.last(B, "BYE").message;
+    world.request(2, B, "INVITE", 1, SDP_B);
+    world.last(B, "481");
+    assert_eq!(world.count(B, "BYE"), 2);
+    world.answer_to(&invite, 200, "b1", SDP_B);
+    assert_eq!((world.count(B, "ACK"), world.count(B, "BYE")), (2, 3));
+    let again = world.last(B, "BYE").message;
+    assert_eq!(first.bytes(), again.bytes(), "a copy, not a second one");
+    world.answer(B, "BYE", 200, "");
+    world.record();
+}
+
 #[test]
 fn a_callee_that_hangs_up_before_the_ack_waits_for_it() {
     let mut world = World::new();

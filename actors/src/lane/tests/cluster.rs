@@ -29,6 +29,8 @@ struct Nodes {
     told: Vec<(ActorId, Any)>,
     /// Messages from one node's lane to another's.
     hops: usize,
+    /// What lanes of other nodes are told is lost.
+    is_cut: bool,
 }
 
 impl Nodes {
@@ -52,12 +54,14 @@ impl Nodes {
             let id = lane(*node, *number);
             let mut stage = Stage::new(Lane::new(*number, &site), id.clone());
             stage.site = site;
+            stage.health.schema = contract::SchemaVersion::NEWEST;
             (id, stage)
         });
         Nodes {
             lanes: made.collect(),
             told: Vec::new(),
             hops: 0,
+            is_cut: false,
         }
     }
 
@@ -92,7 +96,11 @@ impl Nodes {
                 self.told.push((to, message));
                 continue;
             };
-            self.hops += usize::from(!matches!(at, ActorId::Lane(own, _) if own == node));
+            let is_elsewhere = !matches!(at, ActorId::Lane(own, _) if own == node);
+            if is_elsewhere && self.is_cut {
+                continue;
+            }
+            self.hops += usize::from(is_elsewhere && !matches!(inner, Message::Taken { .. }));
             let event = |message| Event::Message {
                 from: at.clone(),
                 message,
@@ -406,6 +414,66 @@ fn only_so_many_requests_of_other_nodes_are_remembered() {
     let node = NodeId(2);
     let actions = nodes.at(&lane(1, 0)).tell(Message::NodeGone { node });
     assert_eq!(told(&actions).len(), HANDED_REQUESTS_MAX);
+}
+
+/// A BYE went into a connection between nodes that was lost: simulator, 3 nodes, seed 4.
+#[test]
+fn a_request_that_is_lost_between_nodes_is_given_again() {
+    for method in ["BYE", "INVITE", "CANCEL"] {
+        let mut nodes = Nodes::new(&[(1, 0), (2, 0)]);
+        let request = own(&mut nodes, method, 0, 9);
+        nodes.is_cut = true;
+        let lost = nodes.tell(&lane(1, 0), order(stream_at(2), &request));
+        assert!(lost.is_empty(), "{method}");
+        assert!(nodes.pass(3 * SECOND).is_empty(), "{method}");
+        nodes.is_cut = false;
+        let sent = nodes.pass(2 * SECOND);
+        assert_eq!((sent.len(), nodes.hops), (1, 1), "{method}");
+        assert_eq!(sent[0].0, lane(2, 0), "{method}");
+        assert!(nodes.pass(30 * SECOND).is_empty(), "{method}: it is there");
+        assert_eq!(nodes.hops, 1, "{method}");
+    }
+}
+
+/// Its word that it has the request was lost: the copy is not sent to the phone.
+#[test]
+fn a_request_that_is_given_twice_is_sent_once() {
+    let mut nodes = Nodes::new(&[(1, 0), (2, 0)]);
+    let request = own(&mut nodes, "INVITE", 0, 9);
+    let given = nodes.at(&lane(1, 0)).tell(order(stream_at(2), &request));
+    let first = told(&given);
+    assert_eq!(nodes.carry(&lane(1, 0), given).len(), 1);
+    let (_, Any::Lane(again)) = first.into_iter().next().expect("an order") else {
+        panic!("not to a lane");
+    };
+    let from = lane(1, 0);
+    let message = again;
+    let copy = nodes
+        .at(&lane(2, 0))
+        .event(Event::Message { from, message });
+    assert!(sent(&copy).is_empty());
+    let words: Vec<_> = told(&copy)
+        .into_iter()
+        .filter(|(to, word)| *to == lane(1, 0) && matches!(word, Any::Lane(Message::Taken { .. })))
+        .collect();
+    assert_eq!(words.len(), 1);
+}
+
+/// Programs of the former schema say nothing: one copy must do, as with them.
+#[test]
+fn nothing_is_given_again_while_a_node_may_not_say_that_it_has_it() {
+    let mut nodes = Nodes::new(&[(1, 0), (2, 0)]);
+    for number in [1, 2] {
+        let stage = nodes.at(&lane(number, 0));
+        stage.health.schema = contract::SchemaVersion(2);
+    }
+    let request = own(&mut nodes, "BYE", 0, 9);
+    assert_eq!(
+        nodes.tell(&lane(1, 0), order(stream_at(2), &request)).len(),
+        1
+    );
+    nodes.pass(30 * SECOND);
+    assert_eq!(nodes.hops, 1);
 }
 
 #[test]
