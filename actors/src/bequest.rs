@@ -79,6 +79,7 @@ fn stored_dialog(part: &Bytes) -> Option<StoredDialog> {
         Stored::JsonDialogV1(dialog) => Some(StoredDialog::Json(Box::new(dialog))),
         Stored::RegistrationV1(_)
         | Stored::RegistrationV2(_)
+        | Stored::RegistrationV3(_)
         | Stored::CallV1(_)
         | Stored::CallV2(_)
         | Stored::CallV3(_)

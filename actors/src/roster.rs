@@ -49,13 +49,25 @@ pub(crate) enum Stored {
     DialogV1(dialog::SnapshotV1),
     MediaLegV1(media_leg::SnapshotV1),
     JsonDialogV1(dialog::json::Snapshot),
-    RegistrationV2(registration::Snapshot),
+    RegistrationV2(registration::SnapshotV2),
     CallV2(call::SnapshotV2),
     MediaLegV2(media_leg::Snapshot),
     DialogV2(dialog::SnapshotV2),
     CallV3(call::SnapshotV3),
     DialogV3(dialog::Snapshot),
     CallV4(call::Snapshot),
+    RegistrationV3(registration::Snapshot),
+}
+
+impl Stored {
+    /// Returns a registration in the oldest form that holds it.
+    fn of_registration(snapshot: registration::Snapshot) -> Self {
+        let oldest = snapshot.oldest();
+        oldest.map_or_else(
+            |later| Stored::RegistrationV3(*later),
+            Stored::RegistrationV2,
+        )
+    }
 }
 
 /// The schema that `CallV3` came with; `CallV4` is written only of what schema 3 has begun.
@@ -190,7 +202,11 @@ impl Roster for AnyCore {
                 registration::Registration::restore(snapshot.into(), now)
                     .map(|core| AnyCore::Registration(Box::new(core)))
             }
-            Stored::RegistrationV2(snapshot) => registration::Registration::restore(snapshot, now)
+            Stored::RegistrationV2(snapshot) => {
+                registration::Registration::restore(snapshot.into(), now)
+                    .map(|core| AnyCore::Registration(Box::new(core)))
+            }
+            Stored::RegistrationV3(snapshot) => registration::Registration::restore(snapshot, now)
                 .map(|core| AnyCore::Registration(Box::new(core))),
             Stored::CallV1(snapshot) => {
                 call::Call::restore(snapshot.into(), now).map(|core| AnyCore::Call(Box::new(core)))
@@ -280,7 +296,7 @@ impl Roster for AnyCore {
 
     fn snapshot(&self, now: Now, schema: SchemaVersion) -> Vec<u8> {
         let stored = match self {
-            AnyCore::Registration(core) => Stored::RegistrationV2(core.snapshot(now)),
+            AnyCore::Registration(core) => Stored::of_registration(core.snapshot(now)),
             AnyCore::Call(core) if schema >= CALL_V3 => {
                 let oldest = core.snapshot(now).oldest();
                 oldest.map_or_else(|later| Stored::CallV4(*later), Stored::CallV3)
@@ -387,7 +403,8 @@ impl Roster for AnyCore {
 pub(crate) fn stored_registration(copy: &Bytes) -> Option<registration::Snapshot> {
     match codec::decode(copy) {
         Ok(Stored::RegistrationV1(snapshot)) => Some(registration::Snapshot::from(snapshot)),
-        Ok(Stored::RegistrationV2(snapshot)) => Some(snapshot),
+        Ok(Stored::RegistrationV2(snapshot)) => Some(registration::Snapshot::from(snapshot)),
+        Ok(Stored::RegistrationV3(snapshot)) => Some(snapshot),
         Ok(
             Stored::CallV1(_)
             | Stored::DialogV1(_)
@@ -414,6 +431,7 @@ pub(crate) fn stored_call(copy: &Bytes) -> Option<call::Snapshot> {
         Ok(
             Stored::RegistrationV1(_)
             | Stored::RegistrationV2(_)
+            | Stored::RegistrationV3(_)
             | Stored::DialogV1(_)
             | Stored::MediaLegV1(_)
             | Stored::JsonDialogV1(_)
@@ -430,6 +448,6 @@ fn merge_registration(aor: &str, copies: &[Bytes], now: Now) -> Option<Bytes> {
     let read = copies.iter().filter_map(stored_registration);
     let of_aor = read.filter(|snapshot| snapshot.is_of(aor)).collect();
     let merged = registration::merge(of_aor, now.utc)?;
-    let octets = codec::encode(&Stored::RegistrationV2(merged));
+    let octets = codec::encode(&Stored::of_registration(merged));
     octets.ok().map(Bytes::from)
 }

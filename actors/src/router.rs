@@ -10,6 +10,7 @@
 
 use regex::Captures;
 
+use crate::registration::settings::Change;
 use crate::site::{Domain, Step};
 
 /// What is done with a call.
@@ -74,6 +75,18 @@ fn expand_step(step: &Step, groups: &Captures<'_>) -> Option<Step> {
         Step::Log { text } => Step::Log {
             text: expand(text, groups, |_| true)?,
         },
+        Step::Play {
+            hertz,
+            level_dbm0,
+            for_ms,
+        } => Step::Play {
+            hertz: *hertz,
+            level_dbm0: *level_dbm0,
+            for_ms: *for_ms,
+        },
+        Step::Set { change } => Step::Set {
+            change: Box::new(expand_change(change, groups)?),
+        },
         Step::Answer => Step::Answer,
         Step::Echo => Step::Echo,
         Step::Tone { hertz, level_dbm0 } => Step::Tone {
@@ -81,6 +94,31 @@ fn expand_step(step: &Step, groups: &Captures<'_>) -> Option<Step> {
             level_dbm0: *level_dbm0,
         },
     })
+}
+
+fn expand_change(change: &Change, groups: &Captures<'_>) -> Option<Change> {
+    Some(match change {
+        Change::Divert { on, to: Some(to) } => Change::Divert {
+            on: *on,
+            to: Some(expand(to, groups, is_plain)?),
+        },
+        Change::Divert { to: None, .. }
+        | Change::Nothing
+        | Change::Replace(_)
+        | Change::DoNotDisturb(_) => change.clone(),
+    })
+}
+
+/// Tells whether a number may be diverted to: a route takes it, on whatever profile, and does no more than
+/// call somebody.
+#[must_use]
+pub fn is_dialable(dialled: &str, domain: &Domain) -> bool {
+    let Some(dialled) = normal_form(dialled) else {
+        return false;
+    };
+    let mut routes = domain.routes.iter();
+    let first = routes.find(|route| route.destination.is_match(dialled));
+    first.is_some_and(|route| !route.steps.iter().any(Step::changes_settings))
 }
 
 /// Tells whether a dialled character cannot change the meaning of a target: no `@` that picks

@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use sip::digest::Algorithm;
 use sip::{Aor, Host, Uri};
 
+use crate::registration::settings::Change;
+
 /// The configuration as cores see it.
 #[derive(Clone, Debug)]
 pub struct Site {
@@ -321,6 +323,20 @@ pub enum Step {
     Log {
         /// The line.
         text: String,
+    },
+    /// Sends a tone for a while; then the route goes on.
+    Play {
+        /// Frequency.
+        hertz: u32,
+        /// Level in dBm0.
+        level_dbm0: i32,
+        /// How long.
+        for_ms: u32,
+    },
+    /// Changes what the caller has set for the calls to it.
+    Set {
+        /// What; a number with `$n` groups.
+        change: Box<Change>,
     },
 }
 

@@ -22,7 +22,7 @@ use contract::{Answer, FaultClass, MoveFault, SchemaVersion, UtcMillis};
 use serde::{Deserialize, Serialize};
 
 use crate::media_leg::{self, Destination};
-use crate::{Message, call, console, dialog, lane};
+use crate::{Message, call, console, dialog, door_session, lane, registration};
 
 /// Form of messages that every program reads.
 pub const WIRE_FORM: u16 = 1;
@@ -113,13 +113,18 @@ pub(crate) fn is_of_schema_3(message: &Message) -> bool {
     matches!(
         message,
         Message::Call(call::Message::Refer { .. })
+            | Message::Call(call::Message::LocatedAs { .. } | call::Message::IsSet(_))
+            | Message::Registration(registration::Message::Set(_))
+            | Message::Console(console::Message::IsSet { .. })
+            | Message::DoorSession(door_session::Message::IsSet { .. })
             | Message::Lane(lane::Message::Taken { .. })
             | Message::MediaLeg(media_leg::Message::Join {
                 to: Destination::RingBack,
                 ..
             })
             | Message::Dialog(
-                dialog::Message::AcceptRefer
+                dialog::Message::InviteDiverted { .. }
+                    | dialog::Message::AcceptRefer
                     | dialog::Message::RefuseRefer { .. }
                     | dialog::Message::ReferProgress { .. }
             )

@@ -26,6 +26,7 @@ use crate::dialog::{ClientCommand, ClientOrder, OfferKind, RequestFailure};
 use crate::door_session::{About, Delivery};
 use crate::lane::NonceVerdict;
 use crate::media_leg::{Codecs, Destination, Offering, Report, Stream, Want};
+use crate::registration::settings::{Change, Fault, Occasion, Set, Settings};
 use crate::wire::{WIRE_FORM, WIRE_FORM_2, WIRE_FORM_3, WireError, decode};
 use crate::{
     AnyCore, Inbound, Message, Target, TransactionRef, call, console, dialog, door_session, flow,
@@ -52,17 +53,18 @@ macro_rules! census {
 }
 
 census!(of_registration: registration::Message, [
-    Register, Bind, Resume, Unbind, Locate, FlowGone, Clear, Merge,
+    Register, Bind, Resume, Unbind, Locate, FlowGone, Clear, Merge, Set,
 ]);
 census!(of_call: call::Message, [
     Invite, Dial, Cancel, Located, Hangup, Progressed, Answered, Failed, Acknowledged, Cancelled,
     Offered, OfferAnswered, OfferRefused, HungUp, Info, Trickle, Digits, Ended, Media, Bequest,
-    Refer,
+    Refer, LocatedAs, IsSet,
 ]);
 census!(of_dialog: dialog::Message, [
     Request, Response, RequestFailed, Serve, Invite, Retransmitted, Cancelled, Progress, Accept,
     Acknowledge, Offer, AcceptOffer, RefuseOffer, Info, End, Located, Dial, Client, FlowGone,
     Digit, Report, Move, Inherit, AcceptRefer, RefuseRefer, ReferProgress,
+    InviteDiverted,
 ]);
 census!(of_media_leg: media_leg::Message, [
     Start, TakeOffer, TakeAnswer, MakeOffer, MakeAnswer, Join, Rollback, Candidate,
@@ -70,13 +72,13 @@ census!(of_media_leg: media_leg::Message, [
 ]);
 census!(of_flow: flow::Message, [Watch]);
 census!(of_door_session: door_session::Message, [
-    Bound, Unbound, Refused, Replaced, Watch, Deliver, CallState,
+    Bound, Unbound, Refused, Replaced, Watch, Deliver, CallState, IsSet,
 ]);
 census!(of_lane: lane::Message, [
     Received, Respond, Request, SendAck, Challenge, CheckNonce, NonceChecked, FlowGone, Strayed,
     NodeGone, Taken,
 ]);
-census!(of_console: console::Message, [Request, Ask, Answered, End]);
+census!(of_console: console::Message, [Request, Ask, Answered, End, IsSet]);
 census!(of_lookup: Lookup, [Host, Actors, Actor, Trace, Node, Members, Move, Drain]);
 census!(of_answer: Answer, [Host, Actors, Actor, Trace, Node, Members, Moved, Draining]);
 census!(of_state: MemberState, [Joining, Up, Draining]);
@@ -104,11 +106,12 @@ census!(of_offer_kind: OfferKind, [Hold, Resume, Reoffer]);
 census!(of_offering: Offering, [Rtp, Sdes, Webrtc]);
 census!(of_console_request: console::Request, [
     Nodes, Actors, Inspect, Trace, Stop, Move, Calls, Registrations, User, Drain, Here,
+    Settings,
 ]);
 census!(of_server: ServerMessage, [
     Registered, RegisterFailed, Unregistered, Trying, Ringing, CallAccepted, CallRejected,
     Incoming, Cancelled, Hangup, Held, Resumed, Reoffer, Reanswer, Dtmf, Info, Pong, Replaced,
-    Expiring, Error, TransferProgress,
+    Expiring, Error, TransferProgress, Settings,
 ]);
 
 /// Tells that every variant of an enum is among the values.
@@ -797,7 +800,31 @@ fn registrations() -> Vec<registration::Message> {
         Message::Merge {
             copy: Bytes::from_static(b"copy"),
         },
+        Message::Set(Box::new(Set {
+            change: Change::Divert {
+                on: Occasion::NoAnswer,
+                to: Some("1002".to_owned()),
+            },
+            reply: ActorId::Call(call_key()),
+            echo: "r-1".to_owned(),
+        })),
     ]
+}
+
+fn settings() -> Settings {
+    Settings {
+        do_not_disturb: true,
+        busy: Some("1002".to_owned()),
+        no_answer_s: Some(20),
+        ..Settings::default()
+    }
+}
+
+fn fault() -> Fault {
+    Fault {
+        status: 400,
+        why: "no route takes 555".to_owned(),
+    }
 }
 
 fn calls() -> Vec<call::Message> {
@@ -875,6 +902,12 @@ fn calls() -> Vec<call::Message> {
         listener: ListenerId(1),
     });
     messages.push(Message::Refer { side, refer });
+    messages.push(Message::LocatedAs {
+        aor: aor(),
+        targets: vec![target()],
+        settings: Box::new(settings()),
+    });
+    messages.extend([Ok(()), Err(fault())].map(Message::IsSet));
     messages
 }
 
@@ -949,6 +982,14 @@ fn dialogs() -> Vec<dialog::Message> {
         Message::ReferProgress {
             status: 180,
             is_last: false,
+        },
+        Message::InviteDiverted {
+            invite: Box::new(invite()),
+            path: vec![call::Diversion {
+                by: aor(),
+                on: Occasion::Busy,
+                to: "1002".to_owned(),
+            }],
         },
     ];
     messages.extend(FAILURES.map(|why| Message::RequestFailed {
@@ -1083,6 +1124,10 @@ fn door_sessions() -> Vec<door_session::Message> {
         },
     ];
     messages.extend(deliveries());
+    messages.extend([Ok(settings()), Err(fault())].map(|result| Message::IsSet {
+        echo: "r-1".to_owned(),
+        result,
+    }));
     messages
 }
 
@@ -1187,6 +1232,10 @@ fn console_requests() -> Vec<console::Request> {
         Request::Registrations {
             contains: None,
             page,
+        },
+        Request::Settings {
+            dn: "1000".to_owned(),
+            set: Some(Box::new(settings())),
         },
     ];
     requests.extend(Kind::ALL.map(|kind| Request::Actors {
@@ -1378,6 +1427,10 @@ fn consoles() -> Vec<console::Message> {
     messages.extend(lookups.map(|what| Message::Ask { number, what }));
     let answers = answers().into_iter();
     messages.extend(answers.map(|answer| Message::Answered { number, answer }));
+    messages.extend([Ok(settings()), Err(fault())].map(|result| Message::IsSet {
+        echo: "17".to_owned(),
+        result,
+    }));
     messages
 }
 
@@ -1390,6 +1443,12 @@ fn server_messages() -> Vec<ServerMessage> {
 fn said_of_registrations() -> Vec<ServerMessage> {
     let dn = || "1000@example.org".to_owned();
     vec![
+        ServerMessage::Settings(doors::json::CallSettings {
+            do_not_disturb: true,
+            no_answer: Some("1002".parse().expect("a number")),
+            no_answer_seconds: Some(20),
+            ..Default::default()
+        }),
         ServerMessage::Registered {
             dn: dn(),
             expires: 3_600,

@@ -25,6 +25,12 @@ export function whyEnded({ code, cause, reason, by }) {
 /** `1000@127.0.0.1` is shown as `1000`. */
 export const shortName = (address) => String(address ?? '').replace(/^sips?:/, '').split('@')[0];
 
+/** Who has sent the call here: the newest Diversion (RFC 5806). */
+function forwarder({ headers }) {
+  const [, by] = /<sips?:([^@>;]+)/.exec(headers?.Diversion ?? '') ?? [];
+  return by ? `, forwarded by ${by}` : '';
+}
+
 /** Seconds as `m:ss` or `h:mm:ss`. */
 export function duration(seconds) {
   const whole = Math.max(0, Math.floor(seconds));
@@ -145,7 +151,7 @@ export class Card {
       this.#mood = call.end.code === 200 ? '' : 'bad';
       return whyEnded(call.end);
     }
-    if (call.state === 'incoming') return 'Incoming call';
+    if (call.state === 'incoming') return `Incoming call${forwarder(call)}`;
     const media = call.pc?.connectionState;
     const isBroken = call.state === 'active' && ['failed', 'disconnected'].includes(media);
     if (isBroken || !this.isOnline()) this.#mood = 'bad';

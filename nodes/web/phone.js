@@ -96,6 +96,7 @@ function showRegistration({ state, dn }) {
     $('number').textContent = shortName(dn);
     weft.prepare();
     weft.info('server').then((server) => (node = server.node ?? ''), () => {});
+    weft.settings().then(showSettings, () => {});
   }
   const wasHidden = $('phone').hidden;
   $('phone').hidden = !isIn;
@@ -123,6 +124,30 @@ function showLink() {
   const kept = weft.calls.some((call) => call.state === 'active') ? ' Calls keep their sound.' : '';
   const text = `No connection to the server${why ? `: ${why}` : ''}; ${next}.${kept}`;
   if ($('banner').firstElementChild.textContent !== text) $('banner').firstElementChild.textContent = text;
+}
+
+// ---- what the user has set for the calls to it
+
+const NUMBERS = ['always', 'busy', 'noAnswer', 'unreachable'];
+
+function showSettings(set) {
+  $('s-dnd').checked = set.doNotDisturb;
+  for (const name of NUMBERS) $(`s-${name}`).value = set[name] ?? '';
+  $('s-seconds').value = set.noAnswerSeconds ?? '';
+  const some = NUMBERS.slice(1).some((name) => set[name]);
+  const forwarded = set.always ? `forwarded to ${set.always}` : some ? 'partly forwarded' : '';
+  $('settings-now').textContent = [set.doNotDisturb ? 'do not disturb' : '', forwarded].filter(Boolean).join(', ');
+}
+
+async function saveSettings() {
+  show($('settings-error'), '');
+  const set = { doNotDisturb: $('s-dnd').checked, noAnswerSeconds: $('s-seconds').valueAsNumber || null };
+  for (const name of NUMBERS) set[name] = $(`s-${name}`).value.replace(/\s+/g, '') || null;
+  try {
+    showSettings(await weft.settings(set));
+  } catch (error) {
+    show($('settings-error'), `Not saved: ${error.message.replace(/^\w+: /, '')}.`);
+  }
 }
 
 function show(element, text) {
@@ -414,6 +439,11 @@ function listenToUser() {
     signIn({ dn, password: $('password').value, isRemembered: $('remember').checked }).catch(() => {});
   });
   $('sign-out').addEventListener('click', signOut);
+  $('s-dnd').addEventListener('change', saveSettings);
+  $('settings-form').addEventListener('submit', (event) => {
+    event.preventDefault();
+    saveSettings();
+  });
   $('dial').addEventListener('submit', (event) => {
     event.preventDefault();
     if (!place($('to').value)) $('to').focus();

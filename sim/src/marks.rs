@@ -44,7 +44,7 @@ pub fn restored(world: &World, kind: Kind, state: &str, why: Restored) {
     if matches!(why, Restored::NodeStart | Restored::StartedAlone) {
         return world.count("mark: restored after a start of its node");
     }
-    if why == Restored::Moved {
+    if matches!(why, Restored::Moved { .. }) {
         let what = match kind {
             Kind::Registration => "mark: a registration that moved",
             Kind::Call => "mark: a call that moved",

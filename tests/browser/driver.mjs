@@ -30,7 +30,7 @@ const POLL_MS = 10;
 const CONSOLE_MAX = 500;
 const BROWSER = process.env.WEFT_CHROMIUM ?? '/usr/bin/chromium';
 const PEER = [
-  'register', 'call', 'answer', 'reject', 'hangup', 'hold', 'resume', 'dtmf', 'mute', 'iceRestart', 'transfer',
+  'register', 'call', 'answer', 'reject', 'hangup', 'hold', 'resume', 'dtmf', 'mute', 'iceRestart', 'transfer', 'settings',
   'unregister', 'state', 'details',
 ];
 const PROBE = ['pauseStart', 'pauseStop', 'stats', 'timing'];

@@ -40,6 +40,7 @@
       outcome = 'pending';
       named().transfer(to).then(() => (outcome = 'done'), ({ code }) => (outcome = code));
     },
+    settings: ({ set }) => phone.weft.settings(set),
     mute: ({ on = true }) => named().mute(on),
     iceRestart: () => named().restartIce(),
     unregister: () => phone.signOut(),
@@ -49,6 +50,7 @@
       hold: last?.held ?? null, digits, from: last?.peer ?? null, end: last?.end ?? null,
       since: last?.since ?? null, id: last?.id ?? null, isSilent: phone.microphone.isSilent,
       socket: phone.weft.socket, registration: phone.weft.registration, transfer: outcome,
+      headers: last?.headers ?? {},
     }),
   };
 })();

@@ -227,9 +227,18 @@ impl Node {
     }
 
     fn post(&self, path: &str, body: &str) -> (u16, String) {
+        self.order("POST", path, body)
+    }
+
+    /// Gives an order over HTTP as the administrator; returns the status of the answer and what it says.
+    ///
+    /// # Panics
+    /// If there is no answer.
+    #[must_use]
+    pub fn order(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let token = format!("Authorization: Bearer {}", self.token());
         let headers = ["Content-Type: application/json", token.as_str()];
-        let answer = http::ask_with(self.http, "POST", path, &headers, body);
+        let answer = http::ask_with(self.http, method, path, &headers, body);
         let answer = answer.unwrap_or_else(|| panic!("no answer to {path}"));
         (answer.status, answer.body)
     }

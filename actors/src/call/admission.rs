@@ -162,6 +162,11 @@ impl Call {
         let Some(plan) = plan.flatten() else {
             return self.end(404, "NO_ROUTE_DESTINATION", "weft", ctx);
         };
+        let schema = ctx.health().schema;
+        if !plan.steps.iter().all(|step| step.is_known_to(schema)) {
+            // Another node might have to go on with it that cannot read of it.
+            return self.end(503, "SWITCH_CONGESTION", "weft", ctx);
+        }
         tracing::debug!(call = %self.data.key, route = plan.route, "routed");
         self.data.steps = plan.steps.into();
         self.data.is_bypassed = plan.bypass;

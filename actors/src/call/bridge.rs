@@ -16,7 +16,8 @@ use super::offering::{self, Attempt};
 use super::outcome;
 use crate::dialog::wire::Wire;
 use crate::media_leg::{Offering, Report, Stream, Want};
-use crate::{Target, dialog, media_leg, registration};
+use crate::registration::settings::Occasion;
+use crate::{Target, dialog, media_leg};
 
 /// Time between look-ups for a phone whose connection is gone, and how many are made
 /// (`architecture.md` §7: 8 s).
@@ -53,21 +54,16 @@ impl Call {
             tracing::warn!(call = %self.data.key, target, "a target that nobody serves");
             return self.give_up(404, "NO_ROUTE_DESTINATION", "weft", ctx);
         };
+        if self.is_loop(&aor, ctx) {
+            return;
+        }
         self.data.callee = Some(aor);
+        self.diverting.begin();
         self.enter(State::Locating { tries: 0 });
         // A registration that never answers must not hold the call for ever.
         let ring_timeout = ctx.site().limits.ring_timeout;
         self.timers.set(Timer::Ring, ctx.now().mono, ring_timeout);
         self.locate(ctx);
-    }
-
-    pub(super) fn locate(&mut self, ctx: &CallCtx<'_>) {
-        let Some(callee) = &self.data.callee else {
-            return;
-        };
-        let to = ActorId::Registration(callee.as_str().into());
-        let reply = ctx.me().clone();
-        self.tell(to, registration::Message::Locate { reply }.into());
     }
 
     pub(super) fn locate_again(&mut self, ctx: &mut CallCtx<'_>) {
@@ -99,6 +95,9 @@ impl Call {
         if self.changes_of_node > 0 && tries < LOCATES_MAX {
             // The registration may have been of the node that is gone as well.
             return self.locate_after(tries, LOCATE_AGAIN_AFTER, ctx);
+        }
+        if why == Undelivered::Absent && self.divert(Occasion::Unreachable, ctx) {
+            return;
         }
         let account = self
             .data
@@ -247,11 +246,21 @@ impl Call {
             target,
             callee,
             from: self.identity().from.clone(),
-            max_forwards: self.identity().max_forwards,
+            max_forwards: self
+                .identity()
+                .max_forwards
+                .saturating_sub(self.diverting.hops()),
             sdp,
         };
-        let id = ActorId::Dialog(self.side_key(side));
-        self.spawn(id, dialog::Message::Invite(Box::new(invite)).into());
+        let invite = Box::new(invite);
+        let first = match self.diverting.path() {
+            [] => dialog::Message::Invite(invite),
+            path => dialog::Message::InviteDiverted {
+                invite,
+                path: path.to_vec(),
+            },
+        };
+        self.spawn(ActorId::Dialog(self.side_key(side)), first.into());
     }
 
     /// A leg has something for a fork, or for the caller's early media.
@@ -390,6 +399,9 @@ impl Call {
 
     fn all_failed(&mut self, ctx: &mut CallCtx<'_>) {
         let status = self.data.best.unwrap_or(480);
+        if self.divert_refused(status, ctx) {
+            return;
+        }
         self.give_up(status, outcome::cause_of_status(status), "callee", ctx);
     }
 }

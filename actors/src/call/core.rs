@@ -12,6 +12,7 @@ use sip::{Aor, NameAddr};
 use std::collections::{BTreeMap, VecDeque};
 
 use super::admission::Arrival;
+use super::diverting::Diverting;
 use super::exchange::Exchange;
 pub(super) use super::side::{Side, Stage};
 use super::takeover::Moves;
@@ -39,6 +40,8 @@ pub enum Timer {
     MoveAgain,
     /// No fork has said that it was answered at the other node: call them anew.
     CallAnew,
+    /// A tone of the route is over.
+    Step,
 }
 
 /// The caller's side of a call.
@@ -195,6 +198,8 @@ pub struct Call {
     pub(super) moves: Moves,
     /// What transfers have made of it.
     pub(super) roles: Roles,
+    /// What users have set for it.
+    pub(super) diverting: Diverting,
     pub(super) timers: Deadlines<Timer>,
     pub(super) is_changed: bool,
     pub(super) out: Vec<Action<crate::Message>>,
@@ -227,7 +232,9 @@ impl Call {
             | Message::Digits { .. }
             | Message::Ended { .. }
             | Message::Media { .. }
-            | Message::Refer { .. } => return None,
+            | Message::Refer { .. }
+            | Message::LocatedAs { .. }
+            | Message::IsSet(_) => return None,
         };
         let data = Data {
             key,
@@ -259,6 +266,7 @@ impl Call {
             changes_of_node: 0,
             moves: Moves::new(),
             roles: Roles::default(),
+            diverting: Diverting::default(),
             timers: Deadlines::default(),
             is_changed: false,
             out: Vec::new(),
@@ -332,7 +340,7 @@ impl Call {
         }
         let state = self.state();
         match why {
-            Restored::Moved => self.emit(CallNews::Moved { state }),
+            Restored::Moved { .. } => self.emit(CallNews::Moved { state }),
             Restored::TakenOver { .. }
             | Restored::Adopted { .. }
             | Restored::NodeStart
@@ -415,6 +423,12 @@ impl Call {
             Message::Ended { side } => self.on_ended(side, ctx),
             Message::Media { side, report } => self.on_report(side, report, ctx),
             Message::Refer { side, refer } => self.on_refer(side, &refer, ctx),
+            Message::LocatedAs {
+                aor,
+                targets,
+                settings,
+            } => self.on_located_as(&aor, targets, settings, ctx),
+            Message::IsSet(result) => self.on_set(result, ctx),
         }
     }
 
@@ -474,6 +488,7 @@ impl Call {
             Timer::GiveUp => self.finish(),
             Timer::MoveAgain => self.move_again(ctx),
             Timer::CallAnew => self.call_anew(ctx),
+            Timer::Step => self.on_played(ctx),
             Timer::Retell => {
                 for (to, message) in std::mem::take(&mut self.retells) {
                     self.tell(to, message);
@@ -533,7 +548,7 @@ impl Core for Call {
                 self.emit_arrival(why);
                 match why {
                     Restored::TakenOver { may_live, .. } => self.take_over(may_live, ctx),
-                    Restored::Moved | Restored::Adopted { .. } => self.take_over(false, ctx),
+                    Restored::Moved { .. } | Restored::Adopted { .. } => self.take_over(false, ctx),
                     Restored::NodeStart
                     | Restored::StartedAlone
                     | Restored::Panic

@@ -11,6 +11,7 @@ use contract::{Action, ActorId, CallNews, CallRecord, Emitted, Store};
 use super::core::{Call, CallCtx, End, Stage, State, Timer};
 use super::outcome;
 use crate::media_leg;
+use crate::registration::settings::Occasion;
 
 /// How long a tombstone is kept: longer than any copy of the INVITE may travel (64·T1, twice).
 const TOMBSTONE: Duration = Duration::from_secs(64);
@@ -85,7 +86,10 @@ impl Call {
         if matches!(self.data.state, State::Preparing | State::Answering { .. }) {
             return self.give_up(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
         }
-        self.give_up(480, "NO_ANSWER", "weft", ctx);
+        let rings = self.data.state == State::Ringing;
+        if !(rings && self.divert(Occasion::NoAnswer, ctx)) {
+            self.give_up(480, "NO_ANSWER", "weft", ctx);
+        }
     }
 
     /// A peer hung up, or was lost.

@@ -14,6 +14,8 @@
 //! | any | step Bridge | `Locate` | Locating |
 //! | any | step Hangup, no step left | end | Ending |
 //! | Locating | Located | a leg and dialog a target, best q first | Ringing |
+//! | Locating | LocatedAs | the same, or elsewhere as the user has set: `diverting.rs` | Ringing |
+//! | any | step Set | `Set` to the caller's own registration | Locating |
 //! | Locating | no registration | 404 without such an account, else 480 | Ending |
 //! | Locating | only unreachable ones | asks again each second, 8 times | Locating |
 //! | Ringing | Progressed | 18x, early media | Ringing |
@@ -54,6 +56,7 @@ mod bequest;
 mod bridge;
 mod core;
 mod digits;
+mod diverting;
 mod early;
 mod ending;
 mod exchange;
@@ -78,8 +81,10 @@ use sip::{Aor, Uri};
 
 pub(crate) use self::core::CALLER;
 pub use self::core::{Call, Timer};
+pub use self::diverting::Diversion;
 pub use self::snapshot::{Snapshot, SnapshotV1, SnapshotV2, SnapshotV3};
 pub use self::transfer::Refer;
+use crate::registration::settings::{Fault, Settings};
 use crate::{Inbound, Target, media_leg};
 
 /// What a call may be told. `side` is the number of the side that tells.
@@ -217,6 +222,17 @@ pub enum Message {
         /// To whom.
         refer: Box<Refer>,
     },
+    /// A registration answers `Locate`, whose user has set something for its calls.
+    LocatedAs {
+        /// Whose.
+        aor: Aor,
+        /// The ways to reach it.
+        targets: Vec<Target>,
+        /// What it has set.
+        settings: Box<Settings>,
+    },
+    /// A registration answers `Set`.
+    IsSet(Result<(), Fault>),
 }
 
 /// A JSON client calls somebody.
@@ -253,7 +269,11 @@ impl Message {
                 format!("CANCEL on {}", inbound.flow),
                 inbound.request.bytes().len(),
             ),
-            Message::Located { targets, .. } => (format!("located {}", targets.len()), 64),
+            Message::Located { targets, .. } | Message::LocatedAs { targets, .. } => {
+                (format!("located {}", targets.len()), 64)
+            }
+            Message::IsSet(Ok(())) => ("is set".to_owned(), 16),
+            Message::IsSet(Err(fault)) => (format!("is not set: {}", fault.why), 64),
             Message::Hangup { cause } => (format!("hang up {cause}"), 32),
             Message::Progressed { side, status, sdp } => {
                 (format!("side {side} progressed {status}"), weight(sdp))

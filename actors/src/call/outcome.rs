@@ -6,7 +6,7 @@
 use sip::HeaderName;
 
 /// Word, Q.850 code, SIP status of a call that ends with it before it is answered.
-const CAUSES: [(&str, u8, u16); 24] = [
+const CAUSES: [(&str, u8, u16); 25] = [
     ("UNALLOCATED_NUMBER", 1, 404),
     ("NO_ROUTE_DESTINATION", 3, 404),
     ("NORMAL_CLEARING", 16, 480),
@@ -16,6 +16,7 @@ const CAUSES: [(&str, u8, u16); 24] = [
     ("SUBSCRIBER_ABSENT", 20, 480),
     ("CALL_REJECTED", 21, 603),
     ("NUMBER_CHANGED", 22, 410),
+    ("EXCHANGE_ROUTING_ERROR", 25, 483),
     ("DESTINATION_OUT_OF_ORDER", 27, 502),
     ("INVALID_NUMBER_FORMAT", 28, 484),
     ("FACILITY_REJECTED", 29, 501),
@@ -81,6 +82,7 @@ pub(crate) const fn cause_of_status(status: u16) -> &'static str {
         484 | 485 => "INVALID_NUMBER_FORMAT",
         486 | 600 => "USER_BUSY",
         487 => "ORIGINATOR_CANCEL",
+        482 | 483 => "EXCHANGE_ROUTING_ERROR",
         488 | 606 => "INCOMPATIBLE_DESTINATION",
         501 => "FACILITY_REJECTED",
         502 => "NETWORK_OUT_OF_ORDER",

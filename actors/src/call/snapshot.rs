@@ -5,7 +5,7 @@
 //! | `SnapshotV1` | 1.0 | – |
 //! | `SnapshotV2` | calls that another node had | that, and who does not know yet where we are |
 //! | `SnapshotV3` | schema 2 | how many nodes have had it |
-//! | `Snapshot` | schema 3 | what transfers have made of it |
+//! | `Snapshot` | schema 3 | what transfers have made of it, what users have set for it |
 //!
 //! For schema 1 a call is written in the first form if no other node had it, else in the second:
 //! whoever reads it there knows of one other node. Nobody is put through before all nodes read
@@ -13,14 +13,16 @@
 
 use std::collections::VecDeque;
 
-use contract::{Deadlines, Now, StoredDeadline};
+use contract::{Deadlines, Now, SchemaVersion, StoredDeadline};
 use serde::{Deserialize, Serialize};
 
 use super::bequest;
 use super::core::{Call, Data, End, Stage, State, Timer};
+use super::diverting::Diverting;
 use super::ending::{BY_THE_OTHER_COPY, GIVE_UP_AFTER};
 use super::takeover::Moves;
 use super::transfer::Roles;
+use crate::site::Step;
 
 /// The first stored form.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +58,7 @@ pub struct Snapshot {
     changes_of_node: u32,
     moves: Moves,
     roles: Roles,
+    diverting: Diverting,
 }
 
 impl From<SnapshotV1> for Snapshot {
@@ -66,6 +69,7 @@ impl From<SnapshotV1> for Snapshot {
             changes_of_node: 0,
             moves: Moves::new(),
             roles: Roles::default(),
+            diverting: Diverting::default(),
         }
     }
 }
@@ -119,6 +123,7 @@ impl From<SnapshotV2> for Snapshot {
             changes_of_node: u32::from(second.is_inherited),
             moves: second.moves,
             roles: Roles::default(),
+            diverting: Diverting::default(),
         }
     }
 }
@@ -131,6 +136,7 @@ impl From<SnapshotV3> for Snapshot {
             changes_of_node: third.changes_of_node,
             moves: third.moves,
             roles: Roles::default(),
+            diverting: Diverting::default(),
         }
     }
 }
@@ -141,7 +147,12 @@ impl Snapshot {
     /// # Errors
     /// Not a fault: the call itself, if the third form cannot hold it.
     pub(crate) fn oldest(self) -> Result<SnapshotV3, Box<Self>> {
-        if !self.roles.is_first() {
+        let has_new_step = |step: &Step| !step.is_known_to(SchemaVersion(2));
+        let is_new = !self.roles.is_first()
+            || self.diverting != Diverting::default()
+            || self.data.steps.iter().any(has_new_step)
+            || self.timers.iter().any(|(timer, _)| *timer == Timer::Step);
+        if is_new {
             return Err(Box::new(self));
         }
         Ok(SnapshotV3 {
@@ -175,6 +186,7 @@ impl Call {
             changes_of_node: self.changes_of_node,
             moves: self.moves.clone(),
             roles: self.roles.clone(),
+            diverting: self.diverting.clone(),
         }
     }
 
@@ -185,6 +197,7 @@ impl Call {
             changes_of_node: snapshot.changes_of_node,
             moves: snapshot.moves,
             roles: snapshot.roles,
+            diverting: snapshot.diverting,
             timers,
             is_changed: false,
             out: Vec::new(),

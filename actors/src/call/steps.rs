@@ -2,9 +2,15 @@
 //!
 //! In: the steps that are left. Out: the next one, done.
 
-use super::core::{Call, CallCtx, Peer, State};
+use std::time::Duration;
+
+use super::core::{Call, CallCtx, Peer, State, Timer};
 use super::outcome;
 use crate::site::Step;
+
+/// Time between two looks whether the caller has acknowledged its 200: before that no BYE may go (RFC
+/// 3261 §15).
+const ACK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 impl Call {
     /// Does the next step of the route.
@@ -21,6 +27,16 @@ impl Call {
                 Step::Tone { hertz, level_dbm0 } => {
                     return self.begin_answer(Peer::Tone { hertz, level_dbm0 }, ctx);
                 }
+                Step::Play {
+                    hertz,
+                    level_dbm0,
+                    for_ms,
+                } => {
+                    let length = Duration::from_millis(for_ms.into());
+                    self.timers.set(Timer::Step, ctx.now().mono, length);
+                    return self.begin_answer(Peer::Tone { hertz, level_dbm0 }, ctx);
+                }
+                Step::Set { change } => return self.set(*change, ctx),
                 Step::Bridge { target } => return self.bridge(&target, ctx),
                 Step::Hangup { cause } => {
                     let cause = outcome::known_cause(&cause);
@@ -30,6 +46,29 @@ impl Call {
         }
         if !matches!(self.data.state, State::Ending(_) | State::Over) {
             self.give_up(480, "NORMAL_CLEARING", "weft", ctx);
+        }
+    }
+
+    /// A tone has sounded as long as the route says.
+    pub(super) fn on_played(&mut self, ctx: &mut CallCtx<'_>) {
+        match self.data.state {
+            State::Talking {
+                peer: Peer::Tone { .. },
+            } => self.next_step(ctx),
+            State::Answering {
+                peer: Peer::Tone { .. },
+                ..
+            } => self
+                .timers
+                .set(Timer::Step, ctx.now().mono, ACK_AGAIN_AFTER),
+            State::New
+            | State::Preparing
+            | State::Locating { .. }
+            | State::Ringing
+            | State::Answering { .. }
+            | State::Talking { .. }
+            | State::Ending(_)
+            | State::Over => ctx.ignore("no tone sounds"),
         }
     }
 }

@@ -192,6 +192,9 @@ impl Call {
     /// Returns how long callees ring.
     pub(super) fn ring_timeout(&self, site: &Site) -> Duration {
         let usual = site.limits.ring_timeout;
+        let patience = self.diverting.patience();
+        let patience = patience.filter(|_| self.data.state == State::Ringing);
+        let usual = patience.map_or(usual, |wished| wished.min(usual));
         if self.changes_of_node > 0 && self.data.answered.is_none() {
             usual.min(RING_MAX)
         } else {

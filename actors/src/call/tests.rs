@@ -7,6 +7,7 @@
 
 mod bequests;
 mod bridging;
+mod diverting;
 mod ends;
 mod fixture;
 mod json;

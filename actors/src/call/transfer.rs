@@ -7,7 +7,7 @@
 //! | event | does |
 //! |---|---|
 //! | Refer, nobody talks, or an exchange or a transfer is open | 491 |
-//! | Refer to another tenant's number | 403 |
+//! | Refer to another tenant's number, or to a feature code | 403 |
 //! | Refer to what no route takes | 404 |
 //! | Refer of a call without media legs | 488: nobody could play it what happens meanwhile |
 //! | Refer | 202; both legs are parted, the route of the number begins for the anchor |
@@ -175,6 +175,7 @@ impl Call {
             })),
         };
         self.forget_forks();
+        self.diverting.clear();
         self.tell_dialog(leaving, dialog::Message::AcceptRefer);
         self.tell_leg(
             leaving,
@@ -221,6 +222,9 @@ impl Call {
         if plan.bypass {
             return Err(488);
         }
+        if plan.steps.iter().any(Step::changes_settings) {
+            return Err(403);
+        }
         tracing::debug!(call = %self.data.key, route = plan.route, "routed for a transfer");
         let known = self.identity();
         let from = match self.account_of(anchor).filter(|_| anchor != self.anchor()) {
@@ -261,7 +265,7 @@ impl Call {
     }
 
     /// What was known of callees counts no more.
-    fn forget_forks(&mut self) {
+    pub(super) fn forget_forks(&mut self) {
         self.data.targets.clear();
         self.data.best = None;
         self.data.early = None;

@@ -8,14 +8,16 @@ use contract::limits::{
 };
 use contract::{
     ActorId, Answer, Core, Ctx, Event, Kind, Lookup, Member, NodeId, Now, RestoreError, Time,
+    Undelivered,
 };
 use sip::Aor;
 
 use super::gather::{Part, Row};
 use super::moving;
-use super::reply::{end, finish, refuse};
+use super::reply::{end, finish, refuse, reply};
 use super::{Message, Page, Request, Snapshot};
-use crate::Site;
+use crate::registration::settings::{Change, Fault, Set, Settings};
+use crate::{Site, registration};
 
 /// The inspector of a node.
 #[derive(Debug, Default)]
@@ -83,6 +85,8 @@ pub(super) enum Want {
         to: String,
     },
     Drain,
+    /// A registration says what is set.
+    Settings,
     /// Another console wants to know: the answer goes there as it is.
     Other,
 }
@@ -177,6 +181,7 @@ impl Console {
                 let what = Lookup::Drain { max_s };
                 self.ask(ticket, Want::Drain, what, &Scope::Named(&node), ctx);
             }
+            Request::Settings { dn, set } => self.on_settings(ticket, &dn, set, ctx),
             Request::Here => {
                 let node = ctx.site().name.clone();
                 let scope = Scope::Named(&node);
@@ -192,6 +197,51 @@ impl Console {
         };
         let id = ActorId::Registration(aor.as_str().into());
         self.ask_actor(ticket, Want::User { aor }, id, ctx);
+    }
+
+    fn on_settings(
+        &mut self,
+        ticket: u64,
+        dn: &str,
+        set: Option<Box<Settings>>,
+        ctx: &mut Context<'_>,
+    ) {
+        let (user, host) = dn.rsplit_once('@').unwrap_or((dn, ""));
+        let Some(aor) = ctx.site().aor(user, host) else {
+            return refuse(ticket, 400, "no user part", ctx);
+        };
+        let site = ctx.site();
+        let pending = Pending {
+            ticket: Ticket::Http(ticket),
+            due: ctx.now().mono + Duration::from_secs(API_WAIT_S),
+            want: Want::Settings,
+            first: None,
+            parts: vec![Part::new(site.node, site.name.clone())],
+        };
+        self.requests += 1;
+        self.pending.insert(self.requests, pending);
+        let set = Set {
+            change: set.map_or(Change::Nothing, Change::Replace),
+            reply: ctx.me().clone(),
+            echo: self.requests.to_string(),
+        };
+        let to = ActorId::Registration(aor.as_str().into());
+        ctx.tell(to, registration::Message::Set(Box::new(set)).into());
+    }
+
+    /// A registration says what is set, or why nothing is.
+    fn on_set(&mut self, echo: &str, result: Result<Settings, Fault>, ctx: &mut Context<'_>) {
+        let pending = echo
+            .parse()
+            .ok()
+            .and_then(|number: u64| self.pending.remove(&number));
+        let Some(Ticket::Http(ticket)) = pending.map(|pending| pending.ticket) else {
+            return ctx.ignore("nobody waits for it");
+        };
+        match result {
+            Ok(settings) => reply(ticket, 200, &serde_json::json!(settings), ctx),
+            Err(Fault { status, why }) => refuse(ticket, status, &why, ctx),
+        }
     }
 
     fn ask_actor(&mut self, ticket: u64, want: Want, id: ActorId, ctx: &mut Context<'_>) {
@@ -390,6 +440,7 @@ impl Console {
                 | Want::Place { .. }
                 | Want::Moving { .. }
                 | Want::Drain
+                | Want::Settings
                 | Want::Other => vec![what; next.parts.len()],
             };
             self.put_each(next, whats, ctx);
@@ -461,12 +512,24 @@ impl Core for Console {
                 Message::Ask { number, what } => self.on_ask(from, number, what, ctx),
                 Message::Answered { number, answer } => self.on_answer(number, answer, ctx),
                 Message::End { id } => end(&id, ctx),
+                Message::IsSet { echo, result } => self.on_set(&echo, result, ctx),
             },
             Event::Answer { token, answer } => self.on_answer(token, answer, ctx),
             Event::Undelivered {
                 message: crate::Message::Console(Message::Ask { number, .. }),
                 ..
             } => self.on_lost(number, ctx),
+            Event::Undelivered {
+                message: crate::Message::Registration(registration::Message::Set(set)),
+                why,
+                ..
+            } => {
+                let fault = match why {
+                    Undelivered::Busy => Fault::new(503, "the registration is too busy"),
+                    Undelivered::Absent => Fault::new(404, "no such user"),
+                };
+                self.on_set(&set.echo, Err(fault), ctx);
+            }
             Event::Timer(Timer::Overdue) => self.on_overdue(ctx),
             Event::Undelivered { .. } => ctx.ignore("it ended meanwhile"),
             Event::Datagram { .. }

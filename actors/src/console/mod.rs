@@ -13,6 +13,7 @@
 //! | Inspect | Actor | 200, the actor; 404 |
 //! | Trace | Trace | 200, lines |
 //! | User | registration of the number | 200, bindings; 404 |
+//! | Settings | registration of the number: `Set` | 200, what is set now; its fault |
 //! | Stop | Actor | 202, told; 404, 409 |
 //! | Move | Actor, then Move of the node that has it | 200, moved; 404, 409, 503, 504 with the reason |
 //! | Drain | Drain of that node | 202, draining; 404 |
@@ -39,6 +40,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::core::{Console, Timer};
 pub use self::snapshot::Snapshot;
+use crate::registration::settings::{Fault, Settings};
 
 /// What the console may be told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -68,6 +70,13 @@ pub enum Message {
     End {
         /// Which.
         id: ActorId,
+    },
+    /// A registration answers `Set`.
+    IsSet {
+        /// Our number of the request.
+        echo: String,
+        /// What is set now.
+        result: Result<Settings, Fault>,
     },
 }
 
@@ -150,6 +159,13 @@ pub enum Request {
     },
     /// This node alone: what readiness asks for.
     Here,
+    /// What a user has set for the calls to it.
+    Settings {
+        /// The number.
+        dn: String,
+        /// All of them as they shall be; `None`: they are only asked for.
+        set: Option<Box<Settings>>,
+    },
 }
 
 impl Message {
@@ -161,6 +177,7 @@ impl Message {
             Message::Ask { number, what } => (format!("question {number}: {what:?}"), 128),
             Message::Answered { number, .. } => (format!("answer {number}"), 1_024),
             Message::End { id } => (format!("end {id}"), 64),
+            Message::IsSet { echo, .. } => (format!("settings of {echo}"), 128),
         }
     }
 }

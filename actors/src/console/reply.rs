@@ -58,7 +58,7 @@ pub(super) fn finish(pending: Pending, ctx: &mut Context<'_>) -> Option<(Pending
             let (list, missing) = list(want, parts, missing);
             reply(ticket, 200, &answer::with_missing(list, &missing), ctx);
         }
-        Want::Other => {}
+        Want::Settings | Want::Other => {}
     }
     None
 }
@@ -132,6 +132,7 @@ fn list(want: Want, parts: Vec<Part>, missing: Vec<String>) -> (Value, Vec<Strin
         | Want::Place { .. }
         | Want::Moving { .. }
         | Want::Drain
+        | Want::Settings
         | Want::Other => {
             let lines = gather::trace(parts);
             (all(lines.iter().map(|line| json!(line)).collect()), missing)

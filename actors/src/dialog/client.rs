@@ -20,8 +20,13 @@ use crate::{call, lane};
 const FIRST_CSEQ: u32 = 1;
 
 impl Dialog {
-    /// Calls somebody.
-    pub(super) fn invite(&mut self, invite: &Invite, ctx: &mut DialogCtx<'_>) {
+    /// Calls somebody, to whom others may have sent the call.
+    pub(super) fn invite(
+        &mut self,
+        invite: &Invite,
+        path: &[call::Diversion],
+        ctx: &mut DialogCtx<'_>,
+    ) {
         if self.data.birth.is_some() {
             return ctx.ignore("called already");
         }
@@ -40,6 +45,7 @@ impl Dialog {
             call_id: &call_id,
             cseq,
             contact: &contact,
+            path,
         };
         let message = writing::invite(site, invite, &birth)
             .ok()

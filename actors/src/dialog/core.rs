@@ -257,7 +257,7 @@ impl Dialog {
                 inbound.flow,
                 State::Incoming,
             ),
-            Message::Invite(invite) => (
+            Message::Invite(invite) | Message::InviteDiverted { invite, .. } => (
                 Role::Client,
                 Some(invite.callee.clone()),
                 invite.target.flow,
@@ -406,7 +406,8 @@ impl Dialog {
             Message::Response { response, flow } => self.on_response(&response, flow, ctx),
             Message::RequestFailed { branch, why } => self.on_request_failed(&branch, why, ctx),
             Message::Serve(inbound) => self.serve(inbound, ctx),
-            Message::Invite(invite) => self.invite(&invite, ctx),
+            Message::Invite(invite) => self.invite(&invite, &[], ctx),
+            Message::InviteDiverted { invite, path } => self.invite(&invite, &path, ctx),
             Message::Retransmitted(inbound) => self.on_retransmitted(inbound, ctx),
             Message::Cancelled(inbound) => self.on_cancelled(&inbound, ctx),
             Message::Progress { status, sdp } => self.progress(status, sdp.as_ref(), ctx),
@@ -507,10 +508,12 @@ impl Dialog {
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
         match why {
             Restored::NodeStart | Restored::StartedAlone => self.start_again(ctx),
-            Restored::TakenOver { epoch, .. } => self.take_over_behind(epoch, 0, ctx),
+            // Who has handed it over may go on with it, too, while it does not hear that it is here.
+            Restored::TakenOver { epoch, .. } | Restored::Moved { epoch } => {
+                self.take_over_behind(epoch, 0, ctx);
+            }
             // What it did with the copy that it gives up has used the first half.
             Restored::Adopted { epoch } => self.take_over_behind(epoch, CSEQ_RANGE / 2, ctx),
-            Restored::Moved => self.take_over(ctx),
             Restored::Panic | Restored::Wake => {}
         }
         self.announce(ctx);

@@ -218,6 +218,26 @@ pub enum Message {
         /// Nothing follows.
         is_last: bool,
     },
+    /// First message of a side: call somebody to whom others have sent the call.
+    InviteDiverted {
+        /// Whom.
+        invite: Box<Invite>,
+        /// Who has sent it, the first one first.
+        path: Vec<call::Diversion>,
+    },
+}
+
+impl Message {
+    /// Returns whom a first message calls, and who has sent the call there.
+    pub(super) fn invited(&self) -> Option<(&Invite, &[call::Diversion])> {
+        if let Message::Invite(invite) = self {
+            return Some((invite, &[]));
+        }
+        if let Message::InviteDiverted { invite, path } = self {
+            return Some((invite, path));
+        }
+        None
+    }
 }
 
 /// Why a request ended without a response.
@@ -269,7 +289,7 @@ impl Message {
                 )
             }
             Message::RequestFailed { why, .. } => (format!("request failed: {why:?}"), 64),
-            Message::Invite(invite) => (
+            Message::Invite(invite) | Message::InviteDiverted { invite, .. } => (
                 format!("invite over {}", invite.target.flow),
                 weight(&invite.sdp),
             ),

@@ -534,7 +534,12 @@ fn gone_on_with(node: u16, why: Restored, stage: &Stage<Dialog>) -> (Stage<Dialo
 /// The number of the BYE that an heir of an answered call sends.
 fn heirs_number(node: u16, why: Restored, stage: &Stage<Dialog>) -> u32 {
     let (mut heir, _) = gone_on_with(node, why, stage);
-    let actions = heir.tell(Message::End {
+    number_of_bye(&mut heir)
+}
+
+/// Hangs up, and returns the number of the BYE.
+fn number_of_bye(stage: &mut Stage<Dialog>) -> u32 {
+    let actions = stage.tell(Message::End {
         status: 480,
         cause: "NORMAL_CLEARING".to_owned(),
     });
@@ -577,6 +582,22 @@ fn two_heirs_of_the_same_copy_and_the_heir_of_one_never_use_a_number_twice() {
     );
     numbers.dedup();
     assert_eq!(numbers.len(), 5, "{numbers:?}");
+}
+
+/// Simulator, 3 nodes, seed 71153: a node that had taken a call over gave it away and heard nothing any
+/// more, so it went on with it; so did who was given it, and both said BYE with the next number.
+#[test]
+fn a_dialog_that_was_handed_over_uses_no_number_of_who_may_go_on_with_it() {
+    let (mut stage, actions) = on_stage(2, order_invite());
+    stage.tell(Message::Response {
+        response: answer(&actions, 200),
+        flow: datagram(DIGEST, PEER),
+    });
+    let (mut giver, _) = taken_over_by(1, 2, &stage);
+    let given = heirs_number(2, Restored::Moved { epoch: 3 }, &giver);
+    let kept = number_of_bye(&mut giver);
+    let room = contract::limits::CSEQ_RANGE / 2;
+    assert!(given >= kept + room, "{kept} here, {given} there");
 }
 
 /// Simulator, 3 nodes, seed 766: a node that could not be reached for a while took a call over whose BYE

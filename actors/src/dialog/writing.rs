@@ -6,11 +6,13 @@
 use bytes::Bytes;
 use contract::{Entropy, SideKey, Token, TokenUse};
 use rsip::{Method, Transport};
-use sip::{HeaderName, MethodOwned, Via, ViaTransport, WriteError, Writer};
+use sip::{Aor, HeaderName, MethodOwned, Via, ViaTransport, WriteError, Writer};
 
 use super::Invite;
 use crate::Site;
+use crate::call::Diversion;
 use crate::policy::{ACCEPT, ALLOW};
+use crate::registration::settings::Occasion;
 use crate::site::Listener;
 
 /// A new client transaction: the lane that will hold it, its branch and Via.
@@ -85,6 +87,8 @@ pub(super) struct Birth<'a> {
     pub(super) call_id: &'a str,
     pub(super) cseq: u32,
     pub(super) contact: &'a str,
+    /// Who has sent the call there, the first one first.
+    pub(super) path: &'a [Diversion],
 }
 
 /// Writes the INVITE to a callee (RFC 3261 §8.1.1, §13.2.1).
@@ -107,8 +111,46 @@ pub(super) fn invite(site: &Site, invite: &Invite, birth: &Birth<'_>) -> Result<
         .header(HeaderName::Allow, ALLOW)
         .header(HeaderName::Accept, ACCEPT)
         .header(HeaderName::UserAgent, &site.product);
+    for (name, value) in diversions(birth.path, &invite.callee) {
+        writer.header(name, value);
+    }
     if let Some(sdp) = &invite.sdp {
         writer.body(ACCEPT, sdp);
     }
     writer.finish()
+}
+
+/// Returns who has sent a call on, the last one first (RFC 5806 §3), and all whom it was for, in order (RFC
+/// 7044 §5; causes as RFC 4458 has them).
+pub(super) fn diversions(path: &[Diversion], callee: &Aor) -> Vec<(HeaderName, String)> {
+    let Some(first) = path.first() else {
+        return Vec::new();
+    };
+    let sent_on = path.iter().rev().map(|one| {
+        let (reason, _) = reasons(one.on);
+        let value = format!("<{}>;reason={reason};counter=1", one.by.uri());
+        (HeaderName::Diversion, value)
+    });
+    let mut fields: Vec<_> = sent_on.collect();
+    let mut index = "1".to_owned();
+    let value = format!("<{}>;index={index}", first.by.uri());
+    fields.push((HeaderName::HistoryInfo, value));
+    let next = path.iter().skip(1).map(|one| &one.by).chain([callee]);
+    for (one, to) in path.iter().zip(next) {
+        let (_, cause) = reasons(one.on);
+        let value = format!("<{};cause={cause}>;index={index}.1;mp={index}", to.uri());
+        fields.push((HeaderName::HistoryInfo, value));
+        index.push_str(".1");
+    }
+    fields
+}
+
+/// Returns the word of Diversion and the cause of History-Info.
+const fn reasons(on: Occasion) -> (&'static str, u16) {
+    match on {
+        Occasion::Always => ("unconditional", 302),
+        Occasion::Busy => ("user-busy", 486),
+        Occasion::NoAnswer => ("no-answer", 408),
+        Occasion::Unreachable => ("unavailable", 503),
+    }
 }

@@ -272,6 +272,7 @@ impl DoorSession {
                 self.reply(id.as_deref(), &pong, ctx);
             }
             ClientMessage::Info(info) => self.on_info(id, info.query, ctx),
+            ClientMessage::Settings(wanted) => self.on_settings(id, wanted, ctx),
             ClientMessage::Unsupported => {
                 self.error(id.as_deref(), 501, "not served yet", ctx);
             }
@@ -377,6 +378,7 @@ impl DoorSession {
             Message::Replaced { flow } if self.flow == Some(flow) => self.on_replaced(ctx),
             Message::Replaced { .. } => ctx.ignore("another connection is meant"),
             Message::CallState { name, state } => self.on_call_state(name, state, ctx),
+            Message::IsSet { echo, result } => self.on_set(&echo, result, ctx),
         }
     }
 
@@ -442,6 +444,9 @@ impl DoorSession {
                 .set(Timer::Retell, ctx.now().mono, RETELL_AFTER);
         }
         match message {
+            crate::Message::Registration(registration::Message::Set(set)) => {
+                self.on_not_set(&set, why, ctx);
+            }
             crate::Message::Registration(_) => self.on_no_registration(why, ctx),
             crate::Message::Call(call::Message::Dial(dial)) => {
                 let (code, text) = match why {

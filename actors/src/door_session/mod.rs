@@ -18,6 +18,7 @@
 //! | Open | an order for a call | `error` 401 | Open | – |
 //! | Registered | call | `call::Message::Dial` | Registered | – |
 //! | Registered | an order for a call | `dialog::Message::Client` | Registered | – |
+//! | Registered | settings, IsSet | `Set` to its registration, `settings` or `error` | Registered | – |
 //! | Registered | unregister, Unbound | `unregistered` | Open | – |
 //! | Registered | the binding has ended | `unregistered` | Open | – |
 //! | Registered | Replaced | `replaced`, close 1000 | Closing | – |
@@ -32,6 +33,7 @@
 //! | `password.rs` | what proves a client |
 //! | `binding.rs` | register, resumeSession, unregister |
 //! | `orders.rs` | what a client wants of its calls |
+//! | `settings.rs` | what it sets for the calls to it |
 //! | `rate.rs` | messages a second |
 
 mod binding;
@@ -39,6 +41,7 @@ mod core;
 mod orders;
 mod password;
 mod rate;
+mod settings;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -50,6 +53,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::core::first_number;
 pub use self::core::{DoorSession, Timer};
 pub use self::snapshot::Snapshot;
+use crate::registration::settings::{Fault, Settings};
 
 /// What a session may be told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,6 +92,13 @@ pub enum Message {
         name: String,
         /// In a word.
         state: String,
+    },
+    /// The registration answers `Set`.
+    IsSet {
+        /// Id of the client's message; empty: it had none.
+        echo: String,
+        /// What is set now.
+        result: Result<Settings, Fault>,
     },
 }
 
@@ -132,6 +143,7 @@ impl Message {
                 (format!("say {}", word(&delivery.message)), weight(delivery))
             }
             Message::CallState { name, state } => (format!("{name} is {state}"), 96),
+            Message::IsSet { .. } => ("settings".to_owned(), 128),
         }
     }
 }
@@ -154,6 +166,7 @@ fn weight(delivery: &Delivery) -> usize {
         | ServerMessage::Hangup { .. }
         | ServerMessage::Dtmf { .. }
         | ServerMessage::TransferProgress { .. }
+        | ServerMessage::Settings(_)
         | ServerMessage::Info(_)
         | ServerMessage::Pong { .. }
         | ServerMessage::Replaced { .. }
@@ -182,6 +195,7 @@ const fn word(message: &ServerMessage) -> &'static str {
         ServerMessage::Reanswer { .. } => "reanswer",
         ServerMessage::Dtmf { .. } => "dtmf",
         ServerMessage::TransferProgress { .. } => "transferProgress",
+        ServerMessage::Settings(_) => "settings",
         ServerMessage::Info(_) => "info",
         ServerMessage::Pong { .. } => "pong",
         ServerMessage::Replaced { .. } => "replaced",

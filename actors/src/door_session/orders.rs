@@ -108,6 +108,7 @@ impl DoorSession {
             | ClientMessage::ResumeSession(_)
             | ClientMessage::Unregister(_)
             | ClientMessage::Info(_)
+            | ClientMessage::Settings(_)
             | ClientMessage::Ping(_)
             | ClientMessage::Unsupported => return ctx.ignore("not about a call"),
         };

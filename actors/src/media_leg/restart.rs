@@ -44,7 +44,7 @@ impl MediaLeg {
                 self.reopen(why, ctx);
             }
             (
-                Restored::TakenOver { .. } | Restored::Adopted { .. } | Restored::Moved,
+                Restored::TakenOver { .. } | Restored::Adopted { .. } | Restored::Moved { .. },
                 State::Undecided | State::Opening { .. } | State::Open,
             ) => self.take_over(why, ctx),
             (_, State::Undecided) => ctx.ignore("no port yet"),
@@ -101,7 +101,7 @@ impl MediaLeg {
         let is_protected = self.data.agreement.protection().is_some();
         if let Some(numbers) = &mut self.data.numbers {
             match why {
-                Restored::Moved => numbers.follow(clock, now),
+                Restored::Moved { .. } => numbers.follow(clock, now),
                 // Another node may go on from where this copy ends, under the same keys.
                 Restored::TakenOver { may_live: true, .. } if is_protected => {
                     numbers.leave_room();

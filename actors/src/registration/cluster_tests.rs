@@ -232,7 +232,7 @@ fn an_own_connection_that_another_node_has_marked_is_asked() {
             } else {
                 let snapshot = other.core.snapshot(other.now);
                 stage.core = Registration::restore(snapshot, stage.now).expect("restores");
-                stage.event(Event::Restored(Restored::Moved))
+                stage.event(Event::Restored(Restored::Moved { epoch: 2 }))
             };
             assert!(locate(&mut stage)[0].unreachable);
             assert_eq!(watched(&actions), [flow]);

@@ -15,6 +15,7 @@ use super::bind::{self, Client};
 use super::binding::Binding;
 use super::past::{Cause, Key, Past, Term};
 use super::register::{self, Known, Outcome, Refusal};
+use super::settings::{Kept, Settings};
 use super::stamp::Stamp;
 use super::watching::Watching;
 use super::{Message, Snapshot, snapshot};
@@ -29,6 +30,8 @@ pub struct Registration {
     /// The latest stamp that was seen here, but for those of the bindings.
     pub(super) clock: Stamp,
     pub(super) watching: Watching,
+    /// What the user has set, if it ever has.
+    pub(super) settings: Option<Kept>,
 }
 
 /// Names of its deadlines.
@@ -56,11 +59,14 @@ enum Wish {
 pub(super) type Context<'a> = Ctx<'a, crate::Message, Site>;
 
 impl Registration {
-    /// Starts the registration of an AoR; only a REGISTER does.
+    /// Starts the registration of an AoR: a REGISTER does, and a user who sets something.
     #[must_use]
     pub fn create(aor: &str, message: &Message, _site: &Site) -> Option<Self> {
         match message {
-            Message::Register(_) | Message::Bind { .. } | Message::Merge { .. } => {
+            Message::Register(_)
+            | Message::Bind { .. }
+            | Message::Merge { .. }
+            | Message::Set { .. } => {
                 let aor = aor.parse().ok()?;
                 let (past, clock) = (Past::default(), Stamp::default());
                 Some(Registration::known(aor, Vec::new(), past, clock))
@@ -82,13 +88,15 @@ impl Registration {
             past,
             clock,
             watching,
+            settings: None,
         }
     }
 
     /// Returns the latest stamp that was seen here.
     pub(super) fn clock(&self) -> Stamp {
         let bindings = self.bindings.iter().map(|one| one.stamp);
-        bindings.fold(self.clock, Stamp::max)
+        let settings = self.settings.iter().map(|one| one.stamp);
+        bindings.chain(settings).fold(self.clock, Stamp::max)
     }
 
     /// Returns the state in a few words.
@@ -118,6 +126,7 @@ impl Registration {
             Message::Locate { reply } => self.on_locate(reply, ctx),
             Message::FlowGone { flow } => self.on_flow_gone(flow, ctx),
             Message::Clear => self.on_clear(ctx),
+            Message::Set(set) => self.on_set(*set, ctx),
             Message::Merge { copy } => self.on_merge(&copy, ctx),
         }
     }
@@ -262,13 +271,15 @@ impl Registration {
         is_durable
     }
 
-    fn is_empty(&self) -> bool {
-        self.bindings.is_empty() && self.past.is_empty()
+    pub(super) fn is_empty(&self) -> bool {
+        self.bindings.is_empty() && self.past.is_empty() && self.settings.is_none()
     }
 
     /// Records the bindings; without any, and nothing to remember, the record ends.
-    fn record(&mut self, was_empty: bool, gate: bool, ctx: &mut Context<'_>) {
-        self.past.forget(ctx.now().mono);
+    pub(super) fn record(&mut self, was_empty: bool, gate: bool, ctx: &mut Context<'_>) {
+        let now = ctx.now().mono;
+        self.past.forget(now);
+        self.settings.take_if(|kept| kept.is_over(now));
         if !self.is_empty() {
             ctx.act(Action::Store(Store::Put { gate }));
         } else if !was_empty {
@@ -292,11 +303,17 @@ impl Registration {
             )
         });
         let targets = found.into_iter().map(Binding::target).collect();
-        let located: crate::Message = if matches!(reply, ActorId::Dialog(_)) {
-            dialog::Message::Located { targets }.into()
-        } else {
-            let aor = self.aor.clone();
-            call::Message::Located { aor, targets }.into()
+        let aor = self.aor.clone();
+        let set = self.settings.as_ref().map(|kept| &kept.settings);
+        let located: crate::Message = match set.filter(|set| **set != Settings::default()) {
+            _ if matches!(reply, ActorId::Dialog(_)) => dialog::Message::Located { targets }.into(),
+            Some(set) => call::Message::LocatedAs {
+                aor,
+                targets,
+                settings: Box::new(set.clone()),
+            }
+            .into(),
+            None => call::Message::Located { aor, targets }.into(),
         };
         ctx.tell(reply, located);
     }
@@ -344,7 +361,7 @@ impl Registration {
 
     /// Nothing is bound, and nothing is left to remember.
     fn on_forget(&mut self, ctx: &mut Context<'_>) {
-        if self.bindings.is_empty() && !self.past.is_empty() {
+        if !self.is_empty() {
             self.record(false, false, ctx);
         }
     }
@@ -389,11 +406,9 @@ impl Core for Registration {
 
     fn next_deadline(&self) -> Option<(Time, Timer)> {
         let expire = self.bindings.iter().map(|one| one.expires).min();
-        let forget = if self.bindings.is_empty() {
-            self.past.end()
-        } else {
-            None
-        };
+        let past = self.past.end().filter(|_| self.bindings.is_empty());
+        let set = self.settings.as_ref().and_then(|kept| kept.until);
+        let forget = past.into_iter().chain(set.map(|until| until.at)).min();
         let expire = expire.map(|at| (at, Timer::Expire));
         let forget = forget.map(|at| (at, Timer::Forget));
         let watch = self.watching.due().map(|at| (at, Timer::Watch));
@@ -415,6 +430,6 @@ pub(super) fn is_of_node(flow: FlowRef, own: NodeId) -> bool {
 }
 
 /// Returns the longest that a binding may live on any node.
-fn longest(site: &Site) -> Duration {
+pub(super) fn longest(site: &Site) -> Duration {
     site.limits.expires_max.max(Duration::from_secs(3_600))
 }

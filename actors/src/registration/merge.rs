@@ -13,6 +13,8 @@
 //! 3. Of each key the latest stamp wins, whatever its Call-ID: a binding is bound, a removal means
 //!    that nothing is. `Void` entries take no part: they only hold their place in 1.
 //!
+//! 4. What the user has set: the latest as a whole; of equal ones that which is kept longer.
+//!
 //! A binding that has ended takes no part in 3 either; it is kept as `lost` as long as what it
 //! replaced could live elsewhere.
 //!
@@ -31,6 +33,7 @@ use contract::limits::{BINDINGS_PER_AOR_MAX, REMOVALS_BYTES_MAX, REMOVALS_PER_AO
 use contract::{StoredDeadline, UtcMillis, codec};
 
 use super::past::{Key, Went};
+use super::settings::StoredSettings;
 use super::snapshot::{BindingV2, RemovalV2, Snapshot};
 use super::stamp::Stamp;
 
@@ -75,8 +78,10 @@ pub fn merge(copies: Vec<Snapshot>, now: UtcMillis) -> Option<Snapshot> {
     let mut clock = Stamp::default();
     let mut entries = BTreeMap::new();
     let mut sweeps = BTreeMap::new();
+    let mut settings = None;
     for copy in copies {
         clock = clock.max(copy.newest());
+        settings = later_settings(settings, copy.settings, now);
         for binding in copy.bindings.into_iter().chain(copy.lost) {
             take_binding(&mut entries, binding, now);
         }
@@ -99,10 +104,30 @@ pub fn merge(copies: Vec<Snapshot>, now: UtcMillis) -> Option<Snapshot> {
         lost: Vec::new(),
         removals: sweeps.into_iter().map(of_sweep).collect(),
         clock,
+        settings,
     };
     choose(entries, now, &mut merged);
     bound(&mut merged);
     Some(merged)
+}
+
+/// Rule 4.
+fn later_settings(
+    one: Option<StoredSettings>,
+    other: Option<StoredSettings>,
+    now: UtcMillis,
+) -> Option<StoredSettings> {
+    let other = other.filter(|other| other.until.is_none_or(|until| until.at > now));
+    let rank = |one: &StoredSettings| {
+        (
+            one.stamp,
+            one.until.map(|until| (until.at, until.length_ms)),
+        )
+    };
+    match (one, other) {
+        (Some(one), Some(other)) if rank(&other) > rank(&one) => Some(other),
+        (one, other) => one.or(other),
+    }
 }
 
 fn take_binding(entries: &mut BTreeMap<Place, Entry>, mut binding: BindingV2, now: UtcMillis) {

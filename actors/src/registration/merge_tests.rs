@@ -14,7 +14,8 @@ use contract::{
 
 use super::merge::merge;
 use super::past::{Key, Went};
-use super::snapshot::{BindingV1, BindingV2, RemovalV2, Snapshot, SnapshotV1};
+use super::settings::{Settings, StoredSettings};
+use super::snapshot::{BindingV1, BindingV2, RemovalV2, Snapshot, SnapshotV1, SnapshotV2};
 use super::stamp::Stamp;
 use crate::AnyCore;
 
@@ -104,14 +105,19 @@ fn copy(bindings: Vec<BindingV2>, removals: Vec<RemovalV2>) -> Snapshot {
         lost: Vec::new(),
         removals,
         clock: Stamp::default(),
+        settings: None,
     };
     snapshot.clock = snapshot.newest();
     snapshot
 }
 
-/// The octets of a copy as the roster writes them: the sixth form of any part.
+/// The octets of a copy as the roster writes them: the sixth form of any part, or the thirteenth.
 fn octets(copy: &Snapshot) -> Bytes {
-    codec::encode(&(5_u32, copy)).expect("encodes").into()
+    let octets = match copy.clone().oldest() {
+        Ok(second) => codec::encode(&(5_u32, second)),
+        Err(third) => codec::encode(&(12_u32, third)),
+    };
+    octets.expect("encodes").into()
 }
 
 fn merged(copies: &[&Snapshot]) -> Snapshot {
@@ -525,7 +531,8 @@ fn stored_forms_are_their_golden_octets_and_both_are_read() {
         let again = core.snapshot(now(), contract::SchemaVersion::NEWEST);
         let form = u32::from_le_bytes(again[..4].try_into().expect("four octets"));
         assert_eq!(form, 5, "written in version 2");
-        let (_, read): (u32, Snapshot) = codec::decode(&again).expect("decodes");
+        let (_, read): (u32, SnapshotV2) = codec::decode(&again).expect("decodes");
+        let read = Snapshot::from(read);
         let wanted = if name.ends_with("v1") {
             old().into()
         } else {
@@ -542,12 +549,47 @@ fn a_copy_in_version_1_is_merged_with_one_in_version_2() {
     newer.expires = ends_in(60);
     let two = octets(&copy(vec![newer.clone()], vec![]));
     for copies in [[one.clone(), two.clone()], [two, one]] {
-        let (_, whole): (u32, Snapshot) =
+        let (_, whole): (u32, SnapshotV2) =
             codec::decode(&AnyCore::merge(&id(), &copies, now())).expect("decodes");
+        let whole = Snapshot::from(whole);
         assert_eq!(whole.bindings.len(), 2);
         assert!(whole.bindings.contains(&newer), "{whole:?}");
         assert_eq!(whole.lost.len(), 1);
     }
+}
+
+#[test]
+fn what_was_set_later_counts_as_a_whole_and_earlier_bindings_stay() {
+    let set = |dnd, at, until| StoredSettings {
+        settings: Settings {
+            do_not_disturb: dnd,
+            ..Settings::default()
+        },
+        stamp: stamp(at, 1),
+        until,
+    };
+    let with = |settings: StoredSettings| {
+        let bound = binding("sip:a@192.0.2.9", "one", 1, stamp(1, 1));
+        let mut copy = copy(vec![bound], vec![]);
+        copy.settings = Some(settings);
+        copy.clock = copy.newest();
+        copy
+    };
+    let early = with(set(true, 5, None));
+    let late = with(set(false, 9, Some(ends_in(60))));
+    let plain = copy(vec![], vec![]);
+    for copies in [
+        vec![early.clone(), late.clone(), plain.clone()],
+        vec![plain.clone(), late.clone(), early.clone()],
+    ] {
+        let merged = merge(copies, NOW).expect("a registration");
+        assert_eq!(merged.settings, late.settings);
+        assert_eq!((merged.bindings.len(), merged.clock), (1, stamp(9, 1)));
+    }
+    // That nothing is set is forgotten when no copy can have anything any more.
+    let over = with(set(false, 9, Some(ends_in(-1))));
+    let merged = merge(vec![plain, over], NOW).expect("a registration");
+    assert_eq!(merged.settings, None);
 }
 
 #[test]

@@ -32,8 +32,11 @@
 //! | Merge, Restored, not by a start | unreachable, by whose word soever | its connection is asked again | `cluster.md` §8 |
 //! | Watch | it has said nothing | reachable again, stored | – |
 //! | Clear | | all removed, gated | – |
+//! | Set | no account, a bad number, no room, an older release in the cluster | the fault | – |
+//! | Set | else | changed, gated; what is set now | – |
+//! | Locate | the user has set something | the same with it | – |
 //! | Expire | due bindings | removed, stored; the last one: the record ends | §10.3 |
-//! | Forget | nothing is bound, and no removal is to be remembered | the record ends | `cluster.md` §8 |
+//! | Forget | nothing is bound or set, and no removal is to be remembered | the record ends | `cluster.md` §8 |
 //! | Restored | the node was started | bindings over its own connections are unreachable | – |
 //! | Restored | another node's was taken over | 60 s remain at least, once until a refresh | `cluster.md` §8 |
 //! | Restored | | all other connections are watched | – |
@@ -61,6 +64,9 @@ mod merge;
 mod merge_tests;
 pub mod past;
 mod register;
+pub mod settings;
+#[cfg(test)]
+mod settings_tests;
 mod snapshot;
 pub mod stamp;
 #[cfg(test)]
@@ -74,8 +80,9 @@ use serde::{Deserialize, Serialize};
 pub use self::bind::{Client, contact};
 pub use self::core::{Registration, Timer};
 pub(crate) use self::merge::merge;
+use self::settings::Set;
 pub use self::snapshot::Snapshot;
-pub(crate) use self::snapshot::SnapshotV1;
+pub(crate) use self::snapshot::{SnapshotV1, SnapshotV2};
 use crate::Inbound;
 
 /// What a registration may be told.
@@ -117,6 +124,8 @@ pub enum Message {
         /// The copy, as it was stored.
         copy: Bytes,
     },
+    /// What the user has set is changed, or asked for; answered by the asker's own word for it.
+    Set(Box<Set>),
 }
 
 impl Message {
@@ -135,6 +144,7 @@ impl Message {
             Message::FlowGone { flow } => (format!("gone: {flow}"), 32),
             Message::Clear => ("clear".to_owned(), 16),
             Message::Merge { copy } => ("merge".to_owned(), copy.len()),
+            Message::Set(set) => (format!("set for {}", set.reply), 128),
         }
     }
 }

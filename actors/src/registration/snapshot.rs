@@ -11,6 +11,7 @@ use sip::{Aor, Uri};
 use super::binding::Binding;
 use super::core::Registration;
 use super::past::{Key, Past, Removal, Term, Went};
+use super::settings::StoredSettings;
 use super::stamp::Stamp;
 
 /// All bindings of one AoR, version 1: still read.
@@ -40,12 +41,23 @@ pub(super) struct BindingV1 {
 /// All bindings of one AoR, version 2, and what copies of it are merged by; each list in the order
 /// of its keys.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SnapshotV2 {
+    aor: Aor,
+    bindings: Vec<BindingV2>,
+    lost: Vec<BindingV2>,
+    removals: Vec<RemovalV2>,
+    clock: Stamp,
+}
+
+/// The same with what the user has set: version 3, of schema 3.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
     pub(super) aor: Aor,
     pub(super) bindings: Vec<BindingV2>,
     pub(super) lost: Vec<BindingV2>,
     pub(super) removals: Vec<RemovalV2>,
     pub(super) clock: Stamp,
+    pub(super) settings: Option<StoredSettings>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,7 +96,28 @@ impl Snapshot {
     pub(super) fn newest(&self) -> Stamp {
         let bindings = self.bindings.iter().chain(&self.lost).map(|one| one.stamp);
         let removals = self.removals.iter().map(|one| one.stamp);
-        bindings.chain(removals).fold(self.clock, Stamp::max)
+        let settings = self.settings.iter().map(|one| one.stamp);
+        bindings
+            .chain(removals)
+            .chain(settings)
+            .fold(self.clock, Stamp::max)
+    }
+
+    /// Returns the oldest form that holds it: of a user who has set nothing the second.
+    ///
+    /// # Errors
+    /// Not a fault: the registration itself, if the second form cannot hold it.
+    pub(crate) fn oldest(self) -> Result<SnapshotV2, Box<Self>> {
+        if self.settings.is_some() {
+            return Err(Box::new(self));
+        }
+        Ok(SnapshotV2 {
+            aor: self.aor,
+            bindings: self.bindings,
+            lost: self.lost,
+            removals: self.removals,
+            clock: self.clock,
+        })
     }
 
     /// Tells whose it is.
@@ -104,6 +137,20 @@ impl From<SnapshotV1> for Snapshot {
             lost: Vec::new(),
             removals: Vec::new(),
             clock: stamp_of(old.order),
+            settings: None,
+        }
+    }
+}
+
+impl From<SnapshotV2> for Snapshot {
+    fn from(old: SnapshotV2) -> Self {
+        Snapshot {
+            aor: old.aor,
+            bindings: old.bindings,
+            lost: old.lost,
+            removals: old.removals,
+            clock: old.clock,
+            settings: None,
         }
     }
 }
@@ -221,6 +268,7 @@ pub(super) fn take(registration: &Registration, now: Now) -> Snapshot {
         lost: bindings(&past.lost, now),
         removals,
         clock: registration.clock(),
+        settings: registration.settings.as_ref().map(|kept| kept.store(now)),
     }
 }
 
@@ -247,10 +295,7 @@ pub(super) fn restore(snapshot: Snapshot, now: Now) -> Result<Registration, Rest
         removals: removals.collect(),
     };
     let bindings = restored(snapshot.bindings);
-    Ok(Registration::known(
-        snapshot.aor,
-        bindings,
-        past,
-        snapshot.clock,
-    ))
+    let settings = snapshot.settings.map(|one| one.restore(now));
+    let known = Registration::known(snapshot.aor, bindings, past, snapshot.clock);
+    Ok(Registration { settings, ..known })
 }

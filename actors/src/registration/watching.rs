@@ -145,7 +145,7 @@ impl Registration {
         let is_changed = match why {
             Restored::NodeStart | Restored::StartedAlone => self.lose_own(ctx),
             Restored::TakenOver { .. } | Restored::Adopted { .. } => self.extend(ctx),
-            Restored::Panic | Restored::Wake | Restored::Moved => false,
+            Restored::Panic | Restored::Wake | Restored::Moved { .. } => false,
         };
         if is_changed {
             ctx.store();
@@ -160,7 +160,7 @@ impl Registration {
             Restored::NodeStart | Restored::StartedAlone => self.ask_unreachable(ctx),
             Restored::TakenOver { .. }
             | Restored::Adopted { .. }
-            | Restored::Moved
+            | Restored::Moved { .. }
             | Restored::Panic
             | Restored::Wake => self.ask_anew(ctx),
         }

@@ -235,6 +235,10 @@ impl Replicator {
     }
 
     /// Takes the whole record that was asked for; `None` if this node does not own it any more.
+    ///
+    /// What is older than what was asked for is not sent: the own store could not write the newest, the
+    /// actor is passive, and the next time there would be the same, for ever. Who has the newest gives
+    /// it when shards are compared.
     pub fn whole(
         &mut self,
         now: Now,
@@ -243,13 +247,15 @@ impl Replicator {
         image: Option<Image>,
     ) -> Vec<ReplicationAction> {
         let line = self.peers.get_mut(&to);
-        if !line.is_some_and(|line| line.asked.remove(id)) {
+        let Some(wanted) = line.and_then(|line| line.asked.remove(id)) else {
             return Vec::new();
-        }
+        };
         let newest = self.records.get(id).map(|record| record.newest);
         if let (Some(image), Some(newest)) = (image, newest)
             && image.header.version.epoch == newest.epoch
+            && image.header.version >= wanted
         {
+            // Of before a commit that came meanwhile.
             let is_old = image.header.version < newest;
             self.counts.wholes += 1;
             self.send(now, to, image, true);
@@ -275,7 +281,7 @@ impl Replicator {
         line.is_connected = false;
         let flights = std::mem::take(&mut line.in_flight).into_values();
         let asked = std::mem::take(&mut line.asked);
-        for id in flights.map(|flight| flight.id).chain(asked) {
+        for id in flights.map(|flight| flight.id).chain(asked.into_keys()) {
             self.lacks(node, id);
         }
         let waiting = self.records.iter();
@@ -376,7 +382,7 @@ impl Replicator {
     fn offer(&mut self, now: Now, to: NodeId, delta: &Image) {
         let id = &delta.header.id;
         let line = self.peers.entry(to).or_default();
-        if line.asked.contains(id) {
+        if line.asked.contains_key(id) {
             return;
         }
         if line.is_connected && line.has_room() && !line.lacking.contains(id) {
@@ -445,8 +451,8 @@ impl Replicator {
                 return;
             };
             let record = self.records.get(&id);
-            if record.is_some_and(|record| record.is_wanted_by(to)) {
-                line.asked.insert(id.clone());
+            if let Some(record) = record.filter(|record| record.is_wanted_by(to)) {
+                line.asked.insert(id.clone(), record.newest);
                 self.out.push(ReplicationAction::Whole { id, to });
             }
         }

@@ -265,6 +265,39 @@ fn a_whole_that_is_older_than_a_commit_meanwhile_is_followed_by_another() {
     assert_eq!(actions[1], ReplicationAction::Whole { id, to: B });
 }
 
+/// The own disk was full when the newest was written, and the actor is passive: what can be handed in is
+/// older than what was asked for, and would be so the next time.
+#[test]
+fn a_whole_that_is_older_than_was_asked_for_is_not_asked_for_in_a_circle() {
+    let mut replicator = connected(CommitMode::Available);
+    let mut record = owned(&alice(), &[A, B, C]);
+    put(&mut record);
+    let old = record.image();
+    replicator.peer_lost(at(0), B);
+    let second = put(&mut record);
+    let version = version(&second);
+    let sends = sent(&replicator.commit(at(0), second));
+    assert_eq!(replicator.not_stored(at(0), &alice(), version), []);
+    let done = replicator.answer(at(1), C, sends[0].1, &HolderReply::Stored(version));
+    assert_eq!(done, [safe(version, true)]);
+
+    let id = alice();
+    let wanted = [ReplicationAction::Whole { id, to: B }];
+    assert_eq!(replicator.peer_back(B), wanted);
+    assert_eq!(replicator.whole(at(2), B, &alice(), Some(old)), []);
+    assert_eq!(replicator.next_deadline(), None);
+
+    // The next commit makes that good.
+    let sends = sent(&replicator.commit(at(3), put(&mut record)));
+    assert_eq!(sends.iter().map(|(to, _)| *to).collect::<Vec<_>>(), [B, C]);
+    let missing = vec![alice()];
+    let asked = replicator.answer(at(4), B, sends[0].1, &HolderReply::Incomplete { missing });
+    let id = alice();
+    assert_eq!(asked, [ReplicationAction::Whole { id, to: B }]);
+    let whole = replicator.whole(at(4), B, &alice(), Some(record.image()));
+    assert_eq!(sent(&whole).len(), 1);
+}
+
 #[test]
 fn a_silent_holder_is_asked_again_after_a_second() {
     let mut replicator = connected(CommitMode::Available);

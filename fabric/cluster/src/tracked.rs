@@ -48,8 +48,8 @@ pub(crate) struct Pending {
 pub(crate) struct Line {
     pub(crate) is_connected: bool,
     pub(crate) in_flight: BTreeMap<u64, Flight>,
-    /// The runtime was asked for these.
-    pub(crate) asked: BTreeSet<ActorId>,
+    /// The runtime was asked for these, for this version or a later one.
+    pub(crate) asked: BTreeMap<ActorId, Version>,
     /// To be sent as a whole once there is room and a connection.
     pub(crate) lacking: BTreeSet<ActorId>,
 }

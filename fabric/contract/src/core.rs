@@ -155,8 +155,12 @@ pub enum Restored {
         epoch: u64,
     },
     /// Another node of ours handed it over and still lives: connections that end there are as they
-    /// were, but its ports and transactions are gone, and this node has other addresses.
-    Moved,
+    /// were, but its ports and transactions are gone, and this node has other addresses. Until it hears
+    /// that this node has it, which may be late if it is cut off, it may go on with it.
+    Moved {
+        /// As for `TakenOver`.
+        epoch: u64,
+    },
     /// It panicked: the world outside is as it was.
     Panic,
     /// It was passive and is needed again: the world outside is as it was.

@@ -98,6 +98,15 @@ pub enum CallNews {
         /// SIP status.
         status: u16,
     },
+    /// Whom it was for has sent it on.
+    Diverted {
+        /// Whose call it was.
+        by: String,
+        /// Why: `always`, `busy`, `no_answer`, `unreachable`.
+        on: String,
+        /// What was dialled instead.
+        to: String,
+    },
     /// It is over: the last event of a call.
     Ended {
         /// Q.850 cause in FreeSWITCH's words.
@@ -149,6 +158,7 @@ impl CallNews {
             CallNews::TakenOver { .. } => "taken_over",
             CallNews::Transferring { .. } => "transferring",
             CallNews::Transferred { .. } => "transferred",
+            CallNews::Diverted { .. } => "diverted",
             CallNews::TransferFailed { .. } => "transfer_failed",
             CallNews::Ended { .. } => "ended",
         }
@@ -169,7 +179,7 @@ impl BindingNews {
 }
 
 /// Every kind of event that a reader may ask for; `gap` comes whatever it asks for.
-pub const EVENT_KINDS: [&str; 18] = [
+pub const EVENT_KINDS: [&str; 19] = [
     "call.started",
     "call.ringing",
     "call.answered",
@@ -188,6 +198,7 @@ pub const EVENT_KINDS: [&str; 18] = [
     "call.transferring",
     "call.transferred",
     "call.transfer_failed",
+    "call.diverted",
 ];
 
 impl LogEvent {
@@ -231,6 +242,7 @@ impl LogEvent {
                 CallNews::TakenOver { .. } => "call.taken_over",
                 CallNews::Transferring { .. } => "call.transferring",
                 CallNews::Transferred { .. } => "call.transferred",
+                CallNews::Diverted { .. } => "call.diverted",
                 CallNews::TransferFailed { .. } => "call.transfer_failed",
                 CallNews::Ended { .. } => "call.ended",
             },
@@ -282,6 +294,7 @@ impl LogEvent {
                 CallNews::Ended { cause, by, .. } => fits(cause) && fits(by),
                 CallNews::Transferring { by, to } => fits(by) && fits(to),
                 CallNews::Transferred { to } => fits(to),
+                CallNews::Diverted { by, on, to } => fits(by) && fits(on) && fits(to),
                 CallNews::TransferFailed { .. }
                 | CallNews::Ringing { .. }
                 | CallNews::Answered
@@ -319,6 +332,11 @@ impl LogEvent {
                         put("to", json!(to));
                     }
                     CallNews::Transferred { to } => put("to", json!(to)),
+                    CallNews::Diverted { by, on, to } => {
+                        put("by", json!(by));
+                        put("on", json!(on));
+                        put("to", json!(to));
+                    }
                     CallNews::TransferFailed { status } => put("status", json!(status)),
                     CallNews::Ended { cause, status, by } => {
                         put("cause", json!(cause));
@@ -361,6 +379,11 @@ impl CallNews {
                 to: cut(to),
             },
             CallNews::Transferred { to } => CallNews::Transferred { to: cut(to) },
+            CallNews::Diverted { by, on, to } => CallNews::Diverted {
+                by: cut(by),
+                on: cut(on),
+                to: cut(to),
+            },
             CallNews::Ringing { .. }
             | CallNews::Answered
             | CallNews::Held

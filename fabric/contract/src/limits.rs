@@ -49,6 +49,15 @@ pub const BINDINGS_PER_AOR: usize = 5;
 /// Bindings an account may be allowed: what still fits a record of 64 KiB.
 pub const BINDINGS_PER_AOR_MAX: usize = 32;
 
+/// Octets of a number that a user diverts its calls to; a longer one is refused.
+pub const DIVERT_TO_BYTES_MAX: usize = 64;
+/// Seconds that phones ring before a call goes elsewhere, as the user sets it; else it is refused.
+pub const NO_ANSWER_S_MIN: u16 = 3;
+/// The same, at most; any call rings `limits.ring_timeout_s` at most.
+pub const NO_ANSWER_S_MAX: u16 = 180;
+/// How often one call is sent on; then it ends as if nobody had set anything.
+pub const DIVERSIONS_MAX: usize = 5;
+
 /// Bindings that went and are remembered, so that a copy of the record that was cut off does not
 /// bring them back (`cluster.md` §8): all that an AoR may have. Those that would be forgotten first
 /// go; such a copy could then bring one back until its own expiry.

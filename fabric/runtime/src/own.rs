@@ -101,7 +101,9 @@ impl<R: Roster> State<R> {
             // Of this very life, too: a call that was lost has no ports any more.
             Restored::NodeStart
         } else if claim.giver == Some(former) {
-            Restored::Moved
+            Restored::Moved {
+                epoch: claim.epoch.n,
+            }
         } else if id.kind() == Kind::Call && is_passed && !claim.may_live {
             Restored::Adopted {
                 epoch: claim.epoch.n,

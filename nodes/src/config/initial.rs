@@ -94,7 +94,7 @@ pub fn initial(
         );
         let _ = writeln!(phones, "  {number:<10}{password}");
     }
-    file.push_str(ROUTES);
+    file.push_str(&routes());
     Ok(Initial { file, phones })
 }
 
@@ -117,18 +117,16 @@ fn password(entropy: &mut Entropy) -> String {
     letters.collect()
 }
 
-const ROUTES: &str = r#"[[route]]
+const ECHO: &str = r#"[[route]]
 name = "echo"
 match = { destination = "^9196$" }
 do = [{ answer = true }, { echo = true }]
 
-[[route]]
-name = "tone"
-match = { destination = "^9197$" }
-do = [{ answer = true }, { tone = { hertz = 1004, level_dbm0 = -16 } }]
-
-[[route]]
-name = "users"
-match = { destination = '^(10[01]\d)$' }
-do = [{ bridge = "user/$1" }]
 "#;
+
+/// Returns the routes of the embedded default, whose first one has the comments.
+fn routes() -> String {
+    let tone = super::DEFAULT.find("[[route]]\nname = \"tone\"");
+    let others = tone.map_or("", |at| &super::DEFAULT[at..]);
+    format!("{ECHO}{others}")
+}

@@ -10,6 +10,7 @@ mod floating;
 mod initial;
 mod overlay;
 mod print;
+mod route;
 mod rules;
 mod schema;
 mod site;
@@ -29,6 +30,7 @@ pub use credential::{SecretFileError, administrator_token, cluster_key, read_tok
 pub use initial::{Initial, InitialError, initial};
 pub use overlay::Origins;
 pub use print::{defaults, effective};
+pub use route::{Forward, Match, Route, RouteMedia, Step, Tone};
 pub use rules::{ListenerPlan, Plan, Protocol};
 pub use site::{SiteKeys, to_site};
 pub use web::{HttpPlan, TlsPlan};
@@ -337,74 +339,6 @@ pub enum UserMedia {
 
 const fn max_contacts() -> usize {
     contract::limits::BINDINGS_PER_AOR
-}
-
-/// `[[route]]`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Route {
-    /// Its name.
-    pub name: String,
-    /// Its domain; the first one if it says none.
-    pub domain: Option<String>,
-    /// Profile the call came in on.
-    pub profile: Option<String>,
-    /// What it matches.
-    #[serde(rename = "match")]
-    pub matches: Match,
-    /// What is done.
-    #[serde(rename = "do")]
-    pub steps: Vec<Step>,
-    /// Whether sound passes here.
-    #[serde(default)]
-    pub media: RouteMedia,
-}
-
-/// `route.match`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Match {
-    /// Regular expression for what is dialled.
-    pub destination: String,
-}
-
-/// One of `route.do`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Step {
-    /// Answers the caller (`false`: does nothing).
-    Answer(bool),
-    /// Calls a target and joins both.
-    Bridge(String),
-    /// Sends the caller's sound back (`false`: does nothing).
-    Echo(bool),
-    /// Sends a tone.
-    Tone(Tone),
-    /// Ends the call.
-    Hangup(String),
-    /// Writes a line to the log.
-    Log(String),
-}
-
-/// A tone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tone {
-    /// Frequency.
-    pub hertz: u32,
-    /// Level in dBm0.
-    pub level_dbm0: i32,
-}
-
-/// `route.media`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RouteMedia {
-    /// Sound passes through this node.
-    #[default]
-    Anchor,
-    /// SDP is passed on, no leg is opened.
-    Bypass,
 }
 
 /// Why the configuration is refused: always the operator's input.

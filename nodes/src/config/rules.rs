@@ -15,7 +15,9 @@ use super::overlay::Origins;
 use super::web::{HttpPlan, TlsPlan};
 use crate::addresses::AddressPlan;
 
-use super::{Auth, Config, ConfigError, NodeNumber, Profile, Step, User, credential, site};
+use super::{
+    Auth, Config, ConfigError, Forward, NodeNumber, Profile, Step, User, credential, site,
+};
 
 /// Transport of a SIP listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -295,8 +297,16 @@ impl Check<'_> {
     }
 
     fn step(&self, key: &str, pattern: &str, step: &Step) -> Result<(), ConfigError> {
-        let Step::Bridge(target) = step else {
-            return Ok(());
+        let (word, target) = match step {
+            Step::Bridge(target) => ("bridge", target),
+            Step::Forward(Forward { to: Some(to), .. }) => ("forward.to", to),
+            Step::Forward(_)
+            | Step::Answer(_)
+            | Step::Echo(_)
+            | Step::Tone(_)
+            | Step::Hangup(_)
+            | Step::Log(_)
+            | Step::Dnd(_) => return Ok(()),
         };
         let groups = site::pattern(pattern).map_or(0, |pattern| pattern.captures_len());
         let used = site::groups(target).max().unwrap_or(0);
@@ -307,7 +317,7 @@ impl Check<'_> {
             "$0 to ${}, the groups of its match",
             groups.saturating_sub(1)
         );
-        self.refusal(&format!("{key}.do.bridge"), target, &allowed)
+        self.refusal(&format!("{key}.do.{word}"), target, &allowed)
     }
 
     fn listeners(&self) -> Result<Vec<ListenerPlan>, ConfigError> {

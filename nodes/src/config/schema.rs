@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use super::ConfigError;
 use super::address::{Listen, Network, RtpPorts};
+use super::route::ROUTE;
 
 /// One key.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub(super) enum Kind {
     Rows(&'static [Key]),
 }
 
-const fn key(name: &'static str, kind: Kind) -> Key {
+pub(super) const fn key(name: &'static str, kind: Kind) -> Key {
     Key { name, kind }
 }
 
@@ -54,8 +55,8 @@ const LIST_MAX: usize = 1_024;
 /// Steps of one route; more are refused.
 const STEPS_MAX: usize = 32;
 
-const NAME: Kind = Kind::Text("1-64 letters, digits, `.`, `_`, `-`", is_name);
-const HOST: Kind = Kind::Text("a host name in letters, digits, `.`, `-`", is_host);
+pub(super) const NAME: Kind = Kind::Text("1-64 letters, digits, `.`, `_`, `-`", is_name);
+pub(super) const HOST: Kind = Kind::Text("a host name in letters, digits, `.`, `-`", is_host);
 const PATH: Kind = Kind::Text("a path of 1-4096 characters", is_path);
 const ADVERTISE: Kind = Kind::Text(
     "an IP address or the name of an interface, with or without a port",
@@ -283,54 +284,6 @@ const USER: &[Key] = &[
     key("codecs", CODECS),
 ];
 
-const ROUTE: &[Key] = &[
-    key("name", NAME),
-    key("domain", HOST),
-    key("profile", NAME),
-    key(
-        "match",
-        Kind::Table(&[key(
-            "destination",
-            Kind::Text(
-                "a regular expression of linear time, 1-1024 characters",
-                is_pattern,
-            ),
-        )]),
-    ),
-    key("do", Kind::Steps(STEPS)),
-    key(
-        "media",
-        Kind::Text("\"anchor\" or \"bypass\"", |text| {
-            matches!(text, "anchor" | "bypass")
-        }),
-    ),
-];
-
-/// The words of a route's steps.
-pub(super) const STEPS: &[Key] = &[
-    key("answer", Kind::Truth),
-    key(
-        "bridge",
-        Kind::Text("`user/NAME` or `user/NAME@DOMAIN`", is_target),
-    ),
-    key("echo", Kind::Truth),
-    key(
-        "tone",
-        Kind::Table(&[
-            key("hertz", Kind::Number(20, 3_900)),
-            key("level_dbm0", Kind::Number(-60, 0)),
-        ]),
-    ),
-    key(
-        "hangup",
-        Kind::Text("a cause in Q.850 words, as USER_BUSY", is_cause),
-    ),
-    key(
-        "log",
-        Kind::Text("1-128 characters, no control ones", is_line_of_128),
-    ),
-];
-
 /// Checks one layer; `file` is named in the refusal.
 ///
 /// # Errors
@@ -498,7 +451,7 @@ fn check_steps(list: &[Value], keys: &[Key], file: &str, path: &str) -> Result<(
     Ok(())
 }
 
-fn has(text: &str, most: usize, also: &str) -> bool {
+pub(super) fn has(text: &str, most: usize, also: &str) -> bool {
     (1..=most).contains(&text.len())
         && text
             .chars()
@@ -525,7 +478,7 @@ fn is_line(text: &str, most: usize) -> bool {
     text.chars().count() <= most && !text.chars().any(char::is_control)
 }
 
-fn is_line_of_128(text: &str) -> bool {
+pub(super) fn is_line_of_128(text: &str) -> bool {
     !text.is_empty() && is_line(text, 128)
 }
 
@@ -581,20 +534,4 @@ fn is_origin(text: &str) -> bool {
 
 fn is_filter(text: &str) -> bool {
     (1..=256).contains(&text.len()) && tracing_subscriber::EnvFilter::builder().parse(text).is_ok()
-}
-
-fn is_pattern(text: &str) -> bool {
-    (1..=1_024).contains(&text.len()) && super::site::pattern(text).is_ok()
-}
-
-fn is_target(text: &str) -> bool {
-    text.strip_prefix("user/")
-        .is_some_and(|user| has(user, 320, "._-+*#$@{}"))
-}
-
-fn is_cause(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|octet| octet.is_ascii_uppercase() || octet.is_ascii_digit() || octet == b'_')
 }

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::registration::settings::Change;
 use actors::site::{
     Account, Auth, Cluster, CommitMode, Credential, Domain, FloatingAddress, FloatingListener,
     Limits, Listener, MediaPolicy, Route, Site, Step,
@@ -188,9 +189,25 @@ fn step(step: &ConfigStep) -> Option<Step> {
             target: target.clone(),
         }),
         ConfigStep::Echo(wanted) => wanted.then_some(Step::Echo),
-        ConfigStep::Tone(tone) => Some(Step::Tone {
-            hertz: tone.hertz,
-            level_dbm0: tone.level_dbm0,
+        ConfigStep::Tone(tone) => Some(match tone.for_ms {
+            Some(for_ms) => Step::Play {
+                hertz: tone.hertz,
+                level_dbm0: tone.level_dbm0,
+                for_ms,
+            },
+            None => Step::Tone {
+                hertz: tone.hertz,
+                level_dbm0: tone.level_dbm0,
+            },
+        }),
+        ConfigStep::Dnd(is_on) => Some(Step::Set {
+            change: Box::new(Change::DoNotDisturb(*is_on)),
+        }),
+        ConfigStep::Forward(forward) => Some(Step::Set {
+            change: Box::new(Change::Divert {
+                on: forward.on,
+                to: forward.to.clone(),
+            }),
         }),
         ConfigStep::Hangup(cause) => Some(Step::Hangup {
             cause: cause.clone(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::console::{Page, Request};
+use actors::registration::settings::Settings;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, Path, Query, State};
@@ -16,6 +17,7 @@ use axum::routing::{get, post};
 use contract::limits::{API_BODY_BYTES_MAX, API_WAIT_S, DRAIN_MAX_S, PAGE_ROWS_MAX};
 use contract::{ActorId, Kind};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::events;
@@ -45,6 +47,10 @@ pub(super) fn guarded() -> Router<Arc<HttpParts>> {
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/registrations", get(registrations))
         .route("/api/v1/users/{dn}", get(user))
+        .route(
+            "/api/v1/users/{dn}/settings",
+            get(settings).put(put_settings).delete(delete_settings),
+        )
         .route("/metrics", get(metrics))
         .fallback(|| async { problem(404, "there is no such path") })
         .method_not_allowed_fallback(|| async { problem(405, "not with this method") })
@@ -239,6 +245,25 @@ async fn user(State(parts): Parts, Path(dn): Named) -> Response {
     respond(&ask(&parts, Request::User { dn }).await)
 }
 
+async fn settings(State(parts): Parts, Path(dn): Named) -> Response {
+    respond(&ask(&parts, Request::Settings { dn, set: None }).await)
+}
+
+async fn put_settings(
+    State(parts): Parts,
+    Path(dn): Named,
+    body: Given,
+) -> Result<Response, Problem> {
+    let settings: Settings = read_body(&given(body)?)?;
+    let set = Some(Box::new(settings));
+    Ok(respond(&ask(&parts, Request::Settings { dn, set }).await))
+}
+
+async fn delete_settings(State(parts): Parts, Path(dn): Named) -> Response {
+    let set = Some(Box::default());
+    respond(&ask(&parts, Request::Settings { dn, set }).await)
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Order {
@@ -249,15 +274,23 @@ struct Order {
 
 type Given = Result<Bytes, axum::extract::rejection::BytesRejection>;
 
-fn order(body: Given) -> Result<Order, Problem> {
-    let body = body.map_err(|error| Problem {
+fn given(body: Given) -> Result<Bytes, Problem> {
+    body.map_err(|error| Problem {
         status: error.status().as_u16(),
         detail: error.body_text(),
-    })?;
+    })
+}
+
+fn read_body<T: DeserializeOwned>(body: &Bytes) -> Result<T, Problem> {
+    serde_json::from_slice(body).map_err(|error| Problem::bad(error.to_string()))
+}
+
+fn order(body: Given) -> Result<Order, Problem> {
+    let body = given(body)?;
     if body.is_empty() {
         return Ok(Order::default());
     }
-    serde_json::from_slice(&body).map_err(|error| Problem::bad(error.to_string()))
+    read_body(&body)
 }
 
 async fn stop(State(parts): Parts, Path(id): Named, body: Given) -> Result<Response, Problem> {

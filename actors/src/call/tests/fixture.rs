@@ -14,6 +14,7 @@ use contract::{
 use regex::Regex;
 use sip::Aor;
 
+use crate::registration::settings::Settings;
 use crate::script::{DIGEST, datagram, site};
 use crate::site::{Route, Step};
 use crate::{AnyCore, Inbound, Message, Site, Target, TransactionRef};
@@ -57,6 +58,8 @@ pub(super) struct World {
     pub targets: Vec<Target>,
     /// Registrations of these are known.
     pub registered: Vec<Aor>,
+    /// What some of them have set.
+    pub settings: BTreeMap<Aor, Settings>,
     /// Registrations set questions aside: no answer ever comes.
     pub is_deaf: bool,
     /// Messages that kill their receiver twice: they are set aside.
@@ -93,12 +96,20 @@ pub(super) fn flow_of(peer: &str) -> FlowRef {
 }
 
 /// What a registration answers to a call, or to a dialog.
-fn located(reply: &ActorId, known: &Aor, targets: Vec<Target>) -> Message {
+fn located(reply: &ActorId, known: &Aor, targets: Vec<Target>, set: Option<&Settings>) -> Message {
     if matches!(reply, ActorId::Dialog(_)) {
         return dialog::Message::Located { targets }.into();
     }
     let aor = known.clone();
-    call::Message::Located { aor, targets }.into()
+    match set.cloned().map(Box::new) {
+        Some(settings) => call::Message::LocatedAs {
+            aor,
+            targets,
+            settings,
+        }
+        .into(),
+        None => call::Message::Located { aor, targets }.into(),
+    }
 }
 
 pub(super) fn aor(text: &str) -> Aor {
@@ -183,6 +194,7 @@ impl World {
             emitted: Vec::new(),
             targets: vec![target(B, 1000)],
             registered: vec![aor("1001@example.org")],
+            settings: BTreeMap::new(),
             next_port: 20_000,
             is_deaf: false,
             kills: |_| false,
@@ -194,6 +206,14 @@ impl World {
             queue: VecDeque::new(),
             entropies: BTreeMap::new(),
             lives: 0,
+        }
+    }
+
+    /// Returns where a user is: one whose number ends in 9 is nowhere.
+    fn ways(&self, aor: &Aor) -> Vec<Target> {
+        match aor.user().ends_with('9') {
+            true => Vec::new(),
+            false => self.targets.clone(),
         }
     }
 
@@ -389,7 +409,7 @@ impl World {
                 {
                     Some(known) => Event::Message {
                         from: to,
-                        message: located(&reply, known, self.targets.clone()),
+                        message: located(&reply, known, self.ways(known), self.settings.get(known)),
                     },
                     None => {
                         let message = registration::Message::Locate {

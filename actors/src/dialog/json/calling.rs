@@ -11,6 +11,7 @@ use super::core::{DialogCtx, GIVE_UP_AFTER, JsonDialog, Outcome, PARK, Role, Sta
 use crate::call::{self, outcome};
 use crate::dialog::Invite;
 use crate::dialog::wire::Wire;
+use crate::dialog::writing::diversions;
 use crate::door_session::first_number;
 
 /// Returns a description as text; ours always is, and the writer of it lets no other through.
@@ -95,7 +96,12 @@ impl JsonDialog {
     }
 
     /// Calls the client.
-    pub(super) fn invite(&mut self, invite: &Invite, ctx: &mut DialogCtx<'_>) {
+    pub(super) fn invite(
+        &mut self,
+        invite: &Invite,
+        path: &[call::Diversion],
+        ctx: &mut DialogCtx<'_>,
+    ) {
         if self.data.number != 0 {
             return ctx.ignore("called already");
         }
@@ -108,13 +114,20 @@ impl JsonDialog {
         let uri = &invite.from.uri;
         let host = uri.host().map(ToString::to_string).unwrap_or_default();
         let from = format!("{}@{host}", uri.user().unwrap_or_default());
+        let mut headers = BTreeMap::<String, String>::new();
+        for (name, value) in diversions(path, &invite.callee) {
+            let known = headers.entry(name.as_str().to_owned()).or_default();
+            let comma = if known.is_empty() { "" } else { ", " };
+            known.push_str(comma);
+            known.push_str(&value);
+        }
         let incoming = ServerMessage::Incoming {
             call_id: self.data.name.clone(),
             from,
             display_name: invite.from.display.clone().unwrap_or_default(),
             to: invite.callee.to_string(),
             sdp: text(sdp),
-            headers: BTreeMap::new(),
+            headers,
         };
         self.say_numbered(incoming);
         self.watch(ctx);

@@ -185,9 +185,7 @@ impl JsonDialog {
                 ..blank(side, dial.flow, &dial.aor)
             }));
         }
-        let Message::Invite(invite) = first else {
-            return None;
-        };
+        let (invite, _) = first.invited()?;
         (invite.target.door() == contract::Door::Json).then(|| {
             Self::new(Data {
                 contact: invite.target.uri.clone(),
@@ -316,7 +314,8 @@ impl JsonDialog {
     fn on_message(&mut self, message: Message, ctx: &mut DialogCtx<'_>) {
         match message {
             Message::Dial(dial) => self.dial(*dial, ctx),
-            Message::Invite(invite) => self.invite(&invite, ctx),
+            Message::Invite(invite) => self.invite(&invite, &[], ctx),
+            Message::InviteDiverted { invite, path } => self.invite(&invite, &path, ctx),
             Message::Client(order) => self.on_order(*order, ctx),
             Message::FlowGone { flow } => self.on_flow_gone(flow, ctx),
             Message::Located { targets } => self.on_located(&targets, ctx),
@@ -400,7 +399,7 @@ impl JsonDialog {
             }
             // Its connection is another node's: that may live.
             Restored::NodeStart | Restored::StartedAlone => self.watch(ctx),
-            Restored::TakenOver { .. } | Restored::Adopted { .. } | Restored::Moved => {
+            Restored::TakenOver { .. } | Restored::Adopted { .. } | Restored::Moved { .. } => {
                 self.take_over(ctx);
             }
             Restored::Panic | Restored::Wake => self.watch(ctx),

@@ -267,7 +267,7 @@ fn a_leg_that_moves_while_it_is_heard_waits_for_no_block() {
             }));
         }
         let mut next = restored(&stage);
-        let actions = next.event(Event::Restored(Restored::Moved));
+        let actions = next.event(Event::Restored(Restored::Moved { epoch: 2 }));
         let gate = matches!(actions[0], Action::Store(Store::Put { gate: true }));
         assert!(gate, "it is recorded before a packet is sent");
         let config = super::config(&opened_there(&mut next));

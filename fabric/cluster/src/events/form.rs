@@ -89,6 +89,7 @@ enum WhatV1 {
     CallTransferring(CallKey, String, String),
     CallTransferred(CallKey, String),
     CallTransferFailed(CallKey, u16),
+    CallDiverted(CallKey, String, String, String),
 }
 
 impl From<&What> for WhatV1 {
@@ -106,6 +107,7 @@ impl From<&What> for WhatV1 {
                 CallNews::Transferring { by, to } => WhatV1::CallTransferring(call, by, to),
                 CallNews::Transferred { to } => WhatV1::CallTransferred(call, to),
                 CallNews::TransferFailed { status } => WhatV1::CallTransferFailed(call, status),
+                CallNews::Diverted { by, on, to } => WhatV1::CallDiverted(call, by, on, to),
             },
             What::Registration { aor, contact, news } => match news {
                 // A refresh is no event of the log; a binding that is there was added.
@@ -149,6 +151,9 @@ impl From<WhatV1> for What {
             WhatV1::CallTransferred(call, to) => of_call(call, CallNews::Transferred { to }),
             WhatV1::CallTransferFailed(call, status) => {
                 of_call(call, CallNews::TransferFailed { status })
+            }
+            WhatV1::CallDiverted(call, by, on, to) => {
+                of_call(call, CallNews::Diverted { by, on, to })
             }
             WhatV1::BindingAdded(aor, contact) => of_binding(aor, contact, BindingNews::Added),
             WhatV1::BindingRemoved(aor, contact) => of_binding(aor, contact, BindingNews::Removed),

@@ -1,7 +1,7 @@
 //! What clients say.
 
 use contract::Secret;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::text::{CallName, CandidateText, Dialled, Digits, Instance, Label};
 
@@ -43,6 +43,8 @@ pub enum ClientMessage {
     Dtmf(Dtmf),
     /// Puts the far end through to somebody else.
     Transfer(Transfer),
+    /// Asks what the user has set for the calls to it, or sets it.
+    Settings(Settings),
     /// What the browser measured; kept for inspection.
     Stats(Stats),
     /// Asks about calls, number or server.
@@ -201,6 +203,31 @@ pub struct Transfer {
     pub to: Dialled,
 }
 
+/// `settings`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Settings {
+    /// All of them as they shall be; none: they are only asked for.
+    pub set: Option<CallSettings>,
+}
+
+/// What a user has set for the calls to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct CallSettings {
+    /// No phone rings.
+    pub do_not_disturb: bool,
+    /// Number that every call goes to.
+    pub always: Option<Dialled>,
+    /// Number that calls go to which find the user busy, or which it declines.
+    pub busy: Option<Dialled>,
+    /// Number that calls go to which nobody answers.
+    pub no_answer: Option<Dialled>,
+    /// Number that calls go to which find no phone.
+    pub unreachable: Option<Dialled>,
+    /// Seconds of ringing before nobody answers; none: as long as any call rings.
+    pub no_answer_seconds: Option<u16>,
+}
+
 /// How digits go to the far end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -256,7 +283,7 @@ pub struct Empty {}
 pub(super) const UNSUPPORTED: [&str; 5] = ["conference", "record", "message", "presence", "mute"];
 
 /// Types that are served.
-pub(super) const SERVED: [&str; 21] = [
+pub(super) const SERVED: [&str; 22] = [
     "register",
     "resumeSession",
     "unregister",
@@ -274,6 +301,7 @@ pub(super) const SERVED: [&str; 21] = [
     "iceComplete",
     "dtmf",
     "transfer",
+    "settings",
     "stats",
     "info",
     "ping",

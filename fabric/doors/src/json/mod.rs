@@ -19,8 +19,8 @@ mod tests;
 mod text;
 
 pub use self::client::{
-    Call, Candidate, ClientMessage, Describe, DigitMethod, Dtmf, Empty, Hangup, Info, Named, Ping,
-    Query, Register, Reject, Reoffer, Resume, Stats, Unregister,
+    Call, CallSettings, Candidate, ClientMessage, Describe, DigitMethod, Dtmf, Empty, Hangup, Info,
+    Named, Ping, Query, Register, Reject, Reoffer, Resume, Settings, Stats, Unregister,
 };
 pub use self::read::{JsonError, Refused, Request, read};
 pub use self::server::{CallState, IceServer, Outbound, Party, ServerMessage, Why};

@@ -128,6 +128,7 @@ fn is_bounded(message: &ClientMessage) -> bool {
         | ClientMessage::IceComplete(_)
         | ClientMessage::Dtmf(_)
         | ClientMessage::Transfer(_)
+        | ClientMessage::Settings(_)
         | ClientMessage::Stats(_)
         | ClientMessage::Info(_)
         | ClientMessage::Ping(_)

@@ -188,6 +188,8 @@ pub enum ServerMessage {
         /// For people.
         text: String,
     },
+    /// Answers `settings`: as they are now.
+    Settings(super::client::CallSettings),
     /// Answers `info`.
     Info(serde_json::Value),
     /// Answers `ping`.

@@ -191,6 +191,7 @@ fn nothing_that_ends_a_line_comes_through() {
             ),
             format!(r#"{{"type":"call","payload":{{"to":{hostile},"callId":"c","sdp":"v=0"}}}}"#),
             format!(r#"{{"type":"call","payload":{{"to":"1","callId":{hostile},"sdp":"v=0"}}}}"#),
+            format!(r#"{{"type":"settings","payload":{{"set":{{"busy":{hostile}}}}}}}"#),
             format!(r#"{{"type":"reject","payload":{{"callId":"c","reason":{hostile}}}}}"#),
             format!(
                 r#"{{"type":"iceCandidate","payload":{{"callId":"c","candidate":{hostile}}}}}"#
@@ -213,6 +214,7 @@ fn texts(message: &ClientMessage) -> Vec<String> {
         ClientMessage::ResumeSession(one) => one.calls.iter().map(ToString::to_string).collect(),
         ClientMessage::Unregister(one) => vec![one.dn.to_string()],
         ClientMessage::Transfer(one) => vec![one.to.to_string(), one.call_id.to_string()],
+        ClientMessage::Settings(one) => one.set.iter().flat_map(numbers).collect(),
         ClientMessage::Call(one) => {
             let mut texts = vec![one.to.to_string(), one.call_id.to_string()];
             texts.extend(one.display_name.iter().map(ToString::to_string));
@@ -248,6 +250,11 @@ fn texts(message: &ClientMessage) -> Vec<String> {
         | ClientMessage::Ack(_)
         | ClientMessage::Unsupported => Vec::new(),
     }
+}
+
+fn numbers(set: &CallSettings) -> Vec<String> {
+    let all = [&set.always, &set.busy, &set.no_answer, &set.unreachable];
+    all.into_iter().flatten().map(ToString::to_string).collect()
 }
 
 /// Reads whatever it is; if it is a message, nothing in it ends a line.

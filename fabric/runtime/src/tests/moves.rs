@@ -105,7 +105,10 @@ async fn an_actor_moves_with_what_it_had_not_stored() {
     assert_eq!(moved, Ok(()));
     settle().await;
     let log = of(cluster.logs(), "a");
-    assert!(log.contains(&"a restored Moved 7".to_owned()), "{log:?}");
+    assert!(
+        log.contains(&"a restored Moved { epoch: 2 } 7".to_owned()),
+        "{log:?}"
+    );
     assert_eq!(cluster.hosts(&reg("a")), [target], "it runs once");
     let row = cluster.nodes[target].row(&reg("a")).unwrap();
     assert_eq!((row.epoch, row.state.as_str()), (2, "7"));
@@ -122,7 +125,10 @@ async fn a_passive_record_moves_without_being_woken_where_it_was() {
     let moved = cluster.shift(host, &reg("a"), cluster.life(target)).await;
     assert_eq!(moved, Ok(()));
     assert_eq!(cluster.nodes[host].log(), Vec::<String>::new());
-    assert_eq!(of(cluster.nodes[target].log(), "a"), ["a restored Moved 5"]);
+    assert_eq!(
+        of(cluster.nodes[target].log(), "a"),
+        ["a restored Moved { epoch: 2 } 5"]
+    );
 }
 
 /// Who has handed it over remembers where it went; its tombstone says that it is not there any more.
@@ -167,9 +173,9 @@ async fn a_call_moves_with_its_sides() {
     let mut log = cluster.nodes[2].log();
     log.sort();
     let restored = [
-        "call restored Moved 1",
-        "dialog1 restored Moved 3",
-        "dialog2 restored Moved 7",
+        "call restored Moved { epoch: 2 } 1",
+        "dialog1 restored Moved { epoch: 2 } 3",
+        "dialog2 restored Moved { epoch: 2 } 7",
     ];
     assert_eq!(log, restored);
     for id in [call(), dialog(1), dialog(2)] {
@@ -284,7 +290,7 @@ async fn effects_that_wait_for_a_commit_leave_before_the_actor_does() {
         .map(|node| of(node.log(), "a"))
         .collect();
     assert_eq!(log[host], ["a out 9"]);
-    assert_eq!(log[target], ["a restored Moved 6"]);
+    assert_eq!(log[target], ["a restored Moved { epoch: 2 } 6"]);
 }
 
 /// A disk that does not answer: the actor stays and goes on within half a second.
