@@ -64,6 +64,9 @@ impl Crowd {
             if plan.mixed && plan.steady.is_none() {
                 habits.odd = 30;
             }
+            if plan.forwards {
+                habits.set_much();
+            }
             world.count(make.name());
             let is_web = matches!(make, Make::Web | Make::Tab);
             let chance = world.state().chance.split(&format!("ways {number}"));

@@ -46,6 +46,9 @@ struct Arguments {
     /// Number of phones instead of the seed's.
     #[arg(long)]
     phones: Option<u32>,
+    /// Phones set where calls to them go, and that they are not to be disturbed, by feature codes.
+    #[arg(long)]
+    forwards: bool,
     /// Every phone stays with its node; else some are behind a balancer, or go to another node.
     #[arg(long)]
     sticky: bool,
@@ -117,6 +120,9 @@ fn plan_of(arguments: &Arguments, allowed: &[FaultKind], seed: u64) -> Plan {
     }
     plan.phones = arguments.phones.unwrap_or(plan.phones);
     plan.planted = arguments.plant;
+    if arguments.forwards {
+        plan.forward();
+    }
     plan.sticky = arguments.sticky;
     plan.steady = arguments.steady.map(|calls| Steady {
         calls,
@@ -352,8 +358,9 @@ fn print_failure(arguments: &Arguments, plan: &Plan, outcome: &Outcome) {
         .planted
         .map_or(String::new(), |bug| format!(" --plant {}", bug.name()));
     let sticky = if plan.sticky { " --sticky" } else { "" };
+    let forwards = if plan.forwards { " --forwards" } else { "" };
     println!(
-        "repeat: cargo run --release -p sim -- --seed {}{nodes}{bug}{sticky} --minutes {} --faults {} --phones {} --keep {keep}",
+        "repeat: cargo run --release -p sim -- --seed {}{nodes}{bug}{sticky}{forwards} --minutes {} --faults {} --phones {} --keep {keep}",
         plan.seed, arguments.minutes, arguments.faults, plan.phones
     );
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::phone::{SDES_AT, SDES_EVERY};
 use actors::Site;
 use actors::console::{Page, Request};
+use actors::registration::settings::{Change, Occasion};
 use actors::site::{
     Account, Auth, Cluster, Credential, Domain, Limits, Listener, MediaPolicy, Route, Step,
 };
@@ -393,7 +394,47 @@ fn domain(mixed: bool, users: u32) -> Domain {
             route("echo", "^9196$", vec![Step::Answer, Step::Echo]),
             route("tone", "^9197$", vec![Step::Answer, tone]),
             route("users", r"^(1\d\d\d)$", vec![bridge]),
-        ],
+        ]
+        .into_iter()
+        .chain(feature_codes(route))
+        .collect(),
         calls_max: 0,
     }
+}
+
+/// The feature codes of the embedded default.
+fn feature_codes(route: impl Fn(&str, &str, Vec<Step>) -> Route) -> impl Iterator<Item = Route> {
+    let forward = |on, to: Option<&str>| Change::Divert {
+        on,
+        to: to.map(str::to_owned),
+    };
+    let codes = [
+        (r"^\*78$", Change::DoNotDisturb(true)),
+        (r"^\*79$", Change::DoNotDisturb(false)),
+        (r"^\*72(\d+)$", forward(Occasion::Always, Some("$1"))),
+        (r"^\*73$", forward(Occasion::Always, None)),
+        (r"^\*90(\d+)$", forward(Occasion::Busy, Some("$1"))),
+        (r"^\*91$", forward(Occasion::Busy, None)),
+        (r"^\*52(\d+)$", forward(Occasion::NoAnswer, Some("$1"))),
+        (r"^\*53$", forward(Occasion::NoAnswer, None)),
+        (r"^\*62(\d+)$", forward(Occasion::Unreachable, Some("$1"))),
+        (r"^\*63$", forward(Occasion::Unreachable, None)),
+    ];
+    codes.into_iter().map(move |(pattern, change)| {
+        let change = Box::new(change);
+        let (hertz, level_dbm0, for_ms) = (440, -13, 600);
+        let tone = Step::Play {
+            hertz,
+            level_dbm0,
+            for_ms,
+        };
+        let cause = "NORMAL_CLEARING".to_owned();
+        let steps = vec![
+            Step::Set { change },
+            Step::Answer,
+            tone,
+            Step::Hangup { cause },
+        ];
+        route("code", pattern, steps)
+    })
 }

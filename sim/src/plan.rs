@@ -256,6 +256,8 @@ pub struct Plan {
     pub phones: u32,
     /// Phones of every make; without it, those over UDP and TCP with plain media alone.
     pub mixed: bool,
+    /// Phones set where calls to them go, by feature codes.
+    pub forwards: bool,
     /// Every phone stays with its node.
     pub sticky: bool,
     /// Nodes that begin with the former release, and how many lives they have with it.
@@ -336,12 +338,19 @@ impl Plan {
             nodes,
             phones,
             mixed: true,
+            forwards: false,
             sticky: false,
             former,
             steady: None,
             planted: None,
             faults,
         }
+    }
+
+    /// Has phones set where calls to them go; nobody can before all nodes are of this release.
+    pub fn forward(&mut self) {
+        self.forwards = true;
+        self.former.clear();
     }
 
     /// Keeps only the faults of these numbers.

@@ -93,7 +93,7 @@ impl Reader {
             | CallNews::Transferring { .. }
             | CallNews::Transferred { .. }
             | CallNews::TransferFailed { .. } => heard.is_answered = true,
-            CallNews::Diverted { .. } => {}
+            CallNews::Diverted { .. } => world.count("calls sent elsewhere"),
             CallNews::Moved { state } | CallNews::TakenOver { state } => {
                 world.count("mark: events: a call that came from another node, or life");
                 let answered = ["answering", "talking", "held", "transferring"];

@@ -10,6 +10,9 @@ use super::call::{Call, CallState, Role};
 use super::text::response;
 use super::{Complaint, Out, PACKET_EVERY, Phone, T1};
 
+/// Feature codes that undo do-not-disturb and the forwards.
+const UNDO: [&str; 5] = ["*79", "*73", "*91", "*53", "*63"];
+
 impl Phone {
     pub(super) fn draw(&mut self, percent: u32) -> bool {
         self.rng.below(100) < percent
@@ -32,8 +35,19 @@ impl Phone {
             .calls
             .values()
             .any(|call| !matches!(call.state, CallState::Over { .. }));
-        if is_busy || !self.habits.calls || self.registered_until.is_none_or(|until| until <= now) {
+        if is_busy || self.registered_until.is_none_or(|until| until <= now) {
             return;
+        }
+        if let Some(code) = self.undone.first().copied() {
+            self.act_at = now + Duration::from_secs(2);
+            return self.dial_code(code, "", now, out);
+        }
+        if !self.habits.calls {
+            return;
+        }
+        let sets = self.habits.sets;
+        if sets > 0 && self.draw(sets) {
+            return self.set(now, out);
         }
         let is_extension = self.draw(self.habits.extensions);
         let called = if let Some(friend) = self.habits.friend {
@@ -51,8 +65,42 @@ impl Phone {
         self.dial(&called, is_extension, now, out);
     }
 
-    /// Calls somebody.
-    pub(super) fn dial(&mut self, called: &str, is_extension: bool, now: Time, out: &mut Vec<Out>) {
+    /// Sets something of the calls to it, or undoes it.
+    fn set(&mut self, now: Time, out: &mut Vec<Out>) {
+        const CODES: [&str; 5] = ["*78", "*72", "*90", "*52", "*62"];
+        let drawn = self.rng.below(10) as usize;
+        if let Some(code) = UNDO.get(drawn) {
+            return self.dial_code(code, "", now, out);
+        }
+        let number = match drawn {
+            5 => String::new(),
+            _ => (1000 + self.rng.below(12)).to_string(),
+        };
+        self.dial_code(CODES[drawn - 5], &number, now, out);
+    }
+
+    fn dial_code(&mut self, code: &'static str, number: &str, now: Time, out: &mut Vec<Out>) {
+        let call_id = self.dial(&format!("{code}{number}"), true, now, out);
+        if let Some(call) = self.calls.get_mut(&call_id) {
+            call.code = Some(code);
+        }
+    }
+
+    /// Undoes whatever it has set, and sets nothing more.
+    pub fn undo(&mut self) {
+        if std::mem::take(&mut self.habits.sets) > 0 {
+            self.undone = UNDO.to_vec();
+        }
+    }
+
+    /// Calls somebody; returns the Call-ID.
+    pub(super) fn dial(
+        &mut self,
+        called: &str,
+        is_extension: bool,
+        now: Time,
+        out: &mut Vec<Out>,
+    ) -> String {
         let call_id = self.rng.call_id();
         let port = self.free_port();
         let mut call = Call::new(Role::Caller, now, port);
@@ -65,6 +113,7 @@ impl Phone {
         self.calls.insert(call_id.clone(), call);
         self.begin_media(&call_id, port);
         self.invite(&call_id, now, "", out);
+        call_id
     }
 
     pub(super) fn free_port(&mut self) -> u16 {

@@ -43,6 +43,8 @@ pub struct Call {
     pub state: CallState,
     /// Dialled an extension that answers itself.
     pub is_extension: bool,
+    /// Feature code that was dialled.
+    pub(super) code: Option<&'static str>,
     /// Neither sends nor expects sound.
     pub held: bool,
     /// A re-INVITE failed: the phone will hang up.
@@ -90,6 +92,7 @@ impl Call {
             role,
             state: CallState::Ringing,
             is_extension: false,
+            code: None,
             held: false,
             is_unsure: false,
             since: now,

@@ -25,6 +25,8 @@ pub struct Habits {
     pub delays_offer: u32,
     /// Times it does what few phones do.
     pub odd: u32,
+    /// Calls with which it sets where calls to it go, or that it is not to be disturbed.
+    pub sets: u32,
     /// Longest talk.
     pub talk: Duration,
     /// Whom it calls, if always the same.
@@ -51,6 +53,7 @@ const QUIET: Habits = Habits {
     extensions: 0,
     delays_offer: 0,
     odd: 0,
+    sets: 0,
     talk: Duration::from_secs(60),
     friend: None,
     expires: SHORT,
@@ -70,6 +73,7 @@ impl Habits {
             extensions: rng.below(30),
             delays_offer: rng.below(20),
             odd: 0,
+            sets: 0,
             talk: Duration::from_secs(u64::from(5 + rng.below(40))),
             friend: None,
             expires: SHORT,
@@ -89,6 +93,14 @@ impl Habits {
             talk: USUAL,
             ..QUIET
         }
+    }
+
+    /// Sets where calls to it go again and again, and calls in between.
+    pub fn set_much(&mut self) {
+        self.calls = true;
+        self.sets = 40;
+        self.idle = Duration::from_secs(2);
+        self.talk = self.talk.min(Duration::from_secs(10));
     }
 
     /// Accepts every call from now on, makes none, and does not put anybody on hold.

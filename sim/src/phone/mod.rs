@@ -120,6 +120,8 @@ pub struct Phone {
     /// Of each dialog, by Call-ID and the node's tag.
     highest: BTreeMap<(String, String), (u32, String)>,
     complaints: Vec<Complaint>,
+    /// Feature codes that undo what it may have set, until each was answered.
+    undone: Vec<&'static str>,
     /// Calls that were answered.
     pub talked: u64,
 }
@@ -155,6 +157,7 @@ impl Phone {
             counter: 0,
             highest: BTreeMap::new(),
             complaints: Vec::new(),
+            undone: Vec::new(),
             talked: 0,
             rng,
         }

@@ -117,6 +117,7 @@ impl Phone {
     /// Stops the phone from sending what no phone should.
     pub fn be_polite(&mut self) {
         self.habits.odd = 0;
+        self.undo();
     }
 
     /// Sends something that is no call of its own.
