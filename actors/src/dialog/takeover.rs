@@ -11,6 +11,7 @@
 //! | Accepted | the 2xx at once, with our Contact; without an ACK for 2 s it counts as come | §13.3.1.4 |
 //! | Calling, Proceeding, Cancelling | CANCEL as soon as the end is ordered, with the recorded Via; BYE too if the early dialog is known | §9.1, §9.2, §15 |
 //! | Confirmed | the last ACK again; an ACK for each offer of ours without a response; a 2xx without ACK again, with our Contact | §13.2.2.4 |
+//! | Confirmed, only to be ended | the same, but for the 2xx | §15 |
 //! | Ending | BYE with a new number | §15.1.1 |
 //! | Ended | a final refusal again | §17.1.1.2 |
 //! | any, over a connection of the other node | as after its loss: what is to be sent waits | `architecture.md` §7 |
@@ -45,8 +46,15 @@ impl Dialog {
         self.take_over_with(is_gone, ctx);
     }
 
-    /// Goes on with what a node has given up that was cut off and is back: its connections are there.
+    /// Goes on with what a node has given up that was cut off and is back, to end it: its connections
+    /// are there.
     pub(super) fn inherit_open(&mut self, ctx: &mut DialogCtx<'_>) {
+        // It came in a message, not in our record: that node has perhaps dropped its copy already, so
+        // a 2xx to a later INVITE is on no disk. The BYE ends it unsaid, as in `send_bye`. One to the
+        // first INVITE comes before any BYE: it is recorded first.
+        if self.data.state == State::Confirmed {
+            self.data.accepted = None;
+        }
         self.take_over_with(false, ctx);
     }
 

@@ -377,10 +377,14 @@ fn what_the_callee_answers_to_the_invite_of_another_node_is_not_for_this_one() {
 
 /// Over a connection that the dialog does not know, without credentials.
 fn bye_of_the_peer(stage: &Stage<Dialog>) -> Inbound {
+    request_of_the_peer(stage, "BYE")
+}
+
+fn request_of_the_peer(stage: &Stage<Dialog>, method: &str) -> Inbound {
     let known = stage.core.data.dialog.clone().expect("a dialog");
     let request = read(format!(
-        "BYE sip:x@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/TCP {PEER};branch=z9hG4bK9\r\n\
-         From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: 9 BYE\r\nContent-Length: 0\r\n\r\n",
+        "{method} sip:x@192.0.2.1 SIP/2.0\r\nVia: SIP/2.0/TCP {PEER};branch=z9hG4bK9\r\n\
+         From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: 9 {method}\r\nContent-Length: 0\r\n\r\n",
         known.remote, known.local, known.call_id
     ));
     let key = sip::transaction::Key::of_request(&request).expect("a key");
@@ -649,6 +653,49 @@ fn an_heir_whose_connection_is_of_its_former_life_looks_for_the_peer() {
     let contact = format!("sip:1001@{PEER}");
     let actions = heir.tell(located(&contact, stream(9), false));
     assert_eq!(requests(&actions), [(stream(9), "INVITE".to_owned())]);
+}
+
+/// Simulator, 3 nodes, with forwards, seed 9: the copy of a node that was cut off had a 2xx to a re-INVITE
+/// whose ACK had come elsewhere. It was said again by who was only to end that copy, from memory alone.
+#[test]
+fn who_only_ends_what_another_node_had_says_no_2xx_that_is_not_on_disk_here() {
+    let (mut stage, actions) = on_stage(2, order_invite());
+    let flow = datagram(DIGEST, PEER);
+    let response = answer(&actions, 200);
+    stage.tell(Message::Response { response, flow });
+    let mut offer = request_of_the_peer(&stage, "INVITE");
+    offer.flow = flow;
+    stage.tell(Message::Request(offer));
+    let sdp = Some(Bytes::from_static(b"v=0\r\n"));
+    let actions = stage.tell(Message::AcceptOffer { sdp });
+    assert_eq!(crate::script::statuses(&actions), [200]);
+    // Who goes on with it has it in its record.
+    let (_, actions) = taken_over(&stage);
+    assert_eq!(crate::script::statuses(&actions), [200]);
+    let stored = contract::Core::snapshot(&stage.core, stage.now);
+    let mut heir = Stage::new(Dialog::inherit(stored, side(3)), ActorId::Dialog(side(3)));
+    heir.site.node = NodeId(2);
+    let part = Bytes::new();
+    let mut actions = heir.tell(Message::Inherit { part });
+    let cause = "NETWORK_OUT_OF_ORDER".to_owned();
+    actions.extend(heir.tell(Message::End { status: 502, cause }));
+    assert!(crate::script::statuses(&actions).is_empty());
+    assert_eq!(requests(&actions), [(flow, "BYE".to_owned())]);
+    assert!(heir.pass(Duration::from_secs(2)).is_empty());
+}
+
+/// A caller may hear BYE only behind its 200: that is safe here first.
+#[test]
+fn who_only_ends_what_another_node_had_answered_records_the_200_first() {
+    let (mut stage, _) = on_stage(1, Message::Serve(inbound("")));
+    stage.tell(Message::Accept { sdp: None });
+    let stored = contract::Core::snapshot(&stage.core, stage.now);
+    let mut heir = Stage::new(Dialog::inherit(stored, side(3)), ActorId::Dialog(side(3)));
+    heir.site.node = NodeId(2);
+    let part = Bytes::new();
+    let actions = heir.tell(Message::Inherit { part });
+    assert_eq!(shape(&actions), ["gate", "lane"]);
+    assert_eq!(crate::script::statuses(&actions), [200]);
 }
 
 #[test]

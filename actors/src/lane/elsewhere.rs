@@ -286,6 +286,7 @@ impl Lane {
     /// An INVITE with a right digest and a used nonce may be a copy of one that another node took:
     /// if its call is there, the caller's side answers once more.
     pub(super) fn ask_caller(&mut self, number: u64, waiting: Waiting, ctx: &mut Context<'_>) {
+        self.keep_silent(number);
         let Some(entry) = self.table.entry(number) else {
             return;
         };

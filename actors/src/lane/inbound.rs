@@ -362,6 +362,7 @@ impl Lane {
         };
         let key = entry.key.clone();
         entry.waiting = Some(Box::new(waiting));
+        self.keep_silent(number);
         let transaction = self.transaction(key, ctx);
         let (nonce, count) = (nonce.info, nonce.count);
         let question = super::Message::CheckNonce {

@@ -60,6 +60,19 @@ impl Lane {
         Some(number)
     }
 
+    /// Whether an INVITE is for this node is not known yet: its 100 would keep the phone from asking again.
+    /// Over a connection it does not in any case.
+    pub(super) fn keep_silent(&mut self, number: u64) {
+        let Some(entry) = self.table.entry(number) else {
+            return;
+        };
+        let is_repeated = !entry.source.is_reliable();
+        if let (Machine::InviteServer(machine), true) = (&mut entry.machine, is_repeated) {
+            machine.keep_silent();
+            self.settle(number, &[], false);
+        }
+    }
+
     /// Lets the machine repeat its answer to a copy of the request, or take an ACK.
     pub(super) fn repeat(&mut self, number: u64, request: &Message, ctx: &mut Context<'_>) {
         let now = ctx.now().mono;

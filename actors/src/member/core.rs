@@ -1,5 +1,6 @@
 //! The transitions of a member.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use cluster::membership::{Action as Gossip, Membership, NodeMeta, Proof, Roles, 
 use contract::net::GOSSIP;
 use contract::{
     Action, ActorId, Answer, Core, Ctx, Deadlines, Emitted, Event, FlowRef, Lookup, MemberState,
-    NodeId, Now, Peer, RestoreError, SchemaVersion, Time,
+    NodeId, Now, Peer, RestoreError, SchemaVersion, Time, Undelivered,
 };
 
 use super::addresses::neighbours;
@@ -31,6 +32,8 @@ pub struct Member {
     pub(super) timers: Deadlines<Timer>,
     /// Who has which floating address; from the first view on.
     pub(super) addresses: Option<Floating>,
+    /// What owners of records could not be told, oldest first. Bound: `UNTOLD_MAX`.
+    pub(super) untold: VecDeque<(ActorId, crate::Message)>,
 }
 
 /// Names of its deadlines.
@@ -42,6 +45,8 @@ pub enum Timer {
     Gossip,
     /// Floating addresses are looked at.
     Addresses,
+    /// Owners of records are told again what they could not be told.
+    Retell,
 }
 
 pub(super) type Context<'a> = Ctx<'a, crate::Message, Site>;
@@ -55,6 +60,7 @@ impl Default for Member {
             state: MemberState::Up,
             timers: Deadlines::default(),
             addresses: None,
+            untold: VecDeque::new(),
         }
     }
 }
@@ -327,7 +333,14 @@ impl Core for Member {
                 self.timers.clear(Timer::Addresses);
                 self.with_addresses(ctx, Floating::tick);
             }
+            Event::Timer(Timer::Retell) => self.retell(ctx),
             Event::Answer { token, answer } => self.on_host(token, answer, ctx),
+            // To actors with a record it says nothing of its own.
+            Event::Undelivered {
+                to,
+                message,
+                why: Undelivered::Busy,
+            } if to.kind().is_recorded() => self.keep_untold(to, message, ctx),
             Event::Undelivered { .. } => ctx.ignore("words may be lost"),
             Event::Opened { .. }
             | Event::Bytes(_)

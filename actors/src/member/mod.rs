@@ -13,12 +13,14 @@
 //! | Word of another member | its evidence, its table | §2 |
 //! | deadline | probes, suspicions, rounds of gossip; seeds again while alone | §2 |
 //! | Tenures, Taken, GivenBack | who has which floating address (`cluster::floating`) | §7 |
+//! | Undelivered, Busy, to the owner of a record | says it again (`untold.rs`) | §5, §8 |
 
 mod addresses;
 mod core;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod untold;
 
 use std::net::IpAddr;
 

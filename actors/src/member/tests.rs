@@ -10,9 +10,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use contract::limits::UNTOLD_MAX;
 use contract::net::GOSSIP;
 use contract::{
-    Action, ActorId, Answer, Boot, Core, Emitted, Event, FlowRef, Lookup, MemberState, NodeId, Time,
+    Action, ActorId, Answer, Boot, CallKey, Core, Emitted, Event, FlowRef, Lookup, MemberState,
+    NodeId, Time, Undelivered,
 };
 
 use super::*;
@@ -255,4 +257,69 @@ fn every_lane_hears_of_a_node_that_is_dead() {
         .collect();
     let own = [0, 1, 2, 3].map(|number| ActorId::Lane(NodeId(1), number));
     assert_eq!(lanes, own);
+}
+
+fn call(number: u128) -> ActorId {
+    ActorId::Call(CallKey::from_bits(number << 64))
+}
+
+/// What the fabric has said in the member's name of a call comes back.
+fn returned(to: ActorId, why: Undelivered) -> Event<Message, Timer, crate::Message> {
+    let bequest = crate::call::Message::Bequest {
+        parts: Vec::new(),
+        unknown: Vec::new(),
+    };
+    Event::Undelivered {
+        to,
+        message: bequest.into(),
+        why,
+    }
+}
+
+fn calls_told(actions: &Actions) -> Vec<ActorId> {
+    let told = crate::script::told(actions).into_iter().map(|(to, _)| to);
+    told.filter(|to| matches!(to, ActorId::Call(_))).collect()
+}
+
+/// The node that had won the call was not connected yet: simulator, 3 nodes, 10 minutes, seed 71281.
+#[test]
+fn who_goes_on_with_a_call_is_told_what_a_lost_copy_had_until_it_has_it() {
+    let mut stage = stage(1, &[]);
+    for _ in 0..3 {
+        let actions = stage.event(returned(call(7), Undelivered::Busy));
+        assert!(calls_told(&actions).is_empty(), "it would come back");
+        let soon = stage.pass(Duration::from_millis(900));
+        assert!(calls_told(&soon).is_empty());
+        let again = stage.pass(Duration::from_millis(200));
+        assert_eq!(calls_told(&again), [call(7)]);
+    }
+    let later = stage.pass(Duration::from_secs(10));
+    assert!(calls_told(&later).is_empty(), "it is there");
+    stage.event(returned(call(7), Undelivered::Absent));
+    let later = stage.pass(Duration::from_secs(10));
+    assert!(calls_told(&later).is_empty(), "nobody has that call");
+}
+
+#[test]
+fn a_word_for_another_member_is_not_said_again() {
+    let mut stage = stage(1, &[]);
+    stage.event(Event::Undelivered {
+        to: ActorId::Member(NodeId(2)),
+        message: Message::Drain.into(),
+        why: Undelivered::Busy,
+    });
+    let later = stage.pass(Duration::from_secs(10));
+    assert!(crate::script::told(&later).is_empty());
+}
+
+#[test]
+fn only_so_much_that_could_not_be_told_is_kept() {
+    let mut stage = stage(1, &[]);
+    let all = 1..=UNTOLD_MAX as u128 + 1;
+    for number in all.clone() {
+        stage.event(returned(call(number), Undelivered::Busy));
+    }
+    let again = calls_told(&stage.pass(Duration::from_secs(2)));
+    let kept: Vec<ActorId> = all.skip(1).map(call).collect();
+    assert_eq!(again, kept, "the oldest has gone");
 }

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use contract::{CallKey, NodeId, SchemaVersion, Space, Store};
+use contract::{CallKey, NodeId, Roster, SchemaVersion, Space, Store};
 
 use super::settings::{Change, Fault, Occasion, Set, Settings};
 use super::tests::{GATED, stage, stores};
 use super::*;
 use crate::script::{Actions, Stage, told};
-use crate::{call, console};
+use crate::{AnyCore, call, console};
 
 fn ready() -> Stage<Registration> {
     let mut stage = stage();
@@ -86,6 +86,24 @@ fn calls_are_told_what_is_set_and_dialogs_are_not() {
             crate::Message::Dialog(crate::dialog::Message::Located { .. })
         )]
     ));
+}
+
+/// It was answered by a node that was cut off: simulator, forwards, 3 nodes, seed 18.
+#[test]
+fn what_was_set_on_the_other_side_of_a_cut_is_taken_in() {
+    let mut other = ready();
+    set(&mut other, Change::DoNotDisturb(true)).expect("is set");
+    let mut stage = ready();
+    let copy = AnyCore::Registration(Box::new(other.core))
+        .snapshot(other.now, SchemaVersion::NEWEST)
+        .into();
+    let merged = stage.tell(Message::Merge { copy });
+    assert_eq!(stores(&merged).len(), 1);
+    assert!(
+        set(&mut stage, Change::Nothing)
+            .expect("settings")
+            .do_not_disturb
+    );
 }
 
 #[test]

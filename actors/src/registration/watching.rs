@@ -184,9 +184,9 @@ impl Registration {
             return ctx.ignore("it cannot be merged");
         };
         let known: Vec<FlowRef> = self.bindings.iter().map(|one| one.flow).collect();
-        self.bindings = merged.bindings;
-        self.past = merged.past;
-        self.clock = merged.clock;
+        // What is asked of connections stays; all else is the merged one's.
+        let watching = std::mem::take(&mut self.watching);
+        *self = Registration { watching, ..merged };
         ctx.store();
         for binding in &self.bindings {
             if !binding.unreachable && !known.contains(&binding.flow) {

@@ -408,6 +408,9 @@ pub const NODE_INBOX_FRAMES_MAX: usize = 4_096;
 pub const PARCELS_MAX: usize = 16_384;
 /// The same for one actor: what its inbox would take.
 pub const PARCELS_PER_ACTOR_MAX: usize = INBOX_EVENTS_MAX;
+/// Records that another node has won, and whose owners cannot be told yet what only the copy here had: a
+/// node that was cut off with a thousand calls under way, 8 MB as a rule, 64 MB at most. The oldest go.
+pub const UNTOLD_MAX: usize = 1_024;
 /// Claims of a take-over that are under way at once; further ones wait their turn.
 pub const CLAIMS_MAX: usize = 256;
 /// Calls of which it is remembered for a few seconds that another node has won them.

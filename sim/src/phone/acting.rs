@@ -31,16 +31,15 @@ impl Phone {
         if odd > 0 && self.draw(odd) {
             self.be_odd(now, out);
         }
-        let is_busy = self
-            .calls
-            .values()
-            .any(|call| !matches!(call.state, CallState::Over { .. }));
-        if is_busy || self.registered_until.is_none_or(|until| until <= now) {
+        if self.registered_until.is_none_or(|until| until <= now) {
             return;
         }
         if let Some(code) = self.undone.first().copied() {
-            self.act_at = now + Duration::from_secs(2);
-            return self.dial_code(code, "", now, out);
+            return self.undo_next(code, now, out);
+        }
+        let is_busy = self.calls.values().any(Call::goes_on);
+        if is_busy {
+            return;
         }
         if !self.habits.calls {
             return;
@@ -83,6 +82,25 @@ impl Phone {
         let call_id = self.dial(&format!("{code}{number}"), true, now, out);
         if let Some(call) = self.calls.get_mut(&call_id) {
             call.code = Some(code);
+        }
+    }
+
+    /// A call was answered.
+    pub(super) fn note_answer(&mut self, call_id: &str) {
+        self.talked += 1;
+        let code = self.calls.get(call_id).and_then(|call| call.code);
+        self.undone.retain(|one| Some(*one) != code);
+    }
+
+    /// On another line if need be: the answer to an INVITE may have been lost with its connection.
+    fn undo_next(&mut self, code: &'static str, now: Time, out: &mut Vec<Out>) {
+        self.act_at = now + Duration::from_secs(2);
+        let is_asked = |call: &Call| {
+            let is_new = now.since(call.since) < Duration::from_secs(10);
+            call.code.is_some() && is_new && call.goes_on()
+        };
+        if !self.calls.values().any(is_asked) {
+            self.dial_code(code, "", now, out);
         }
     }
 

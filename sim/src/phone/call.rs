@@ -124,6 +124,12 @@ impl Call {
         }
     }
 
+    /// Tells whether it is not over yet.
+    #[must_use]
+    pub const fn goes_on(&self) -> bool {
+        !matches!(self.state, CallState::Over { .. })
+    }
+
     /// Returns who was called: To of the dialog.
     #[must_use]
     pub fn called(&self) -> &str {

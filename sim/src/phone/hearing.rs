@@ -139,9 +139,7 @@ impl Phone {
         match call.state {
             CallState::Ringing => {
                 call.confirmed(now, talk);
-                let code = call.code;
-                self.talked += 1;
-                self.undone.retain(|one| Some(*one) != code);
+                self.note_answer(call_id);
             }
             CallState::Ending => {
                 // The CANCEL came too late: the call is ended as one that was answered.

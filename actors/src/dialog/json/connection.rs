@@ -49,7 +49,7 @@ impl JsonDialog {
     }
 
     /// Another node had the call: its offer that was not answered is forgotten, since the call offers
-    /// anew. Where the connection was there, its session is not, and the watch comes back.
+    /// anew. Where the connection was there, its session is not, and what is said on it comes back.
     pub(super) fn take_over(&mut self, ctx: &mut DialogCtx<'_>) {
         self.data.glare = None;
         self.timers.clear(Timer::Glare);
@@ -63,13 +63,31 @@ impl JsonDialog {
         }
         self.out.save();
         if !self.data.is_flow_gone {
-            self.watch(ctx);
+            self.go_on(ctx);
         } else if self.data.flow.ends_at(ctx.site().node) {
             // The other node may only have been cut off from it: the watch tells.
             self.rebind(self.data.flow, ctx);
         } else {
             self.lose_connection(ctx);
         }
+    }
+
+    /// Goes on over a connection that may be there. What was said on it last may be lost, with the
+    /// former connection or with the node that said it: it is said again, and waits anew for its answer.
+    pub(super) fn go_on(&mut self, ctx: &DialogCtx<'_>) {
+        if self.data.is_flow_gone {
+            // It is looked for; `rebind` says it then.
+            return;
+        }
+        self.watch(ctx);
+        if self.data.state == State::Ending {
+            self.await_end_ack(ctx);
+        }
+        if self.data.outgoing.is_some() {
+            self.timers
+                .set(Timer::AwaitAnswer, ctx.now().mono, super::core::ANSWER_WAIT);
+        }
+        self.say_again();
     }
 
     /// What may wait waits for 8 s.
@@ -138,16 +156,7 @@ impl JsonDialog {
         self.timers.clear(Timer::Park);
         self.timers.clear(Timer::LocateAgain);
         self.out.save();
-        self.watch(ctx);
-        let now = ctx.now().mono;
-        if self.data.state == State::Ending {
-            self.await_end_ack(ctx);
-        }
-        if self.data.outgoing.is_some() {
-            self.timers
-                .set(Timer::AwaitAnswer, now, super::core::ANSWER_WAIT);
-        }
-        self.say_again();
+        self.go_on(ctx);
     }
 
     /// Says again what was not acknowledged. What came up while nobody listened was recorded

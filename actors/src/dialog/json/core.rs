@@ -398,7 +398,7 @@ impl JsonDialog {
                 self.lose_connection(ctx);
             }
             // Its connection is another node's: that may live.
-            Restored::NodeStart | Restored::StartedAlone => self.watch(ctx),
+            Restored::NodeStart | Restored::StartedAlone => self.go_on(ctx),
             Restored::TakenOver { .. } | Restored::Adopted { .. } | Restored::Moved { .. } => {
                 self.take_over(ctx);
             }

@@ -33,7 +33,8 @@
 //! | Confirmed | connection gone | media goes on; its silence ends the call | Confirmed |
 //! | Ending | ack, 2 s, connection gone for 8 s | `Ended` | Ended |
 //! | Confirmed | Move | gated, `reoffer` that says `migrate` | Confirmed |
-//! | any | Restored, taken over | an open offer of ours is forgotten, the connection watched | same |
+//! | any | Restored, its connection another node's | the connection watched, what may be lost said again | same |
+//! | any | Restored, taken over | an open offer of ours is forgotten, else the same | same |
 //! | Confirmed | transfer | `Refer`; 491 if one is open | Confirmed |
 //! | Confirmed | AcceptRefer, ReferProgress | `transferProgress` | Confirmed |
 //! | Confirmed | RefuseRefer | `error` | Confirmed |

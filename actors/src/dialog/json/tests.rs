@@ -342,6 +342,108 @@ fn an_heir_that_has_the_connection_itself_says_on_it_what_waited() {
     assert_eq!(stage.core.state(), "ended");
 }
 
+/// Builds the core anew from what it has recorded, at a node.
+fn revive(stage: &mut Stage<JsonDialog>, node: u16, why: Restored) -> Actions {
+    let snapshot = stage.core.snapshot(stage.now);
+    stage.core = JsonDialog::restore(snapshot, stage.now).expect("a snapshot");
+    stage.site.node = NodeId(node);
+    stage.event(Event::Restored(why))
+}
+
+const DEAD: Restored = Restored::TakenOver {
+    may_live: false,
+    epoch: 2,
+};
+
+/// Simulator, 3 nodes, seed 15 with forwards: a node had said `hangup` to a client of another node, and
+/// died before that was there.
+#[test]
+fn an_end_that_was_lost_with_the_node_that_said_it_is_said_again() {
+    let end = || dialog::Message::End {
+        status: 480,
+        cause: "NORMAL_CLEARING".to_owned(),
+    };
+    for (heir, why) in [
+        // It has the connection itself.
+        (1, DEAD),
+        (3, DEAD),
+        (1, Restored::Moved { epoch: 2 }),
+        (1, Restored::Adopted { epoch: 2 }),
+        // The same node, which has started again.
+        (2, Restored::NodeStart),
+        (2, Restored::StartedAlone),
+    ] {
+        let mut stage = confirmed();
+        stage.site.node = NodeId(2);
+        assert_eq!(words(&stage.tell(end())), ["hangup"]);
+        let number = stage.core.data.number;
+        // Nearly as long as it may wait: more than is left then.
+        stage.set(stage.now.mono + Duration::from_millis(7_900));
+        let again = revive(&mut stage, heir, why);
+        assert_eq!(words(&again), ["hangup"], "{why:?} at {heir}");
+        assert_eq!(deliveries(&again)[0].about, About::Numbered(number));
+        stage.pass(Duration::from_millis(1_900));
+        assert_eq!(stage.core.state(), "ending", "{why:?} at {heir}");
+        order(&mut stage, ClientCommand::Ack { number });
+        assert_eq!(stage.core.state(), "ended");
+
+        // A client that says nothing does not hold it.
+        let mut stage = confirmed();
+        stage.site.node = NodeId(2);
+        stage.tell(end());
+        revive(&mut stage, heir, why);
+        stage.pass(Duration::from_millis(8_100));
+        assert_eq!(stage.core.state(), "ended", "{why:?} at {heir}");
+    }
+}
+
+#[test]
+fn who_inherits_an_end_says_it_and_ends() {
+    let end = || dialog::Message::End {
+        status: 480,
+        cause: "NORMAL_CLEARING".to_owned(),
+    };
+    let mut stage = confirmed();
+    stage.tell(end());
+    let snapshot = stage.core.snapshot(stage.now);
+    let side = CallKey::from_bits(78 << 64).side(5);
+    let mut heir = Stage::new(JsonDialog::inherit(snapshot, side), ActorId::Dialog(side));
+    let part = Bytes::new();
+    let actions = heir.tell(dialog::Message::Inherit { part });
+    assert_eq!(words(&actions), ["hangup"]);
+    assert!(words(&heir.tell(end())).is_empty(), "said already");
+    heir.pass(Duration::from_secs(9));
+    assert_eq!(heir.core.state(), "ended");
+}
+
+#[test]
+fn an_answer_that_may_be_lost_with_the_node_that_said_it_is_said_again() {
+    let sdp = || Bytes::from_static(b"v=0\r\n");
+    let dial = call::Dial {
+        aor: aor(),
+        contact: contact(&aor(), "tab-1"),
+        flow: flow_of(7),
+        name: "c1".to_owned(),
+        request: Some("q".to_owned()),
+        to: "1001".to_owned(),
+        sdp: sdp(),
+    };
+    let first = dialog::Message::Dial(Box::new(dial));
+    let side = CallKey::from_bits(77 << 64).side(1);
+    let core = JsonDialog::create(side, &first, &crate::script::site()).expect("a dialog");
+    let mut stage = Stage::new(core, ActorId::Dialog(side));
+    stage.tell(first);
+    let accept = dialog::Message::Accept { sdp: Some(sdp()) };
+    assert_eq!(words(&stage.tell(accept)), ["callAccepted"]);
+    let again = revive(&mut stage, 1, DEAD);
+    assert_eq!(words(&again), ["callAccepted"]);
+    assert!(is_gated(&again));
+    // Who speaks of the call knows that it was answered.
+    let report = "{}".to_owned();
+    order(&mut stage, ClientCommand::Stats { report });
+    assert!(words(&revive(&mut stage, 1, DEAD)).is_empty());
+}
+
 #[test]
 fn a_message_that_cannot_be_delivered_means_that_the_connection_is_gone() {
     let mut stage = called();

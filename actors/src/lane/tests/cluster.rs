@@ -694,6 +694,24 @@ fn an_invite_with_a_used_nonce_of_which_there_is_no_call_is_challenged() {
     assert!(challenge_of(&gone).stale);
 }
 
+/// A phone that hears 100 repeats nothing, and was never answered: simulator, forwards, 3 nodes, seed 19.
+#[test]
+fn an_invite_of_which_nothing_is_known_yet_is_not_told_100() {
+    let mut nodes = Nodes::new(&[(1, 0), (2, 0)]);
+    let plain = draft("INVITE");
+    let first = receive(nodes.at(&lane(1, 0)), peer(), plain.text());
+    let invite = answered(&plain, &challenge_of(&first), "1000", "weft-1000", 1);
+    nodes.is_cut = true;
+    nodes.receive(&lane(2, 0), peer(), invite.text());
+    let said = nodes.pass(5 * SECOND);
+    assert!(said.is_empty(), "{said:?}");
+    let asked = nodes.news();
+    assert!(matches!(
+        &asked[..],
+        [(_, Any::Dialog(dialog::Message::Retransmitted(_)))]
+    ));
+}
+
 #[test]
 fn an_invite_over_a_connection_is_never_taken_for_a_copy() {
     let mut nodes = Nodes::new(&[(1, 0)]);

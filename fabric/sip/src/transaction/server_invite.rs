@@ -133,6 +133,14 @@ impl InviteServer {
         self.handle(event, now, out);
     }
 
+    /// Sends no 100 by itself: another server may have the INVITE, and a client that hears 100 of this one
+    /// repeats it to neither.
+    pub fn keep_silent(&mut self) {
+        if matches!(self.state, State::Proceeding(Progress::Silent(_))) {
+            self.armed = Armed::default();
+        }
+    }
+
     /// Takes the news that what was sent last could not be sent.
     pub fn on_transport_error(&mut self, now: Time, out: &mut Vec<Output>) {
         self.handle(Event::TransportError, now, out);
