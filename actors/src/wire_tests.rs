@@ -26,7 +26,7 @@ use crate::dialog::{ClientCommand, ClientOrder, OfferKind, RequestFailure};
 use crate::door_session::{About, Delivery};
 use crate::lane::NonceVerdict;
 use crate::media_leg::{Codecs, Destination, Offering, Report, Stream, Want};
-use crate::registration::settings::{Change, Fault, Occasion, Set, Settings};
+use crate::registration::settings::{Change, DiversionReason, Fault, Set, Settings};
 use crate::wire::{WIRE_FORM, WIRE_FORM_2, WIRE_FORM_3, WireError, decode};
 use crate::{
     AnyCore, Inbound, Message, Target, TransactionRef, call, console, dialog, door_session, flow,
@@ -802,7 +802,7 @@ fn registrations() -> Vec<registration::Message> {
         },
         Message::Set(Box::new(Set {
             change: Change::Divert {
-                on: Occasion::NoAnswer,
+                on: DiversionReason::NoAnswer,
                 to: Some("1002".to_owned()),
             },
             reply: ActorId::Call(call_key()),
@@ -987,7 +987,7 @@ fn dialogs() -> Vec<dialog::Message> {
             invite: Box::new(invite()),
             path: vec![call::Diversion {
                 by: aor(),
-                on: Occasion::Busy,
+                on: DiversionReason::Busy,
                 to: "1002".to_owned(),
             }],
         },

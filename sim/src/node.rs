@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::phone::{SDES_AT, SDES_EVERY};
 use actors::Site;
 use actors::console::{Page, Request};
-use actors::registration::settings::{Change, Occasion};
+use actors::registration::settings::{Change, DiversionReason};
 use actors::site::{
     Account, Auth, Cluster, Credential, Domain, Limits, Listener, MediaPolicy, Route, Step,
 };
@@ -411,14 +411,20 @@ fn feature_codes(route: impl Fn(&str, &str, Vec<Step>) -> Route) -> impl Iterato
     let codes = [
         (r"^\*78$", Change::DoNotDisturb(true)),
         (r"^\*79$", Change::DoNotDisturb(false)),
-        (r"^\*72(\d+)$", forward(Occasion::Always, Some("$1"))),
-        (r"^\*73$", forward(Occasion::Always, None)),
-        (r"^\*90(\d+)$", forward(Occasion::Busy, Some("$1"))),
-        (r"^\*91$", forward(Occasion::Busy, None)),
-        (r"^\*52(\d+)$", forward(Occasion::NoAnswer, Some("$1"))),
-        (r"^\*53$", forward(Occasion::NoAnswer, None)),
-        (r"^\*62(\d+)$", forward(Occasion::Unreachable, Some("$1"))),
-        (r"^\*63$", forward(Occasion::Unreachable, None)),
+        (r"^\*72(\d+)$", forward(DiversionReason::Always, Some("$1"))),
+        (r"^\*73$", forward(DiversionReason::Always, None)),
+        (r"^\*90(\d+)$", forward(DiversionReason::Busy, Some("$1"))),
+        (r"^\*91$", forward(DiversionReason::Busy, None)),
+        (
+            r"^\*52(\d+)$",
+            forward(DiversionReason::NoAnswer, Some("$1")),
+        ),
+        (r"^\*53$", forward(DiversionReason::NoAnswer, None)),
+        (
+            r"^\*62(\d+)$",
+            forward(DiversionReason::Unreachable, Some("$1")),
+        ),
+        (r"^\*63$", forward(DiversionReason::Unreachable, None)),
     ];
     codes.into_iter().map(move |(pattern, change)| {
         let change = Box::new(change);

@@ -16,7 +16,7 @@ use super::offering::{self, Attempt};
 use super::outcome;
 use crate::dialog::wire::Wire;
 use crate::media_leg::{Offering, Report, Stream, Want};
-use crate::registration::settings::Occasion;
+use crate::registration::settings::DiversionReason;
 use crate::{Target, dialog, media_leg};
 
 /// Time between look-ups for a phone whose connection is gone, and how many are made
@@ -96,7 +96,7 @@ impl Call {
             // The registration may have been of the node that is gone as well.
             return self.locate_after(tries, LOCATE_AGAIN_AFTER, ctx);
         }
-        if why == Undelivered::Absent && self.divert(Occasion::Unreachable, ctx) {
+        if why == Undelivered::Absent && self.divert(DiversionReason::Unreachable, ctx) {
             return;
         }
         let account = self
@@ -118,7 +118,7 @@ impl Call {
         let State::Locating { tries } = self.data.state else {
             return ctx.ignore("nobody is looked for");
         };
-        if self.data.callee.as_ref() != Some(aor) {
+        if !self.looks_for(aor) {
             return ctx.ignore("somebody else was looked for");
         }
         let some_gone = targets.iter().any(|target| target.unreachable);

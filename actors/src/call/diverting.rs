@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use sip::Aor;
 
 use super::core::{CALLER, Call, CallCtx, State, Timer};
-use crate::registration::settings::{Change, Fault, Occasion, Set, Settings};
+use crate::registration::settings::{Change, DiversionReason, Fault, Set, Settings};
 use crate::site::Step;
 use crate::wire::FORM_3_SINCE;
 use crate::{dialog, registration, router};
@@ -34,7 +34,7 @@ pub struct Diversion {
     /// Whose call it was.
     pub by: Aor,
     /// Why it went elsewhere.
-    pub on: Occasion,
+    pub on: DiversionReason,
     /// What was dialled instead, in the domain of `by`.
     pub to: String,
 }
@@ -89,28 +89,25 @@ impl Call {
         settings: Box<Settings>,
         ctx: &mut CallCtx<'_>,
     ) {
-        let is_looked_for = matches!(self.data.state, State::Locating { .. })
-            && self.data.callee.as_ref() == Some(aor)
-            && self.diverting.change.is_none();
-        if !is_looked_for {
+        if !matches!(self.data.state, State::Locating { .. }) || !self.looks_for(aor) {
             return ctx.ignore("somebody else was looked for");
         }
         let do_not_disturb = settings.do_not_disturb;
         self.diverting.settings = Some(settings);
         self.is_changed = true;
-        if self.divert(Occasion::Always, ctx) {
+        if self.divert(DiversionReason::Always, ctx) {
             return;
         }
         if !do_not_disturb {
             return self.on_located(aor, targets, ctx);
         }
-        if !self.divert(Occasion::Busy, ctx) {
+        if !self.divert(DiversionReason::Busy, ctx) {
             self.give_up(486, "USER_BUSY", "callee", ctx);
         }
     }
 
     /// Sends the call elsewhere if its callee wants that on an occasion; tells whether it does.
-    pub(super) fn divert(&mut self, on: Occasion, ctx: &mut CallCtx<'_>) -> bool {
+    pub(super) fn divert(&mut self, on: DiversionReason, ctx: &mut CallCtx<'_>) -> bool {
         let set = self.diverting.settings.as_ref();
         let Some(to) = set.and_then(|set| set.target(on)).map(str::to_owned) else {
             return false;
@@ -163,10 +160,10 @@ impl Call {
         };
         tracing::info!(call = %self.data.key, %callee, "sent on in a circle");
         let (status, cause) = match last.on {
-            Occasion::Always => (482, "EXCHANGE_ROUTING_ERROR"),
-            Occasion::Busy => (486, "USER_BUSY"),
-            Occasion::NoAnswer => (480, "NO_ANSWER"),
-            Occasion::Unreachable => (480, "SUBSCRIBER_ABSENT"),
+            DiversionReason::Always => (482, "EXCHANGE_ROUTING_ERROR"),
+            DiversionReason::Busy => (486, "USER_BUSY"),
+            DiversionReason::NoAnswer => (480, "NO_ANSWER"),
+            DiversionReason::Unreachable => (480, "SUBSCRIBER_ABSENT"),
         };
         self.give_up(status, cause, "weft", ctx);
         true
@@ -176,10 +173,10 @@ impl Call {
     pub(super) fn divert_refused(&mut self, status: u16, ctx: &mut CallCtx<'_>) -> bool {
         let has_rung = self.data.passed.is_some();
         let on = match status {
-            486 | 600 | 603 => Occasion::Busy,
-            480 if has_rung => Occasion::Busy,
-            408 | 430 | 480 | 500..=599 if !has_rung => Occasion::Unreachable,
-            408 => Occasion::NoAnswer,
+            486 | 600 | 603 => DiversionReason::Busy,
+            480 if has_rung => DiversionReason::Busy,
+            408 | 430 | 480 | 500..=599 if !has_rung => DiversionReason::Unreachable,
+            408 => DiversionReason::NoAnswer,
             _ => return false,
         };
         self.divert(on, ctx)
@@ -196,6 +193,11 @@ impl Call {
         self.enter(State::Locating { tries: 0 });
         self.wait_for_leg(ctx);
         self.locate(ctx);
+    }
+
+    /// Tells whether it is asked where a user is: not whose settings a step of the route changes.
+    pub(super) fn looks_for(&self, aor: &Aor) -> bool {
+        self.data.callee.as_ref() == Some(aor) && self.diverting.change.is_none()
     }
 
     /// Asks the registration of the callee where it is, or to change what it has set.

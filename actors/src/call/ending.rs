@@ -11,7 +11,7 @@ use contract::{Action, ActorId, CallNews, CallRecord, Emitted, Store};
 use super::core::{Call, CallCtx, End, Stage, State, Timer};
 use super::outcome;
 use crate::media_leg;
-use crate::registration::settings::Occasion;
+use crate::registration::settings::DiversionReason;
 
 /// How long a tombstone is kept: longer than any copy of the INVITE may travel (64·T1, twice).
 const TOMBSTONE: Duration = Duration::from_secs(64);
@@ -87,7 +87,7 @@ impl Call {
             return self.give_up(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
         }
         let rings = self.data.state == State::Ringing;
-        if !(rings && self.divert(Occasion::NoAnswer, ctx)) {
+        if !(rings && self.divert(DiversionReason::NoAnswer, ctx)) {
             self.give_up(480, "NO_ANSWER", "weft", ctx);
         }
     }

@@ -11,6 +11,7 @@ use super::core::{Context, Pending, Ticket, Want};
 use super::gather::{self, Part};
 use super::moving::{self, Place};
 use super::{Message, Page, answer};
+use crate::registration::settings::Settings;
 use crate::{call, registration};
 
 /// Answers, or returns what is to be asked next.
@@ -162,6 +163,10 @@ fn tell_user(ticket: u64, aor: &Aor, view: Option<&ActorView>, ctx: &mut Context
     let bindings = bindings
         .filter(Value::is_array)
         .unwrap_or_else(|| json!([]));
+    let settings = view.map(|view| answer::snapshot(view)["settings"]["settings"].clone());
+    let settings = settings
+        .filter(Value::is_object)
+        .unwrap_or_else(|| json!(Settings::default()));
     let is_registered = bindings.as_array().is_some_and(|list| !list.is_empty());
     let user = json!({
         "aor": aor,
@@ -169,6 +174,7 @@ fn tell_user(ticket: u64, aor: &Aor, view: Option<&ActorView>, ctx: &mut Context
         "display": display,
         "registered": is_registered,
         "bindings": bindings,
+        "settings": settings,
     });
     reply(ticket, 200, &user, ctx);
 }

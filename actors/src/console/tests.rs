@@ -226,12 +226,16 @@ fn a_user_is_shown_with_the_bindings_and_an_unknown_one_is_404() {
     ));
     let id = ActorId::Registration("1000@example.org".into());
     assert_eq!(asked[0].1, Lookup::Actor { id: id.clone() });
-    let answer = view(id, r#"{"bindings":[{"contact":"sip:x"}]}"#);
+    let answer = view(
+        id,
+        r#"{"bindings":[{"contact":"sip:x"}],"settings":{"settings":{"always":"1002"}}}"#,
+    );
     let (status, body) = answered(&stage.event(Event::Answer {
         token: asked[0].0,
         answer,
     }));
     assert_eq!((status, &body["registered"]), (200, &Value::Bool(true)));
+    assert_eq!(body["settings"]["always"], "1002");
     for (dn, wanted) in [("1001@example.org", 200), ("nobody", 404)] {
         let asked = looked_up(&ask(&mut stage, Request::User { dn: dn.to_owned() }));
         let answer = Answer::Actor(None);

@@ -12,7 +12,7 @@ use super::Invite;
 use crate::Site;
 use crate::call::Diversion;
 use crate::policy::{ACCEPT, ALLOW};
-use crate::registration::settings::Occasion;
+use crate::registration::settings::DiversionReason;
 use crate::site::Listener;
 
 /// A new client transaction: the lane that will hold it, its branch and Via.
@@ -146,11 +146,11 @@ pub(super) fn diversions(path: &[Diversion], callee: &Aor) -> Vec<(HeaderName, S
 }
 
 /// Returns the word of Diversion and the cause of History-Info.
-const fn reasons(on: Occasion) -> (&'static str, u16) {
+const fn reasons(on: DiversionReason) -> (&'static str, u16) {
     match on {
-        Occasion::Always => ("unconditional", 302),
-        Occasion::Busy => ("user-busy", 486),
-        Occasion::NoAnswer => ("no-answer", 408),
-        Occasion::Unreachable => ("unavailable", 503),
+        DiversionReason::Always => ("unconditional", 302),
+        DiversionReason::Busy => ("user-busy", 486),
+        DiversionReason::NoAnswer => ("no-answer", 408),
+        DiversionReason::Unreachable => ("unavailable", 503),
     }
 }

@@ -37,10 +37,10 @@ pub struct Settings {
     pub no_answer_s: Option<u16>,
 }
 
-/// When a call goes elsewhere.
+/// Why a call goes elsewhere (RFC 5806: the reason of a diversion).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Occasion {
+pub enum DiversionReason {
     /// Every call.
     Always,
     /// The user is busy, or declines.
@@ -51,23 +51,23 @@ pub enum Occasion {
     Unreachable,
 }
 
-impl Occasion {
+impl DiversionReason {
     /// All of them.
-    pub const ALL: [Occasion; 4] = [
-        Occasion::Always,
-        Occasion::Busy,
-        Occasion::NoAnswer,
-        Occasion::Unreachable,
+    pub const ALL: [DiversionReason; 4] = [
+        DiversionReason::Always,
+        DiversionReason::Busy,
+        DiversionReason::NoAnswer,
+        DiversionReason::Unreachable,
     ];
 
     /// Returns its word.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Occasion::Always => "always",
-            Occasion::Busy => "busy",
-            Occasion::NoAnswer => "no_answer",
-            Occasion::Unreachable => "unreachable",
+            DiversionReason::Always => "always",
+            DiversionReason::Busy => "busy",
+            DiversionReason::NoAnswer => "no_answer",
+            DiversionReason::Unreachable => "unreachable",
         }
     }
 }
@@ -84,7 +84,7 @@ pub enum Change {
     /// Where calls go; `None`: they do not any more.
     Divert {
         /// On which occasion.
-        on: Occasion,
+        on: DiversionReason,
         /// Where.
         to: Option<String>,
     },
@@ -93,22 +93,22 @@ pub enum Change {
 impl Settings {
     /// Returns where a call goes on an occasion.
     #[must_use]
-    pub fn target(&self, on: Occasion) -> Option<&str> {
+    pub fn target(&self, on: DiversionReason) -> Option<&str> {
         let target = match on {
-            Occasion::Always => &self.always,
-            Occasion::Busy => &self.busy,
-            Occasion::NoAnswer => &self.no_answer,
-            Occasion::Unreachable => &self.unreachable,
+            DiversionReason::Always => &self.always,
+            DiversionReason::Busy => &self.busy,
+            DiversionReason::NoAnswer => &self.no_answer,
+            DiversionReason::Unreachable => &self.unreachable,
         };
         target.as_deref()
     }
 
-    fn target_mut(&mut self, on: Occasion) -> &mut Option<String> {
+    fn target_mut(&mut self, on: DiversionReason) -> &mut Option<String> {
         match on {
-            Occasion::Always => &mut self.always,
-            Occasion::Busy => &mut self.busy,
-            Occasion::NoAnswer => &mut self.no_answer,
-            Occasion::Unreachable => &mut self.unreachable,
+            DiversionReason::Always => &mut self.always,
+            DiversionReason::Busy => &mut self.busy,
+            DiversionReason::NoAnswer => &mut self.no_answer,
+            DiversionReason::Unreachable => &mut self.unreachable,
         }
     }
 
@@ -116,7 +116,7 @@ impl Settings {
     ///
     /// # Errors
     /// What is wrong with the new ones, in words for people.
-    pub fn changed(&self, change: Change) -> Result<Settings, &'static str> {
+    pub fn changed(&self, change: Change) -> Result<Settings, String> {
         let mut new = self.clone();
         match change {
             Change::Nothing => {}
@@ -127,24 +127,28 @@ impl Settings {
         new.check().map(|()| new)
     }
 
-    fn check(&self) -> Result<(), &'static str> {
-        let targets = Occasion::ALL.iter().filter_map(|on| self.target(*on));
+    fn check(&self) -> Result<(), String> {
+        let targets = DiversionReason::ALL
+            .iter()
+            .filter_map(|on| self.target(*on));
         for target in targets {
             if target.is_empty() || target.len() > DIVERT_TO_BYTES_MAX {
-                return Err("a number to divert to has 1 to 64 characters");
+                let most = DIVERT_TO_BYTES_MAX;
+                return Err(format!("a number to divert to has 1 to {most} characters"));
             }
             let is_odd = |letter: char| {
                 letter.is_control() || letter.is_whitespace() || "@<>\"".contains(letter)
             };
             if target.contains(is_odd) {
-                return Err(
-                    "a number to divert to is dialled in the user's domain: no blanks, no @",
-                );
+                let why = "a number to divert to is dialled in the user's domain: no blanks, no @";
+                return Err(why.to_owned());
             }
         }
         let is_patient = |s: u16| (NO_ANSWER_S_MIN..=NO_ANSWER_S_MAX).contains(&s);
         match self.no_answer_s {
-            Some(s) if !is_patient(s) => Err("the ringing before no_answer lasts 3 to 180 seconds"),
+            Some(s) if !is_patient(s) => Err(format!(
+                "the ringing before no_answer lasts {NO_ANSWER_S_MIN} to {NO_ANSWER_S_MAX} seconds"
+            )),
             Some(_) | None => Ok(()),
         }
     }
@@ -234,7 +238,7 @@ impl Registration {
 
     fn check_targets(&self, new: &Settings, ctx: &Context<'_>) -> Result<(), Fault> {
         let domain = ctx.site().domain_of(self.aor.domain());
-        for on in Occasion::ALL {
+        for on in DiversionReason::ALL {
             let Some(to) = new.target(on) else { continue };
             if to == self.aor.user() {
                 let why = format!("{}: a user's calls cannot go to the user itself", on.word());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contract::{CallKey, NodeId, Roster, SchemaVersion, Space, Store};
 
-use super::settings::{Change, Fault, Occasion, Set, Settings};
+use super::settings::{Change, DiversionReason, Fault, Set, Settings};
 use super::tests::{GATED, stage, stores};
 use super::*;
 use crate::script::{Actions, Stage, told};
@@ -45,7 +45,7 @@ fn set(stage: &mut Stage<Registration>, change: Change) -> Result<Settings, Faul
     }
 }
 
-fn divert(on: Occasion, to: &str) -> Change {
+fn divert(on: DiversionReason, to: &str) -> Change {
     let to = Some(to.to_owned());
     Change::Divert { on, to }
 }
@@ -68,7 +68,7 @@ fn what_is_set_is_safe_first_and_what_changes_nothing_is_not_stored() {
 #[test]
 fn calls_are_told_what_is_set_and_dialogs_are_not() {
     let mut stage = ready();
-    set(&mut stage, divert(Occasion::Busy, "1001")).expect("is set");
+    set(&mut stage, divert(DiversionReason::Busy, "1001")).expect("is set");
     let key = CallKey::from_bits(1 << 100);
     let reply = ActorId::Call(key);
     let told_call = told(&stage.tell(Message::Locate { reply }));
@@ -116,12 +116,12 @@ fn what_cannot_be_set_is_refused_and_changes_nothing() {
         }))
     };
     for (change, wanted) in [
-        (divert(Occasion::Always, "1000"), 400),
-        (divert(Occasion::Always, ""), 400),
-        (divert(Occasion::Always, &long), 400),
-        (divert(Occasion::Always, "1001@elsewhere"), 400),
-        (divert(Occasion::Always, "10 01"), 400),
-        (divert(Occasion::Always, "no-route"), 400),
+        (divert(DiversionReason::Always, "1000"), 400),
+        (divert(DiversionReason::Always, ""), 400),
+        (divert(DiversionReason::Always, &long), 400),
+        (divert(DiversionReason::Always, "1001@elsewhere"), 400),
+        (divert(DiversionReason::Always, "10 01"), 400),
+        (divert(DiversionReason::Always, "no-route"), 400),
         (all(2), 400),
         (all(181), 400),
         (all(20), 200),

@@ -1,6 +1,6 @@
 //! `[[route]]`: what a number that is dialled leads to, and which values its keys may have.
 
-use actors::registration::settings::Occasion;
+use actors::registration::settings::DiversionReason;
 use serde::{Deserialize, Serialize};
 
 use super::schema::{HOST, Key, Kind, NAME, has, is_line_of_128, key};
@@ -62,7 +62,7 @@ pub enum Step {
 #[serde(deny_unknown_fields)]
 pub struct Forward {
     /// On which occasion.
-    pub on: Occasion,
+    pub on: DiversionReason,
     /// Where; none: not any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,

@@ -6,7 +6,7 @@ use contract::{Emitted, SchemaVersion};
 use sip::HeaderName;
 
 use super::fixture::*;
-use crate::registration::settings::{Occasion, Settings};
+use crate::registration::settings::{DiversionReason, Settings};
 
 fn world() -> World {
     let mut world = World::new();
@@ -17,15 +17,15 @@ fn world() -> World {
     world
 }
 
-fn sends(world: &mut World, number: &str, on: Occasion, to: &str) {
+fn sends(world: &mut World, number: &str, on: DiversionReason, to: &str) {
     let user = aor(&format!("{number}@example.org"));
     let settings = world.settings.entry(user).or_default();
     let to = Some(to.to_owned());
     match on {
-        Occasion::Always => settings.always = to,
-        Occasion::Busy => settings.busy = to,
-        Occasion::NoAnswer => settings.no_answer = to,
-        Occasion::Unreachable => settings.unreachable = to,
+        DiversionReason::Always => settings.always = to,
+        DiversionReason::Busy => settings.busy = to,
+        DiversionReason::NoAnswer => settings.no_answer = to,
+        DiversionReason::Unreachable => settings.unreachable = to,
     }
 }
 
@@ -61,7 +61,7 @@ fn called(world: &World, peer: &str) -> Vec<String> {
 #[test]
 fn every_call_goes_elsewhere_and_says_whence_it_comes() {
     let mut world = world();
-    sends(&mut world, "1001", Occasion::Always, "1002");
+    sends(&mut world, "1001", DiversionReason::Always, "1002");
     world.call("1001", SDP_A);
     assert_eq!(called(&world, B), ["1002"]);
     assert_eq!(diverted(&world), ["1001@example.org always 1002"]);
@@ -98,7 +98,7 @@ fn who_is_not_to_be_disturbed_is_busy() {
     let mut world = self::world();
     let user = aor("1001@example.org");
     world.settings.entry(user).or_default().do_not_disturb = true;
-    sends(&mut world, "1001", Occasion::Busy, "1002");
+    sends(&mut world, "1001", DiversionReason::Busy, "1002");
     world.call("1001", SDP_A);
     assert_eq!(called(&world, B), ["1002"]);
 }
@@ -117,8 +117,8 @@ fn what_a_phone_answers_decides_where_the_call_goes() {
         (403, true, None),
     ] {
         let mut world = world();
-        sends(&mut world, "1001", Occasion::Busy, "1002");
-        sends(&mut world, "1001", Occasion::Unreachable, "1003");
+        sends(&mut world, "1001", DiversionReason::Busy, "1002");
+        sends(&mut world, "1001", DiversionReason::Unreachable, "1003");
         world.call("1001", SDP_A);
         if rings {
             world.answer(B, "INVITE", 180, "");
@@ -137,7 +137,7 @@ fn what_a_phone_answers_decides_where_the_call_goes() {
 #[test]
 fn a_call_that_nobody_answers_goes_elsewhere_after_as_long_as_the_user_set() {
     let mut world = world();
-    sends(&mut world, "1001", Occasion::NoAnswer, "1002");
+    sends(&mut world, "1001", DiversionReason::NoAnswer, "1002");
     let user = aor("1001@example.org");
     world.settings.entry(user).or_default().no_answer_s = Some(10);
     world.call("1001", SDP_A);
@@ -155,14 +155,14 @@ fn a_call_that_nobody_answers_goes_elsewhere_after_as_long_as_the_user_set() {
 #[test]
 fn a_user_without_a_phone_has_its_calls_elsewhere() {
     let mut world = world();
-    sends(&mut world, "1009", Occasion::Unreachable, "1002");
+    sends(&mut world, "1009", DiversionReason::Unreachable, "1002");
     world.call("1009", SDP_A);
     assert_eq!(called(&world, B), ["1002"]);
 }
 
 #[test]
 fn loops_of_any_length_end_as_if_the_last_had_sent_it_nowhere() {
-    for (on, status) in [(Occasion::Always, 482), (Occasion::Busy, 486)] {
+    for (on, status) in [(DiversionReason::Always, 482), (DiversionReason::Busy, 486)] {
         for length in 1..=3_u16 {
             let mut world = world();
             let numbers = ["1001", "1002", "1003"];
@@ -171,7 +171,7 @@ fn loops_of_any_length_end_as_if_the_last_had_sent_it_nowhere() {
                 sends(&mut world, numbers[usize::from(at)], on, next);
             }
             world.call("1001", SDP_A);
-            while on == Occasion::Busy && world.records().is_empty() {
+            while on == DiversionReason::Busy && world.records().is_empty() {
                 world.answer(B, "INVITE", 486, "");
             }
             assert_eq!(world.count(A, &status.to_string()), 1, "{on:?} {length}");
@@ -190,7 +190,7 @@ fn a_call_is_sent_on_five_times_at_most() {
         sends(
             &mut world,
             &text,
-            Occasion::Always,
+            DiversionReason::Always,
             &(number + 1).to_string(),
         );
     }
@@ -202,7 +202,7 @@ fn a_call_is_sent_on_five_times_at_most() {
 #[test]
 fn a_number_that_no_route_takes_changes_nothing() {
     let mut world = world();
-    sends(&mut world, "1001", Occasion::Always, "555");
+    sends(&mut world, "1001", DiversionReason::Always, "555");
     world.call("1001", SDP_A);
     assert_eq!(called(&world, B), ["1001"]);
 }
@@ -210,8 +210,8 @@ fn a_number_that_no_route_takes_changes_nothing() {
 #[test]
 fn a_call_on_its_way_elsewhere_goes_on_at_another_node() {
     let mut world = world();
-    sends(&mut world, "1001", Occasion::Always, "1002");
-    sends(&mut world, "1002", Occasion::Busy, "1003");
+    sends(&mut world, "1001", DiversionReason::Always, "1002");
+    sends(&mut world, "1002", DiversionReason::Busy, "1003");
     world.call("1001", SDP_A);
     world.answer(B, "INVITE", 180, "");
     world.restart();
@@ -229,5 +229,9 @@ fn a_call_on_its_way_elsewhere_goes_on_at_another_node() {
 #[test]
 fn a_settings_default_is_what_everybody_has() {
     let set = Settings::default();
-    assert!(Occasion::ALL.iter().all(|on| set.target(*on).is_none()));
+    assert!(
+        DiversionReason::ALL
+            .iter()
+            .all(|on| set.target(*on).is_none())
+    );
 }
