@@ -6,6 +6,7 @@
 //! | the former copy | the copy that stands | handed over |
 //! |---|---|---|
 //! | has connected the caller | rings still | all of it, to be gone on with |
+//! | has the ACK of the caller's 200 | answers the caller too, for the same callee, and has no ACK | the same |
 //! | ran here, and has called somebody | has not called them | their dialogs, to be ended |
 //! | ran here, and was answered by them | cannot say BYE to them | the same |
 //! | ran here | has ended | all of it, to be ended |
@@ -22,7 +23,8 @@ pub(crate) fn of_call(id: &ActorId, copies: &Rivals<'_>) -> Option<call::Message
     let theirs = stored_call(copies.former.get(id)?)?;
     let mut unknown = Vec::new();
     if let Some(newer) = copies.newer {
-        let is_better = theirs.is_answered() && stored_call(newer.get(id)?)?.is_unanswered();
+        let ours = stored_call(newer.get(id)?)?;
+        let is_better = (theirs.is_answered() && ours.is_unanswered()) || theirs.is_ahead_of(&ours);
         if copies.ran_here {
             unknown = called_only_by(copies);
         }

@@ -1,6 +1,6 @@
 //! Two nodes that were cut apart had the call: the one that took it over may still wait whether its
-//! callees ring elsewhere, and the other one, which it could not hear, may have connected the caller
-//! meanwhile, or called somebody (`cluster.md` §5, §8).
+//! callees ring elsewhere, or for the caller's ACK, and the other one, which it could not hear, may have
+//! connected the caller meanwhile, or called somebody (`cluster.md` §5, §8).
 //!
 //! In: the record of that one, which comes when it hears that it has lost the call (`crate::bequest`).
 //! Out: `Adopt`, or the end of what only it had.
@@ -8,6 +8,7 @@
 //! | the call here | if the caller was answered there | whom only the other one has called, or heard answer |
 //! |---|---|---|
 //! | rings, forks not yet called anew | it goes on as it was there, its parties are told where we are | the same |
+//! | answers the caller for the same callee, no ACK yet | it goes on as it was there, if the ACK is there | the same |
 //! | is not answered, otherwise | it ends: calling anew has ended what callees had there | hear CANCEL or BYE |
 //! | ends, and has not answered the caller | the caller hears BYE | the same |
 //! | is answered, or ends otherwise | goes on | the same |
@@ -18,7 +19,7 @@ use contract::limits::SIDES_PER_CALL_MAX;
 use contract::{Action, ActorId, CallKey};
 
 use super::Snapshot;
-use super::core::{CALLER, Call, CallCtx, Data, Side, Stage, State, Timer};
+use super::core::{AnswerStage, CALLER, Call, CallCtx, Data, Peer, Side, Stage, State, Timer};
 use crate::roster::stored_call;
 use crate::{bequest, dialog};
 
@@ -30,6 +31,40 @@ impl Data {
     pub(super) const fn has_left_caller_unanswered(&self) -> bool {
         let is_open = self.state.is_unanswered() || matches!(self.state, State::Ending(_));
         is_open && self.answered.is_none()
+    }
+
+    /// Tells whether another copy knows better, though the caller is being answered here, too: there its
+    /// ACK has come, and the callee is the same. To the caller our 200 is that one once more: it sends the
+    /// same ACK again, whatever ours describes (RFC 3261 §13.2.2.4). Ports, credentials and keys that both
+    /// parties use are known only there.
+    pub(super) fn is_behind(&self, theirs: &Data) -> bool {
+        let State::Answering { peer, stage } = &self.state else {
+            return false;
+        };
+        let awaits_ack = match stage {
+            AnswerStage::Callee | AnswerStage::Caller => self.answered.is_none(),
+            AnswerStage::Sent => true,
+            AnswerStage::Closing(_) => false,
+        };
+        awaits_ack && theirs.acknowledged() == Some(*peer)
+    }
+
+    /// Returns who the caller talks to, or is about to, if its ACK has come.
+    const fn acknowledged(&self) -> Option<Peer> {
+        match &self.state {
+            State::Talking { peer }
+            | State::Answering {
+                peer,
+                stage: AnswerStage::Closing(_),
+            } => Some(*peer),
+            State::New
+            | State::Preparing
+            | State::Locating { .. }
+            | State::Ringing
+            | State::Answering { .. }
+            | State::Ending(_)
+            | State::Over => None,
+        }
     }
 }
 
@@ -59,7 +94,8 @@ impl Call {
         }
         let is_answered = theirs.is_answered();
         let waits = self.data.state == State::Ringing && self.timers.due(Timer::CallAnew).is_some();
-        if is_answered && waits {
+        let is_behind = self.data.is_behind(&theirs.into_data()) && !self.has_another(&unknown);
+        if (is_answered && waits) || is_behind {
             tracing::info!(call = %self.data.key, "goes on as the node had it that was cut off");
             return self.out.push(Action::Adopt { parts });
         }
@@ -75,6 +111,12 @@ impl Call {
         if is_answered && self.data.state.is_unanswered() && self.roles.transfer.is_none() {
             self.end(502, CAUSE, "weft", ctx);
         }
+    }
+
+    /// Tells whether the callee's dialog there is not the one here: its side has been taken twice.
+    fn has_another(&self, unknown: &[ActorId]) -> bool {
+        let callee = self.callee_side();
+        callee.is_some_and(|side| unknown.contains(&ActorId::Dialog(self.side_key(side))))
     }
 
     /// Begins once more, as that node had it, only to end.

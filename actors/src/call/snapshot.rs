@@ -87,6 +87,11 @@ impl Snapshot {
         is_unanswered && self.roles.transfer.is_none()
     }
 
+    /// Tells whether it knows better than another copy, though that one answers the caller, too.
+    pub(crate) fn is_ahead_of(&self, other: &Snapshot) -> bool {
+        other.data.is_behind(&self.data)
+    }
+
     pub(super) fn into_data(self) -> Data {
         self.data
     }

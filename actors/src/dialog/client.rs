@@ -225,6 +225,8 @@ impl Dialog {
         let sdp = sdp_of(response);
         self.data.dialog = Some(dialog);
         self.data.remote_sdp = Wire::of(sdp.as_ref());
+        // An heir has dropped its copy (`cancel_anew`): the INVITE says whether this answers an offer.
+        self.data.sdp = Wire::of(sdp_of(&invite.0).as_ref());
         self.enter(State::Confirmed, ctx);
         self.out.call(call::Message::Answered {
             side: self.number(),

@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | Incoming, Early | nothing: the INVITE is answered here as it is recorded | RFC 3261 §18.2.2 |
 //! | Accepted | the 2xx at once, with our Contact; without an ACK for 2 s it counts as come | §13.3.1.4 |
-//! | Calling, Proceeding, Cancelling | CANCEL as soon as the end is ordered, with the recorded Via; BYE too if the early dialog is known | §9.1, §9.2, §15 |
+//! | Calling, Proceeding, Cancelling | CANCEL as soon as the end is ordered, with the recorded Via; BYE too if the early dialog is known; what the other node passes on if it lives is taken as ever | §9.1, §9.2, §15 |
 //! | Confirmed | the last ACK again; an ACK for each offer of ours without a response; a 2xx without ACK again, with our Contact | §13.2.2.4 |
 //! | Confirmed, only to be ended | the same, but for the 2xx | §15 |
 //! | Ending | BYE with a new number | §15.1.1 |
@@ -223,10 +223,11 @@ impl Dialog {
         }
     }
 
-    /// Responses to our INVITE go to the other node: it is of no use any more. Whether there was a
-    /// provisional one is not known, and a CANCEL of an INVITE that never came harms nobody.
+    /// Responses to our INVITE go to the other node: it is of no use any more, unless that node lives
+    /// and passes on that it was answered. Whether there was a provisional one is not known, and a
+    /// CANCEL of an INVITE that never came harms nobody.
     pub(super) fn cancel_anew(&mut self, ctx: &mut DialogCtx<'_>) {
-        // The record holds those that are called anew as well.
+        // The record holds those that are called anew as well. The INVITE has it, too.
         self.data.sdp = None;
         if self.data.birth.is_none() || self.data.is_flow_gone {
             return self.enter(State::Ended, ctx);

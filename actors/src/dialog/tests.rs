@@ -604,6 +604,31 @@ fn a_dialog_that_was_handed_over_uses_no_number_of_who_may_go_on_with_it() {
     assert!(given >= kept + room, "{kept} here, {given} there");
 }
 
+/// Simulator, 3 nodes, 10 minutes, seed 81162: a call was moved while it rang, and the callee's 200 was
+/// passed on. The heir took it for an offer, whose ACK waits for the caller's answer: it never went.
+#[test]
+fn an_heir_acknowledges_what_answers_the_offer_of_the_former_node() {
+    let mut bare = order_invite();
+    if let Message::Invite(invite) = &mut bare {
+        invite.sdp = None;
+    }
+    let flow = datagram(DIGEST, PEER);
+    for (order, has_offer) in [(order_invite(), true), (bare, false)] {
+        let (stage, sent) = on_stage(2, order);
+        let (mut heir, actions) = gone_on_with(2, Restored::Moved { epoch: 2 }, &stage);
+        assert_eq!(requests(&actions), Vec::new());
+        let response = answer(&sent, 200);
+        let actions = heir.tell(Message::Response { response, flow });
+        let is_ack = |message: &crate::Message| {
+            matches!(message, crate::Message::Lane(lane::Message::SendAck { .. }))
+        };
+        let is_sent = told(&actions).iter().any(|(_, message)| is_ack(message));
+        assert_eq!(is_sent, has_offer);
+        assert_eq!(heir.core.data.unacknowledged.is_none(), has_offer);
+        assert_eq!(heir.core.data.sdp.is_some(), has_offer, "for refreshes");
+    }
+}
+
 /// Simulator, 3 nodes, seed 766: a node that could not be reached for a while took a call over whose BYE
 /// waited for a connection of that very node.
 #[test]

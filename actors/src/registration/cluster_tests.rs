@@ -305,6 +305,56 @@ fn after_a_crash_a_minute_remains_once_until_the_phone_refreshes() {
         },
     );
     assert_eq!(left(&stage), 60);
+    // What the take-over has added is no other node's: a refresh is not answered out of it.
+    let actions = tell(&mut stage, register(3, &[&contact], home()));
+    assert_eq!(
+        (statuses(&actions), stores(&actions)),
+        (vec![200], vec![GATED])
+    );
+    // From then on it is as any other.
+    let actions = tell(&mut stage, register(4, &[&contact], home()));
+    assert_eq!((statuses(&actions), stores(&actions)), (vec![200], vec![]));
+}
+
+/// Simulator, 3 nodes, 10 minutes, seed 81176: a node that was cut off took a client's binding over, and
+/// answered its refresh out of the minute that it had added itself. The others' copy of the same stamp,
+/// which ended earlier, was then merged in.
+#[test]
+fn i6_a_refresh_of_what_a_take_over_has_lengthened_outlives_other_copies() {
+    let tab = client("a", 7);
+    let mut nodes = [node(1), node(2)];
+    // What it is shortened to is remembered, when it has ended, as long as what it replaced.
+    bind(&mut nodes[0], &tab, Some(120));
+    bind(&mut nodes[0], &tab, Some(60));
+    let snapshot = nodes[0].core.snapshot(nodes[0].now);
+    nodes[1].core = Registration::restore(snapshot, nodes[1].now).expect("restores");
+    for stage in &mut nodes {
+        stage.pass(Duration::from_secs(32));
+    }
+    // Both have changed it: of copies that were changed as often any one counts.
+    comes_back(&mut nodes[0], tab.flow, Undelivered::Absent);
+    restored(
+        &mut nodes[1],
+        Restored::TakenOver {
+            may_live: false,
+            epoch: 2,
+        },
+    );
+    let actions = bind(&mut nodes[1], &tab, Some(60));
+    assert_eq!(stores(&actions), [GATED]);
+    assert_eq!(answer(&actions), "bound for 60 s");
+    // The other side's copy, as it is, and when it has ended.
+    for length in [30, 29] {
+        let core = AnyCore::Registration(Box::new(nodes[0].core.clone()));
+        let copy = core.snapshot(nodes[0].now, contract::SchemaVersion::NEWEST);
+        let copy = Bytes::from(copy);
+        nodes[1].tell(Message::Merge { copy });
+        for stage in &mut nodes {
+            stage.pass(Duration::from_secs(length));
+        }
+        assert_eq!(locate(&mut nodes[1]).len(), 1);
+    }
+    assert_eq!(locate(&mut nodes[0]).len(), 0);
 }
 
 #[test]

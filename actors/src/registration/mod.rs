@@ -18,6 +18,7 @@
 //! | Register | more bindings than allowed | 403 | `threats.md` 7 |
 //! | Register | new binding, no room on disk | 503 with Retry-After | `cluster.md` §9 |
 //! | Register | only the expiry, before half life | 200 with what remains, nothing stored | `cluster.md` §8 |
+//! | Register | the same, lengthened by a take-over | refreshed: gated, 200 | `cluster.md` §8 |
 //! | Register | else | added, refreshed, removed: gated, 200 | §10.3 (8) |
 //! | Register | over WebSocket | 600 s at most | `architecture.md` §7 |
 //! | Bind | as a REGISTER with a right digest | added or refreshed: gated, `Bound` | `architecture.md` §7 |

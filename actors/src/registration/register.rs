@@ -267,10 +267,12 @@ fn remove(at: usize, outcome: &mut Outcome) {
 
 /// Replaces a binding; one that differs in its expiry only, before half life, neither shortened nor
 /// for a longer time than was granted, keeps its stored expiry (`cluster.md` §8: never more is
-/// granted than is durable).
+/// granted than is durable). Not what a take-over has lengthened: other copies of the same REGISTER
+/// end earlier, and a merge may choose one of them, so what is answered is stored under a new stamp.
 pub(super) fn refresh(next: Binding, at: usize, now: Time, outcome: &mut Outcome) {
     let old = &mut outcome.bindings[at];
-    let keeps_expiry = old.is_same_but_expiry(&next)
+    let keeps_expiry = !old.is_extended
+        && old.is_same_but_expiry(&next)
         && old.is_before_half_life(now)
         && next.granted <= old.granted
         && next.expires >= old.expires;

@@ -13,7 +13,7 @@ use super::taken_over::{accept, cseq, is_from};
 use super::taken_over_rings::{field, from_tag, ringing};
 use crate::{AnyCore, call};
 
-fn parts_of(world: &World) -> Vec<(ActorId, Bytes)> {
+pub(super) fn parts_of(world: &World) -> Vec<(ActorId, Bytes)> {
     let parts = world.stored.iter();
     parts
         .map(|(id, part)| (id.clone(), part.clone().into()))
@@ -70,6 +70,58 @@ fn a_call_whose_caller_has_its_200_goes_on_before_the_ack_is_there() {
     world.pass(Duration::from_secs(20));
     assert_eq!(world.state(&world.call_id()), "talking");
     assert_eq!(world.count(B, "CANCEL") + world.count(B, "BYE"), 0);
+}
+
+/// The callee's 200 came to both nodes, and each answered the caller: it talks with the one whose 200 it
+/// has acknowledged.
+#[test]
+fn a_call_that_was_answered_by_both_nodes_goes_on_as_it_was_acknowledged() {
+    let mut world = ringing();
+    let then = world.stored.clone();
+    world.answer(B, "INVITE", 200, SDP_B);
+    let early = parts_of(&world);
+    world.ack("");
+    let parts = parts_of(&world);
+    world.be_cut_off(2, then);
+    world.answer(B, "INVITE", 200, SDP_B);
+    assert_eq!(world.count(A, "200"), 2);
+    // Nobody knows whose 200 came first.
+    world.tell(world.call_id(), bequest(early));
+    assert_eq!(world.state(&world.call_id()), "answering");
+    let word = handed_over(&world, &parts, &parts_of(&world));
+    world.tell(world.call_id(), word.clone());
+    assert_eq!(world.state(&world.call_id()), "talking");
+    for peer in [A, B] {
+        is_from(&world, &world.last(peer, "INVITE"), 2);
+    }
+    accept(&mut world, A, SDP_A);
+    accept(&mut world, B, SDP_B);
+    world.pass(Duration::from_secs(20));
+    assert_eq!(world.state(&world.call_id()), "talking");
+    for peer in [A, B] {
+        assert_eq!(world.count(peer, "CANCEL") + world.count(peer, "BYE"), 0);
+    }
+    // Told once more, it stays as it is.
+    let offers = [A, B].map(|peer| world.count(peer, "INVITE"));
+    world.tell(world.call_id(), word);
+    assert_eq!(offers, [A, B].map(|peer| world.count(peer, "INVITE")));
+}
+
+#[test]
+fn a_call_that_was_acknowledged_here_stays_as_it_is_here() {
+    let mut world = ringing();
+    let then = world.stored.clone();
+    world.answer(B, "INVITE", 200, SDP_B);
+    world.ack("");
+    let parts = parts_of(&world);
+    world.be_cut_off(2, then);
+    world.answer(B, "INVITE", 200, SDP_B);
+    world.ack("");
+    let offers = [A, B].map(|peer| world.count(peer, "INVITE"));
+    assert_eq!(offers, [0, 2], "who was called from there is told");
+    world.tell(world.call_id(), bequest(parts));
+    assert_eq!(world.state(&world.call_id()), "talking");
+    assert_eq!(offers, [A, B].map(|peer| world.count(peer, "INVITE")));
 }
 
 #[test]
@@ -130,7 +182,7 @@ fn who_has_answered_where_it_could_not_be_heard_hears_bye() {
 }
 
 /// What the runtime has `crate::bequest` make of both copies.
-fn handed_over(
+pub(super) fn handed_over(
     world: &World,
     former: &[(ActorId, Bytes)],
     newer: &[(ActorId, Bytes)],

@@ -131,6 +131,40 @@ fn a_fork_that_had_answered_wins() {
     assert_eq!(world.state(&world.call_id()), "talking");
 }
 
+/// The other node lives and passes it on: simulator, 3 nodes, 10 minutes, seed 81162, where the callee
+/// never got its ACK, nor was it told where we are.
+#[test]
+fn a_fork_that_answers_before_it_is_called_anew_wins_and_is_acknowledged() {
+    // Our leg has an offer of its own; without one the caller's is passed, or the ACK has its answer.
+    for (number, offer, answer) in [
+        ("1001", SDP_A, ""),
+        ("1001", "", SDP_A),
+        ("71001", SDP_A, ""),
+        ("71001", "", SDP_A),
+    ] {
+        let mut world = World::new();
+        world.call(number, offer);
+        world.answer(B, "INVITE", 180, "");
+        let first = world.last(B, "INVITE");
+        world.inherit(2);
+        world.answer_to(&first, 200, "b1", SDP_B);
+        is_from(&world, &world.last(A, "200"), 2);
+        world.ack(answer);
+        assert_eq!(cseq(&world.last(B, "ACK")), cseq(&first));
+        let told = world.last(B, "INVITE");
+        is_from(&world, &told, 2);
+        assert!(cseq(&told) > cseq(&first));
+        accept(&mut world, B, SDP_B);
+        assert_eq!(cseq(&world.last(B, "ACK")), cseq(&told));
+        assert_eq!(world.state(&world.call_id()), "talking");
+        world.pass(Duration::from_secs(40));
+        assert_eq!(world.state(&world.call_id()), "talking");
+        let invites = [world.count(A, "INVITE"), world.count(B, "INVITE")];
+        assert_eq!(invites, [0, 2], "both know where we are");
+        assert_eq!((world.count(B, "CANCEL"), world.count(B, "BYE")), (0, 0));
+    }
+}
+
 #[test]
 fn a_fork_that_is_not_heard_of_leaves_after_34_s() {
     let mut world = ringing();
