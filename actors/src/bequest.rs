@@ -91,6 +91,14 @@ fn stored_dialog(part: &Bytes) -> Option<StoredDialog> {
     }
 }
 
+/// Reads a dialog that speaks SIP; `None` if it is none.
+pub(crate) fn stored_sip_dialog(part: &Bytes) -> Option<dialog::Snapshot> {
+    match stored_dialog(part)? {
+        StoredDialog::Sip(dialog) => Some(*dialog),
+        StoredDialog::Json(_) => None,
+    }
+}
+
 /// Reads a dialog with a callee; `None` if it is a caller's, or none.
 fn callee(part: &Bytes) -> Option<Callee> {
     match stored_dialog(part)? {

@@ -68,6 +68,50 @@ impl Stored {
             Stored::RegistrationV2,
         )
     }
+
+    /// Returns a dialog in the oldest form that holds it.
+    fn of_dialog(snapshot: dialog::Snapshot) -> Self {
+        match snapshot.oldest() {
+            dialog::Form::First(first) => Stored::DialogV1(*first),
+            dialog::Form::Second(second) => Stored::DialogV2(*second),
+            dialog::Form::Third(third) => Stored::DialogV3(*third),
+        }
+    }
+
+    /// Returns a media leg in the oldest form that holds it.
+    fn of_leg(snapshot: media_leg::Snapshot) -> Self {
+        let oldest = snapshot.oldest();
+        oldest.map_or_else(|later| Stored::MediaLegV2(*later), Stored::MediaLegV1)
+    }
+}
+
+/// Writes a dialog as it is stored, for the record of another call.
+pub(crate) fn part_of_dialog(snapshot: dialog::Snapshot) -> Bytes {
+    part_of(&Stored::of_dialog(snapshot))
+}
+
+/// Writes a media leg as it is stored, for the record of another call.
+pub(crate) fn part_of_leg(snapshot: media_leg::Snapshot) -> Bytes {
+    part_of(&Stored::of_leg(snapshot))
+}
+
+fn part_of(stored: &Stored) -> Bytes {
+    codec::encode(stored)
+        .expect("parts are bounded well below the codec's limit")
+        .into()
+}
+
+/// Reads a media leg as it was stored; `None` if it is none.
+fn stored_leg(part: &Bytes) -> Option<media_leg::Snapshot> {
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "all other parts are the same here"
+    )]
+    match codec::decode(part).ok()? {
+        Stored::MediaLegV1(leg) => Some(leg.into()),
+        Stored::MediaLegV2(leg) => Some(leg),
+        _ => None,
+    }
 }
 
 /// The schema that `CallV3` came with; `CallV4` is written only of what schema 3 has begun.
@@ -158,6 +202,17 @@ impl Roster for AnyCore {
             }
             (ActorId::Dialog(side), Message::Dialog(dialog::Message::Inherit { part })) => {
                 bequest::inherit(*side, part)
+            }
+            (ActorId::Dialog(side), Message::Dialog(dialog::Message::TakeUp { part, .. })) => {
+                dialog::taken_up(part, *side).map(|core| AnyCore::Dialog(Box::new(core)))
+            }
+            (
+                ActorId::MediaLeg(side),
+                Message::MediaLeg(media_leg::Message::TakeUp { part, .. }),
+            ) => {
+                let stored = stored_leg(part)?;
+                let leg = media_leg::MediaLeg::goes_on_as(stored, *side);
+                Some(AnyCore::MediaLeg(Box::new(leg)))
             }
             (ActorId::Dialog(side), Message::Dialog(message)) => {
                 let json = dialog::json::JsonDialog::create(*side, message, site);
@@ -305,16 +360,9 @@ impl Roster for AnyCore {
                 let former = core.snapshot(now).into_schema_1();
                 former.map_or_else(|second| Stored::CallV2(*second), Stored::CallV1)
             }
-            AnyCore::Dialog(core) => match core.snapshot(now).oldest() {
-                dialog::Form::First(first) => Stored::DialogV1(*first),
-                dialog::Form::Second(second) => Stored::DialogV2(*second),
-                dialog::Form::Third(third) => Stored::DialogV3(*third),
-            },
+            AnyCore::Dialog(core) => Stored::of_dialog(core.snapshot(now)),
             AnyCore::JsonDialog(core) => Stored::JsonDialogV1(core.snapshot(now)),
-            AnyCore::MediaLeg(core) => {
-                let oldest = core.snapshot(now).oldest();
-                oldest.map_or_else(|later| Stored::MediaLegV2(*later), Stored::MediaLegV1)
-            }
+            AnyCore::MediaLeg(core) => Stored::of_leg(core.snapshot(now)),
             AnyCore::Flow(_)
             | AnyCore::DoorSession(_)
             | AnyCore::Lane(_)

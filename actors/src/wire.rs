@@ -113,7 +113,12 @@ pub(crate) fn is_of_schema_3(message: &Message) -> bool {
     matches!(
         message,
         Message::Call(call::Message::Refer { .. })
-            | Message::Call(call::Message::LocatedAs { .. } | call::Message::IsSet(_))
+            | Message::Call(
+                call::Message::LocatedAs { .. }
+                    | call::Message::IsSet(_)
+                    | call::Message::Join { .. }
+            )
+            | Message::MediaLeg(media_leg::Message::HandOver | media_leg::Message::TakeUp { .. })
             | Message::Registration(registration::Message::Set(_))
             | Message::Console(console::Message::IsSet { .. })
             | Message::DoorSession(door_session::Message::IsSet { .. })
@@ -127,6 +132,12 @@ pub(crate) fn is_of_schema_3(message: &Message) -> bool {
                     | dialog::Message::AcceptRefer
                     | dialog::Message::RefuseRefer { .. }
                     | dialog::Message::ReferProgress { .. }
+                    | dialog::Message::Replace(_)
+                    | dialog::Message::HandOver { .. }
+                    | dialog::Message::HandedOver
+                    | dialog::Message::TakeUp { .. }
+                    | dialog::Message::Left
+                    | dialog::Message::Look
             )
     )
 }

@@ -58,17 +58,17 @@ census!(of_registration: registration::Message, [
 census!(of_call: call::Message, [
     Invite, Dial, Cancel, Located, Hangup, Progressed, Answered, Failed, Acknowledged, Cancelled,
     Offered, OfferAnswered, OfferRefused, HungUp, Info, Trickle, Digits, Ended, Media, Bequest,
-    Refer, LocatedAs, IsSet,
+    Refer, LocatedAs, IsSet, Join,
 ]);
 census!(of_dialog: dialog::Message, [
     Request, Response, RequestFailed, Serve, Invite, Retransmitted, Cancelled, Progress, Accept,
     Acknowledge, Offer, AcceptOffer, RefuseOffer, Info, End, Located, Dial, Client, FlowGone,
     Digit, Report, Move, Inherit, AcceptRefer, RefuseRefer, ReferProgress,
-    InviteDiverted,
+    InviteDiverted, Replace, HandOver, HandedOver, TakeUp, Left, Look,
 ]);
 census!(of_media_leg: media_leg::Message, [
     Start, TakeOffer, TakeAnswer, MakeOffer, MakeAnswer, Join, Rollback, Candidate,
-    EndOfCandidates, Digits, Report, Close,
+    EndOfCandidates, Digits, Report, Close, HandOver, TakeUp,
 ]);
 census!(of_flow: flow::Message, [Watch]);
 census!(of_door_session: door_session::Message, [
@@ -900,8 +900,16 @@ fn calls() -> Vec<call::Message> {
     let refer = Box::new(call::Refer {
         to: uri(),
         listener: ListenerId(1),
+        replaces: None,
     });
     messages.push(Message::Refer { side, refer });
+    let refer = Box::new(call::Refer {
+        to: uri(),
+        listener: ListenerId(1),
+        replaces: Some(ask().replaces),
+    });
+    messages.push(Message::Refer { side, refer });
+    messages.extend(words().map(|word| Message::Join { side, word }));
     messages.push(Message::LocatedAs {
         aor: aor(),
         targets: vec![target()],
@@ -909,6 +917,39 @@ fn calls() -> Vec<call::Message> {
     });
     messages.extend([Ok(()), Err(fault())].map(Message::IsSet));
     messages
+}
+
+fn ask() -> call::Ask {
+    let side = call_key().side(1);
+    call::Ask {
+        replaces: call::Replaces {
+            dialog: side,
+            call_id: "c1@weft.test".to_owned(),
+            our_tag: "weft1".to_owned(),
+            peer_tag: "b1".to_owned(),
+            early_only: true,
+        },
+        from: side,
+        by: Some(aor()),
+    }
+}
+
+fn words() -> impl Iterator<Item = call::Word> {
+    use call::{Stopped, Word};
+    let part = Bytes::from_static(&[1, 2, 3]);
+    let stopped = [
+        Stopped::Dialog(part.clone()),
+        Stopped::Leg(part.clone()),
+        Stopped::Stays,
+    ];
+    let words = [
+        Word::Ask(Box::new(ask())),
+        Word::Asked(Ok(ask().from)),
+        Word::Asked(Err(481)),
+        Word::Come(Box::new(call::Coming::of_test(ask().from, part))),
+        Word::Came(true),
+    ];
+    words.into_iter().chain(stopped.map(Word::Stopped))
 }
 
 fn client_commands() -> Vec<ClientCommand> {
@@ -991,6 +1032,15 @@ fn dialogs() -> Vec<dialog::Message> {
                 to: "1002".to_owned(),
             }],
         },
+        Message::Replace(Box::new(ask())),
+        Message::HandOver { to: ask().from },
+        Message::HandedOver,
+        Message::TakeUp {
+            part: Bytes::from_static(&[4, 5]),
+            from: ask().from,
+        },
+        Message::Left,
+        Message::Look,
     ];
     messages.extend(FAILURES.map(|why| Message::RequestFailed {
         branch: "z9hG4bK1".to_owned(),
@@ -1051,6 +1101,11 @@ fn media_legs() -> Vec<media_leg::Message> {
         },
         Message::Report,
         Message::Close,
+        Message::HandOver,
+        Message::TakeUp {
+            part: Bytes::from_static(&[6]),
+            beside: Some(ask().from),
+        },
     ];
     messages.extend(OFFERINGS.map(|offering| start(Some(offering))));
     for codecs in codec_choices() {

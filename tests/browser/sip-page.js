@@ -5,6 +5,8 @@ const events = [];
 const digits = [];
 let ua = null;
 let session = null;
+/** The call before that, which may still be there. */
+let former = null;
 let tone = 0;
 let outcome = null;
 
@@ -28,6 +30,7 @@ function options() {
 }
 
 function take(one) {
+  former = session;
   session = one;
   for (const name of ['progress', 'accepted', 'confirmed', 'hold', 'unhold', 'reinvite', 'update']) {
     one.on(name, ({ originator } = {}) => note(name, originator));
@@ -78,10 +81,13 @@ window.peer = {
   hangup: () => void named().terminate(),
   hold: () => renegotiate((done) => named().hold({}, done), 'hold is not possible now'),
   resume: () => renegotiate((done) => named().unhold({}, done), 'resume is not possible now'),
-  /** Does not wait; `details` tells how it went. */
+  /** Does not wait; `details` tells how it went. Without `to`, the former call is joined with this one. */
   transfer: ({ to }) => {
     outcome = 'pending';
-    named().refer(`sip:${to}@${ua.configuration.uri.host}`, {
+    const one = to ? named() : former;
+    const target = to ? `sip:${to}@${ua.configuration.uri.host}` : session.remote_identity.uri;
+    one.refer(target, {
+      replaces: to ? undefined : session,
       eventHandlers: {
         accepted: () => (outcome = 'done'),
         failed: ({ status_line: line }) => (outcome = line?.status_code),

@@ -86,8 +86,11 @@ impl Plain {
                 value
             });
             while !done.load(Ordering::Relaxed) {
-                self.phone
-                    .serve(side, "INVITE", Some(self.port), Duration::from_millis(50));
+                let (rtp, turn) = (Some(self.port), Duration::from_millis(50));
+                let offer = self.phone.serve(side, "INVITE", rtp, turn);
+                if let Some(media) = offer.and_then(|offer| offer.media()) {
+                    self.pump.aim(self.socket, Some(media));
+                }
             }
             let value = working.join().expect("it catches its own panics");
             value.unwrap_or_else(|panic| std::panic::resume_unwind(panic))

@@ -1,5 +1,5 @@
-//! Transfer by REFER and by JSON (requirement S3-11, RFC 3515, RFC 5589): `/phone`, JsSIP and baresip put
-//! a party through; who hears whom is proven by sines.
+//! Transfer by REFER and by JSON (requirement S3-11, RFC 3515, RFC 3891, RFC 5589): `/phone`, JsSIP and
+//! baresip put a party through, to a number or to somebody they talk to; who hears whom is proven by sines.
 
 #![allow(
     clippy::disallowed_methods,
@@ -148,6 +148,94 @@ fn baresip_puts_a_page_through_to_another() {
         });
         one.must("hangup", json!({}));
         other.wait("ended");
+        node.no_calls_left();
+    }
+}
+
+/// It holds one, asks the other, and joins both.
+#[test]
+fn jssip_joins_a_phone_and_a_page_that_it_talks_to() {
+    if lacks(&["chromium", "node"]) {
+        return;
+    }
+    let node = Node::start("");
+    let browser = Browser::start();
+    let json = browser.phone(node.http, "1000", 500.0);
+    let url = format!("ws://{}/ws", node.http);
+    let sip = Party {
+        page: browser.sip(node.http, &url, "1001", 600.0),
+        number: "1001",
+        hertz: 600.0,
+    };
+    let mut plain = Plain::new(node.sip, "1002", 700.0);
+    for is_called in [true, false] {
+        let side = talking(&mut plain, &sip, is_called);
+        plain.while_serving(&side, || {
+            sip.page.must("hold", json!({}));
+            sip.page.call("1000");
+            json.wait("incoming");
+            json.must("answer", json!({}));
+            sip.page.wait("active");
+            sip.page.hears(500.0);
+            json.hears(600.0);
+            sip.page.must("transfer", json!({}));
+            sip.page
+                .until("the end of the transfer", went(json!("done")));
+            sip.page.wait("ended");
+            json.hears(700.0);
+        });
+        plain.hears(500.0);
+        json.must("hangup", json!({}));
+        assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
+        node.no_calls_left();
+    }
+}
+
+/// Who goes is a browser: its keys stay, its path is found anew.
+#[test]
+fn jssip_joins_another_and_baresip_that_it_talks_to() {
+    if lacks(&["chromium", "node", "baresip", "ip"]) {
+        return;
+    }
+    let space = Namespace::new(20);
+    let outside = SocketAddr::from((space.ours, 5060));
+    let node = Node::start(&format!(
+        "[[profile]]\nname = \"outside\"\nudp = [\"{outside}\"]\nauth = \"digest\"\nacl = [\"10.77.0.0/16\"]\n"
+    ));
+    let mut phone = Baresip::start(&space, "1002", outside, 440);
+    let browser = Browser::start();
+    let url = format!("ws://{}/ws", node.http);
+    let other = browser.sip(node.http, &url, "1000", 500.0);
+    let sip = browser.sip(node.http, &url, "1001", 600.0);
+    for is_called in [true, false] {
+        phone.forget();
+        let (caller, callee) = if is_called {
+            (&other, &sip)
+        } else {
+            (&sip, &other)
+        };
+        caller.call(if is_called { "1001" } else { "1000" });
+        callee.wait("incoming");
+        callee.must("answer", json!({}));
+        other.hears(600.0);
+        sip.hears(500.0);
+        sip.must("hold", json!({}));
+        sip.call("1002");
+        sip.wait("active");
+        sip.hears(440.0);
+        sip.must("transfer", json!({}));
+        sip.until("the end of the transfer", went(json!("done")));
+        sip.wait("ended");
+        other.hears(440.0);
+        if is_called {
+            other.must("hangup", json!({}));
+        } else {
+            phone.command("hangup", "");
+            other.wait("ended");
+        }
+        wait::until("baresip's end", PATIENCE, || {
+            phone.has_said("CALL_CLOSED").then_some(())
+        });
         node.no_calls_left();
     }
 }

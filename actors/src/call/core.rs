@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::admission::Arrival;
 use super::diverting::Diverting;
 use super::exchange::Exchange;
+use super::joining::Joining;
 pub(super) use super::side::{Side, Stage};
 use super::takeover::Moves;
 use super::transfer::Roles;
@@ -42,6 +43,8 @@ pub enum Timer {
     CallAnew,
     /// A tone of the route is over.
     Step,
+    /// What was said to another call was not answered, or who was let in did not come.
+    Join,
 }
 
 /// The caller's side of a call.
@@ -200,6 +203,8 @@ pub struct Call {
     pub(super) roles: Roles,
     /// What users have set for it.
     pub(super) diverting: Diverting,
+    /// Who leaves for another call, or comes from one.
+    pub(super) joining: Joining,
     pub(super) timers: Deadlines<Timer>,
     pub(super) is_changed: bool,
     pub(super) out: Vec<Action<crate::Message>>,
@@ -234,7 +239,8 @@ impl Call {
             | Message::Media { .. }
             | Message::Refer { .. }
             | Message::LocatedAs { .. }
-            | Message::IsSet(_) => return None,
+            | Message::IsSet(_)
+            | Message::Join { .. } => return None,
         };
         let data = Data {
             key,
@@ -267,6 +273,7 @@ impl Call {
             moves: Moves::new(),
             roles: Roles::default(),
             diverting: Diverting::default(),
+            joining: Joining::default(),
             timers: Deadlines::default(),
             is_changed: false,
             out: Vec::new(),
@@ -277,6 +284,9 @@ impl Call {
     /// Returns the state in a word or two, for listings.
     #[must_use]
     pub fn state(&self) -> String {
+        if let Some(word) = self.leaving_word() {
+            return word.to_owned();
+        }
         match &self.data.state {
             State::Ending(_) | State::Over => "ending",
             _ if self.roles.transfer.is_some() => "transferring",
@@ -402,6 +412,7 @@ impl Call {
             Message::Answered { side, sdp } => self.on_answered(side, sdp, ctx),
             Message::Failed { side, status } => self.on_failed(side, status, ctx),
             Message::Acknowledged { side, sdp } => self.on_acknowledged(side, sdp, ctx),
+            Message::Cancelled { side } if self.let_replaced_go(side) => {}
             Message::Cancelled { .. } => self.end(487, "ORIGINATOR_CANCEL", "caller", ctx),
             Message::Offered { side, sdp } => self.on_offered(side, sdp, ctx),
             Message::OfferAnswered { side, sdp } => self.on_offer_answered(side, sdp, ctx),
@@ -429,6 +440,7 @@ impl Call {
                 settings,
             } => self.on_located_as(&aor, targets, settings, ctx),
             Message::IsSet(result) => self.on_set(result, ctx),
+            Message::Join { side, word } => self.on_join_word(side, word, ctx),
         }
     }
 
@@ -489,6 +501,7 @@ impl Call {
             Timer::MoveAgain => self.move_again(ctx),
             Timer::CallAnew => self.call_anew(ctx),
             Timer::Step => self.on_played(ctx),
+            Timer::Join => self.on_join_timer(ctx),
             Timer::Retell => {
                 for (to, message) in std::mem::take(&mut self.retells) {
                     self.tell(to, message);

@@ -38,6 +38,7 @@ impl Call {
         self.data.targets.clear();
         self.timers.clear_all();
         self.close_transfer(487);
+        self.close_joining(487);
         self.enter(State::Ending(Box::new(end)));
         self.timers
             .set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
@@ -94,7 +95,7 @@ impl Call {
 
     /// A peer hung up, or was lost.
     pub(super) fn on_hung_up(&mut self, side: u8, cause: &str, ctx: &mut CallCtx<'_>) {
-        if self.let_transferor_go(side) {
+        if self.let_party_go(side) {
             return;
         }
         if !self.is_party(side) {
@@ -114,7 +115,7 @@ impl Call {
         let Some(known) = self.data.sides.get_mut(&side) else {
             return ctx.ignore("gone already");
         };
-        if known.stage == Stage::Active && !self.let_transferor_go(side) {
+        if known.stage == Stage::Active && !self.let_party_go(side) {
             return self.on_side_lost(side, ctx);
         }
         let Some(known) = self.data.sides.get_mut(&side) else {
@@ -133,7 +134,7 @@ impl Call {
     /// A dialog is gone that should not be.
     pub(super) fn on_side_lost(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
         let is_party = self.is_party(side);
-        let is_waiting = self.let_transferor_go(side);
+        let is_waiting = self.let_party_go(side);
         let Some(known) = self.data.sides.get_mut(&side) else {
             return ctx.ignore("gone already");
         };
@@ -147,12 +148,12 @@ impl Call {
         });
         self.close_leg(side);
         self.remove_if_gone(side);
-        if side == self.anchor() || (is_party && self.data.state.is_talking()) {
+        if is_waiting {
+            ctx.ignore("the others go on without it");
+        } else if side == self.anchor() || (is_party && self.data.state.is_talking()) {
             self.end(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
         } else if is_party {
             self.give_up(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
-        } else if is_waiting {
-            ctx.ignore("its transfer goes on");
         } else if !was_leaving {
             self.note_failure(480, ctx);
         }
@@ -162,6 +163,7 @@ impl Call {
     pub(super) fn on_leg_lost(&mut self, side: u8, ctx: &mut CallCtx<'_>) {
         let stage = self.data.sides.get(&side).map(|side| side.stage.clone());
         match stage {
+            Some(_) if self.is_going(side) => ctx.ignore("it goes on elsewhere"),
             None | Some(Stage::Leaving) => ctx.ignore("its side is ending"),
             // It waits how its transfer goes, and may wait without sound.
             Some(Stage::Active | Stage::Describing(_)) if self.transferor() == Some(side) => {

@@ -99,7 +99,7 @@ impl Call {
         if open.is_some_and(|open| open.from == Some(side)) {
             return ctx.ignore("told once more");
         }
-        if self.data.exchange.is_some() || !self.moves.is_empty() {
+        if self.is_busy() {
             return self.tell_dialog(side, dialog::Message::RefuseOffer { status: 491 });
         }
         let to = self.other_side(side);
@@ -372,7 +372,14 @@ impl Call {
             return;
         };
         let is_free = self.moves.is_empty() && self.data.exchange.is_none();
-        if !is_free || !std::mem::take(&mut self.data.owes_offer) {
+        if !is_free {
+            return;
+        }
+        if let Some((side, want)) = self.take_unsettled() {
+            self.data.exchange = Some(Exchange::to_settle(side, want));
+            return self.drive_exchange(ctx);
+        }
+        if !std::mem::take(&mut self.data.owes_offer) {
             return;
         }
         self.is_changed = true;

@@ -24,6 +24,7 @@
 //! | Ringing | Failed | next group of targets; the best response at the end | Ringing, Ending |
 //! | Ringing | ring timeout | 480, `NO_ANSWER` | Ending |
 //! | Answering | 200 acknowledged | joined | Talking, or next step |
+//! | Talking, Ringing | Ask, Come of another call | one of its parties comes: `joining/` | same |
 //! | Talking | Offered | relayed to the other side (`exchange.rs`) | Talking |
 //! | Talking | Restored, taken over | both parties are told where we are | Talking |
 //! | Ringing | Restored, taken over | forks are cancelled, `Locate` | Locating |
@@ -48,6 +49,7 @@
 //! | `bequest.rs` | what another node had answered meanwhile |
 //! | `undelivered.rs` | what comes back |
 //! | `transfer.rs` | a party is put through to somebody else |
+//! | `joining/` | a party comes in the place of a party of another call |
 //! | `outcome.rs` | best response, causes |
 
 mod admission;
@@ -60,6 +62,7 @@ mod diverting;
 mod early;
 mod ending;
 mod exchange;
+mod joining;
 mod offering;
 pub(crate) mod outcome;
 mod restart;
@@ -82,6 +85,7 @@ use sip::{Aor, Uri};
 pub(crate) use self::core::CALLER;
 pub use self::core::{Call, Timer};
 pub use self::diverting::Diversion;
+pub use self::joining::{Ask, Coming, Replaces, Stopped, Word};
 pub use self::snapshot::{Snapshot, SnapshotV1, SnapshotV2, SnapshotV3};
 pub use self::transfer::Refer;
 use crate::registration::settings::{Fault, Settings};
@@ -233,6 +237,13 @@ pub enum Message {
     },
     /// A registration answers `Set`.
     IsSet(Result<(), Fault>),
+    /// A party of one call comes in the place of a party of another.
+    Join {
+        /// Which one of this call it is about.
+        side: u8,
+        /// What is said.
+        word: Word,
+    },
 }
 
 /// A JSON client calls somebody.
@@ -307,6 +318,10 @@ impl Message {
                 (format!("bequest of {} parts", parts.len()), octets)
             }
             Message::Refer { side, refer } => (format!("side {side} refers to {}", refer.to), 64),
+            Message::Join { side, word } => {
+                let (what, octets) = word.describe();
+                (format!("side {side}: {what}"), octets)
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 use sip::HeaderName;
 
 /// Word, Q.850 code, SIP status of a call that ends with it before it is answered.
-const CAUSES: [(&str, u8, u16); 25] = [
+const CAUSES: [(&str, u8, u16); 26] = [
     ("UNALLOCATED_NUMBER", 1, 404),
     ("NO_ROUTE_DESTINATION", 3, 404),
     ("NORMAL_CLEARING", 16, 480),
@@ -32,6 +32,7 @@ const CAUSES: [(&str, u8, u16); 25] = [
     ("ORIGINATOR_CANCEL", 16, 487),
     ("ALLOTTED_TIMEOUT", 102, 480),
     ("MEDIA_TIMEOUT", 102, 480),
+    ("ATTENDED_TRANSFER", 16, 480),
 ];
 
 /// Returns the SIP status of a cause; 480 for a word that is not known.

@@ -33,13 +33,14 @@ impl Call {
                     .collect();
                 for (side, has_dialog) in sides {
                     self.close_leg(side);
-                    if has_dialog {
+                    if has_dialog && !self.has_gone(side) {
                         self.tell_end(side, end.status, &end.cause);
                     }
                 }
                 self.finish_if_empty();
             }
         }
+        self.resume_joining(ctx);
         self.drive_moves(ctx);
     }
 

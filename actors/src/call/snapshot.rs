@@ -5,7 +5,7 @@
 //! | `SnapshotV1` | 1.0 | – |
 //! | `SnapshotV2` | calls that another node had | that, and who does not know yet where we are |
 //! | `SnapshotV3` | schema 2 | how many nodes have had it |
-//! | `Snapshot` | schema 3 | what transfers have made of it, what users have set for it |
+//! | `Snapshot` | schema 3 | what transfers have made of it, what users have set for it, who comes and leaves |
 //!
 //! For schema 1 a call is written in the first form if no other node had it, else in the second:
 //! whoever reads it there knows of one other node. Nobody is put through before all nodes read
@@ -20,6 +20,7 @@ use super::bequest;
 use super::core::{Call, Data, End, Stage, State, Timer};
 use super::diverting::Diverting;
 use super::ending::{BY_THE_OTHER_COPY, GIVE_UP_AFTER};
+use super::joining::Joining;
 use super::takeover::Moves;
 use super::transfer::Roles;
 use crate::site::Step;
@@ -59,6 +60,7 @@ pub struct Snapshot {
     moves: Moves,
     roles: Roles,
     diverting: Diverting,
+    joining: Joining,
 }
 
 impl From<SnapshotV1> for Snapshot {
@@ -70,6 +72,7 @@ impl From<SnapshotV1> for Snapshot {
             moves: Moves::new(),
             roles: Roles::default(),
             diverting: Diverting::default(),
+            joining: Joining::default(),
         }
     }
 }
@@ -108,6 +111,7 @@ impl Snapshot {
         self.data.exchange = None;
         self.data.targets.clear();
         self.moves.clear();
+        self.joining = Joining::default();
         for side in self.data.sides.values_mut() {
             // A dialog that is only being described was not begun.
             side.has_dialog &= !matches!(side.stage, Stage::Describing(_));
@@ -129,6 +133,7 @@ impl From<SnapshotV2> for Snapshot {
             moves: second.moves,
             roles: Roles::default(),
             diverting: Diverting::default(),
+            joining: Joining::default(),
         }
     }
 }
@@ -142,6 +147,7 @@ impl From<SnapshotV3> for Snapshot {
             moves: third.moves,
             roles: Roles::default(),
             diverting: Diverting::default(),
+            joining: Joining::default(),
         }
     }
 }
@@ -155,6 +161,7 @@ impl Snapshot {
         let has_new_step = |step: &Step| !step.is_known_to(SchemaVersion(2));
         let is_new = !self.roles.is_first()
             || self.diverting != Diverting::default()
+            || self.joining != Joining::default()
             || self.data.steps.iter().any(has_new_step)
             || self.timers.iter().any(|(timer, _)| *timer == Timer::Step);
         if is_new {
@@ -192,6 +199,7 @@ impl Call {
             moves: self.moves.clone(),
             roles: self.roles.clone(),
             diverting: self.diverting.clone(),
+            joining: self.joining.clone(),
         }
     }
 
@@ -203,6 +211,7 @@ impl Call {
             moves: snapshot.moves,
             roles: snapshot.roles,
             diverting: snapshot.diverting,
+            joining: snapshot.joining,
             timers,
             is_changed: false,
             out: Vec::new(),

@@ -129,7 +129,7 @@ impl Call {
     pub(super) fn owe(&mut self, side: u8) {
         let has_dialog =
             |known: &super::core::Side| known.has_dialog && matches!(known.stage, Stage::Active);
-        if self.data.sides.get(&side).is_some_and(has_dialog) {
+        if self.data.sides.get(&side).is_some_and(has_dialog) && !self.is_going(side) {
             self.moves.insert(side, Move::owed());
         }
     }
@@ -284,6 +284,9 @@ impl Call {
         let other = self
             .other_side(side)
             .and_then(|other| self.stream_of(other));
+        if let Some(want) = self.want_of_arrival(side) {
+            return want;
+        }
         match (self.stream_of(side), other) {
             (Some(_), other) => Want::agreed(other.and_then(|other| other.ptime)),
             (None, Some(other)) => Want::of(other),

@@ -24,11 +24,12 @@ use sip::{Aor, NameAddr, Uri};
 use std::collections::VecDeque;
 
 use super::core::{CALLER, Call, CallCtx, Caller, Peer, Stage, State, Timer};
+use super::joining::Replaces;
 use super::outcome;
 use crate::media_leg::{self, Destination, Stream};
 use crate::site::Step;
 use crate::wire::FORM_3_SINCE;
-use crate::{dialog, router};
+use crate::{Site, dialog, router};
 use media::sdp::{Codec, CodecRole, Direction};
 
 /// What transfers have made of a call.
@@ -63,13 +64,13 @@ impl Roles {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Transfer {
     /// What was asked for.
-    refer: Refer,
+    refer: Option<Refer>,
     /// Who transfers, while it is there.
     by: Option<u8>,
     /// What the anchor speaks: the codecs that it has in common with the party that leaves.
     spoken: Vec<Codec>,
-    /// How the call was.
-    before: Before,
+    /// How the call was, if it may be so again.
+    before: Option<Before>,
 }
 
 /// What comes back if a transfer does not come about.
@@ -89,6 +90,8 @@ pub struct Refer {
     pub to: Uri,
     /// Where its dialog comes in: routes may belong to one profile.
     pub listener: ListenerId,
+    /// Whom it talks to in another call, in which the other party comes in its place.
+    pub replaces: Option<Replaces>,
 }
 
 impl Call {
@@ -115,13 +118,29 @@ impl Call {
     /// A party refers the other one to somebody.
     pub(super) fn on_refer(&mut self, side: u8, refer: &Refer, ctx: &mut CallCtx<'_>) {
         let open = self.roles.transfer.as_ref();
-        if open.is_some_and(|open| open.by == Some(side) && open.refer == *refer) {
+        if open.is_some_and(|open| open.by == Some(side) && open.refer.as_ref() == Some(refer)) {
             // Told once more after a restart, since its dialog had not heard.
             return self.tell_dialog(side, dialog::Message::AcceptRefer);
         }
-        if let Err(status) = self.transfer(side, refer, ctx) {
+        let leaving = self.joining_refer();
+        if leaving
+            .is_some_and(|(by, replaces)| by == side && Some(replaces) == refer.replaces.as_ref())
+        {
+            return self.tell_dialog(side, dialog::Message::AcceptRefer);
+        }
+        let result = match &refer.replaces {
+            Some(replaces) => self.leave_for(side, replaces, refer.to.to_string(), ctx),
+            None => self.transfer(side, refer, ctx),
+        };
+        if let Err(status) = result {
             self.tell_dialog(side, dialog::Message::RefuseRefer { status });
         }
+    }
+
+    /// Tells whether parties cannot be changed now.
+    pub(super) fn is_busy(&self) -> bool {
+        let is_changing = self.roles.transfer.is_some() || self.joining.is_open();
+        is_changing || self.data.exchange.is_some() || !self.moves.is_empty()
     }
 
     /// Begins a transfer, or says which status it is refused with.
@@ -130,9 +149,7 @@ impl Call {
         else {
             return Err(491);
         };
-        let is_busy =
-            self.roles.transfer.is_some() || self.data.exchange.is_some() || !self.moves.is_empty();
-        if is_busy {
+        if self.is_busy() {
             return Err(491);
         }
         if ctx.health().schema < FORM_3_SINCE {
@@ -168,10 +185,10 @@ impl Call {
             anchor,
             identity: Some(Box::new(identity)),
             transfer: Some(Box::new(Transfer {
-                refer: refer.clone(),
+                refer: Some(refer.clone()),
                 by: Some(leaving),
                 spoken,
-                before,
+                before: Some(before),
             })),
         };
         self.forget_forks();
@@ -227,14 +244,7 @@ impl Call {
         }
         tracing::debug!(call = %self.data.key, route = plan.route, "routed for a transfer");
         let known = self.identity();
-        let from = match self.account_of(anchor).filter(|_| anchor != self.anchor()) {
-            Some(account) => {
-                let mut from = NameAddr::new(account.uri());
-                from.display = site.account(account).and_then(|one| one.display.clone());
-                from
-            }
-            None => known.from.clone(),
-        };
+        let from = self.name_of(anchor, site);
         let identity = Caller {
             from,
             to: format!("{dialled}@{}", domain.name),
@@ -246,8 +256,37 @@ impl Call {
         Ok((identity, plan.steps))
     }
 
+    /// Returns what a party calls as.
+    pub(super) fn name_of(&self, side: u8, site: &Site) -> NameAddr {
+        match self.account_of(side).filter(|_| side != self.anchor()) {
+            Some(account) => {
+                let mut from = NameAddr::new(account.uri());
+                from.display = site.account(account).and_then(|one| one.display.clone());
+                from
+            }
+            None => self.identity().from.clone(),
+        }
+    }
+
+    /// The route goes on for who has come in the place of the caller: it hears how it rings.
+    pub(super) fn call_on_for(&mut self, anchor: u8, ctx: &mut CallCtx<'_>) {
+        self.roles.transfer = Some(Box::new(Transfer {
+            refer: None,
+            by: None,
+            spoken: Vec::new(),
+            before: None,
+        }));
+        self.data.answered = Some(ctx.now().utc);
+        self.data.early = None;
+        self.is_changed = true;
+        debug_assert_eq!(anchor, self.anchor());
+        if self.data.passed.is_some() {
+            self.ring_back();
+        }
+    }
+
     /// Returns whose account a party's is.
-    fn account_of(&self, side: u8) -> Option<&Aor> {
+    pub(super) fn account_of(&self, side: u8) -> Option<&Aor> {
         if side == self.anchor() {
             self.identity().account.as_ref()
         } else {
@@ -257,6 +296,10 @@ impl Call {
 
     /// Returns what the log calls a side.
     pub(super) fn word_of(&self, side: u8) -> String {
+        let mut side = side;
+        while let Some(former) = self.stands_for(side) {
+            side = former;
+        }
         match side {
             CALLER => "caller",
             _ => "callee",
@@ -354,16 +397,17 @@ impl Call {
         let Some(by) = self.transferor() else {
             return false;
         };
-        let Some(transfer) = self.roles.transfer.take() else {
-            return false;
-        };
-        let Before {
+        let before = self.roles.transfer.take().and_then(|open| open.before);
+        let Some(Before {
             anchor,
             peer,
             identity,
             callee,
             steps,
-        } = transfer.before;
+        }) = before
+        else {
+            return false;
+        };
         // The side that had answered, if any, is no party any more.
         self.enter(State::Talking {
             peer: Peer::Side(peer),
@@ -405,13 +449,24 @@ impl Call {
             return false;
         };
         transfer.by = None;
+        self.let_side_go(side);
+        true
+    }
+
+    /// Who transfers, or shall be replaced, is gone or hangs up: the others go on without it.
+    pub(super) fn let_party_go(&mut self, side: u8) -> bool {
+        self.let_transferor_go(side)
+            || self.let_go_who_transfers(side)
+            || self.let_replaced_go(side)
+    }
+
+    pub(super) fn let_side_go(&mut self, side: u8) {
         self.moves.remove(&side);
         self.is_changed = true;
         if let Some(known) = self.data.sides.get_mut(&side) {
             known.stage = Stage::Leaving;
         }
         self.close_leg(side);
-        true
     }
 
     /// Another node had the call: who has transferred is told where we are, too.
@@ -424,7 +479,7 @@ impl Call {
 
 /// Tells whether who speaks `spoken` and who answered `theirs` understand each other: one may send any of
 /// the first list, the other sends the first of the second (RFC 3264 §7).
-fn goes_on(spoken: &[Codec], theirs: &[Codec]) -> bool {
+pub(super) fn goes_on(spoken: &[Codec], theirs: &[Codec]) -> bool {
     let is_sound = |codec: &&Codec| codec.role() == CodecRole::Audio;
     let knows = |list: &[Codec], codec: &Codec| list.iter().any(|known| known.matches(codec));
     let mut sent = spoken.iter().filter(is_sound);

@@ -34,6 +34,9 @@ impl Call {
             (ActorId::MediaLeg(side), Undelivered::Absent) if is_own => {
                 self.on_leg_closed(side.number(), ctx);
             }
+            (to @ (ActorId::Dialog(_) | ActorId::Call(_)), Undelivered::Absent) if !is_own => {
+                self.on_joined_absent(&to, ctx);
+            }
             (_, Undelivered::Absent | Undelivered::Busy) => ctx.ignore("nobody needs it"),
         }
     }

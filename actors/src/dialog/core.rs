@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sip::dialog::DialogState;
 use sip::{Aor, HeaderName, Writer};
 
+use super::joining::{Onward, Origin};
 use super::outbox::Outbox;
 use super::refer::Referral;
 use super::session_timer::SessionTimer;
@@ -47,6 +48,8 @@ pub enum Timer {
     Retell,
     /// The ACK of a 2xx that another node sent did not come here.
     AssumeAcknowledged,
+    /// Look whether a dialog that goes on elsewhere is still there.
+    Look,
 }
 
 /// T1 of RFC 3261 §17.1.1.1: the first repetition of a 2xx.
@@ -244,49 +247,23 @@ pub struct Dialog {
     pub(super) is_untold: bool,
     /// What the peer has referred to, until it has heard how that went.
     pub(super) referral: Option<Referral>,
+    /// Where it goes on: here it only passes on what comes.
+    pub(super) onward: Option<Onward>,
+    /// Whence it comes.
+    pub(super) origin: Option<Origin>,
 }
 
 impl Dialog {
     /// Builds the core if `first` is a message that begins a side.
     #[must_use]
     pub fn create(side: SideKey, first: &Message, _site: &Site) -> Option<Self> {
-        let (role, account, flow, state) = match first {
-            Message::Serve(inbound) => (
-                Role::Server,
-                inbound.identity.clone(),
-                inbound.flow,
-                State::Incoming,
-            ),
-            Message::Invite(invite) | Message::InviteDiverted { invite, .. } => (
-                Role::Client,
-                Some(invite.callee.clone()),
-                invite.target.flow,
-                State::Calling,
-            ),
-            Message::Dial(_)
-            | Message::Client(_)
-            | Message::FlowGone { .. }
-            | Message::Digit { .. }
-            | Message::Request(_)
-            | Message::Response { .. }
-            | Message::RequestFailed { .. }
-            | Message::Retransmitted(_)
-            | Message::Cancelled(_)
-            | Message::Progress { .. }
-            | Message::Accept { .. }
-            | Message::Acknowledge { .. }
-            | Message::Offer { .. }
-            | Message::AcceptOffer { .. }
-            | Message::RefuseOffer { .. }
-            | Message::Info { .. }
-            | Message::End { .. }
-            | Message::Located { .. }
-            | Message::Report
-            | Message::Move { .. }
-            | Message::Inherit { .. }
-            | Message::AcceptRefer
-            | Message::RefuseRefer { .. }
-            | Message::ReferProgress { .. } => return None,
+        let (role, account, flow, state) = if let Message::Serve(inbound) = first {
+            let account = inbound.identity.clone();
+            (Role::Server, account, inbound.flow, State::Incoming)
+        } else {
+            let (invite, _) = first.invited()?;
+            let account = Some(invite.callee.clone());
+            (Role::Client, account, invite.target.flow, State::Calling)
         };
         let data = Data {
             side,
@@ -325,6 +302,8 @@ impl Dialog {
             retells: VecDeque::new(),
             is_untold: false,
             referral: None,
+            onward: None,
+            origin: None,
         }
     }
 
@@ -352,6 +331,7 @@ impl Dialog {
             self.out.call(call::Message::Ended {
                 side: self.number(),
             });
+            self.tell_origin();
         }
         self.out.save();
     }
@@ -401,6 +381,9 @@ impl Dialog {
     }
 
     fn on_message(&mut self, message: Message, ctx: &mut DialogCtx<'_>) {
+        if let Some(onward) = self.onward.filter(|_| self.data.state != State::Ended) {
+            return self.pass_on(onward, message, ctx);
+        }
         match message {
             Message::Request(inbound) => self.on_request(inbound, ctx),
             Message::Response { response, flow } => self.on_response(&response, flow, ctx),
@@ -435,6 +418,11 @@ impl Dialog {
             Message::ReferProgress { status, is_last } => {
                 self.tell_referral(status, is_last, ctx);
             }
+            Message::Replace(ask) => self.on_replace(ask),
+            Message::HandOver { to } => self.hand_over(to, ctx),
+            Message::TakeUp { from, .. } => self.take_up(from, ctx),
+            Message::HandedOver | Message::Left => ctx.ignore("it has not gone anywhere"),
+            Message::Look => ctx.ignore("it is there"),
         }
     }
 
@@ -450,6 +438,7 @@ impl Dialog {
             Timer::SessionExpired => self.lose("RECOVERY_ON_TIMER_EXPIRE", ctx),
             Timer::GiveUp => self.enter(State::Ended, ctx),
             Timer::AssumeAcknowledged => self.assume_acknowledged(ctx),
+            Timer::Look => self.look(ctx),
             Timer::Retell => {
                 for (to, message) in std::mem::take(&mut self.retells) {
                     ctx.tell(to, message);
@@ -472,13 +461,16 @@ impl Dialog {
         {
             return self.on_own_flow_gone(*flow, ctx);
         }
+        if self.on_onward_undelivered(&to, why, ctx) {
+            return;
+        }
         let is_meant = matches!(to, ActorId::Lane(..) | ActorId::Call(_));
         if let (ActorId::Lane(node, _), Undelivered::Absent) = (&to, why)
             && *node != ctx.site().node
         {
             return self.answer_from_here(message, ctx);
         }
-        if why == Undelivered::Absent || !is_meant {
+        if !self.is_onward(&to) && (why == Undelivered::Absent || !is_meant) {
             return ctx.ignore("it is gone");
         }
         if self.retells.len() >= DIALOG_RETELLS_MAX {
@@ -493,9 +485,12 @@ impl Dialog {
     fn take_over_behind(&mut self, epoch: u64, part: u32, ctx: &mut DialogCtx<'_>) {
         let node = u64::from(ctx.site().node.0) % NODES_MAX as u64;
         let ranges = epoch.saturating_mul(NODES_MAX as u64).saturating_add(node);
+        // The call that a dialog came from has other epochs: what it may use up is behind.
+        let base = self.origin.map_or(0, |origin| origin.cseq);
         let first = ranges
             .saturating_mul(u64::from(CSEQ_RANGE))
-            .saturating_add(part.into());
+            .saturating_add(part.into())
+            .saturating_add(base.into());
         if let Some(dialog) = &mut self.data.dialog {
             dialog.skip_block();
             // So many epochs no call has, and numbers are left in any case.
@@ -506,6 +501,9 @@ impl Dialog {
     }
 
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
+        if self.onward.is_some() && self.data.state != State::Ended {
+            return ctx.ignore("it goes on elsewhere");
+        }
         match why {
             Restored::NodeStart | Restored::StartedAlone => self.start_again(ctx),
             // Who has handed it over may go on with it, too, while it does not hear that it is here.

@@ -40,6 +40,9 @@
 //! | Confirmed | AcceptRefer | gated, 202, NOTIFY 100 | Confirmed | RFC 3515 §2.4.4 |
 //! | Confirmed | RefuseRefer | its status | Confirmed | RFC 3515 §2.4.2 |
 //! | Confirmed | ReferProgress | NOTIFY with that status | Confirmed | RFC 3515 §2.4.5 |
+//! | any | Replace, of another call | `Ask` if tags and Call-ID are its own | same | RFC 3891 §3 |
+//! | Confirmed | HandOver | its part for the call; everything is passed on | same | `architecture.md` §4 |
+//! | – | TakeUp | goes on, as after a take-over | Confirmed | `architecture.md` §4 |
 //! | Confirmed | Move | gated, re-INVITE; tried again after a 491 | Confirmed | `cluster.md` §7, §14.1 |
 //! | any | Restored, taken over | by state: `takeover.rs` | same | `cluster.md` §7 |
 //! | any | a lane or the call is full | told again after 100 ms | same | – |
@@ -61,6 +64,7 @@
 //! | `writing.rs` | Via, Contact and the INVITE to a callee |
 //! | `wire.rs` | stored octets |
 //! | `signal.rs` | the digit of an INFO |
+//! | `joining.rs` | a dialog that goes on in another call (RFC 3891) |
 //! | `refer.rs` | REFER, and NOTIFY of how it goes (RFC 3515) |
 //! | `trickle.rs` | candidates of an INFO (RFC 8840) |
 //!
@@ -71,6 +75,7 @@ mod client;
 mod core;
 mod finish;
 mod inside;
+mod joining;
 pub mod json;
 mod offer;
 mod outbox;
@@ -88,11 +93,12 @@ pub(crate) mod wire;
 mod writing;
 
 use bytes::Bytes;
-use contract::FlowRef;
+use contract::{FlowRef, SideKey};
 use serde::{Deserialize, Serialize};
 use sip::{Aor, NameAddr};
 
 pub use self::core::{Dialog, Timer};
+pub(crate) use self::joining::taken_up;
 pub use self::json::{ClientCommand, ClientOrder, OfferKind};
 pub use self::snapshot::{Form, Snapshot, SnapshotV1, SnapshotV2};
 use crate::{Inbound, Target, call};
@@ -225,6 +231,26 @@ pub enum Message {
         /// Who has sent it, the first one first.
         path: Vec<call::Diversion>,
     },
+    /// A party of another call wants to come in the peer's place.
+    Replace(Box<call::Ask>),
+    /// Stop: the dialog goes on in another call.
+    HandOver {
+        /// As that side.
+        to: SideKey,
+    },
+    /// It is there.
+    HandedOver,
+    /// First message of a side that goes on with a dialog of another call.
+    TakeUp {
+        /// It, as it is stored.
+        part: Bytes,
+        /// Its side there.
+        from: SideKey,
+    },
+    /// The dialog has ended where it went on.
+    Left,
+    /// Is it still there?
+    Look,
 }
 
 impl Message {
@@ -317,6 +343,12 @@ impl Message {
             Message::ReferProgress { status, is_last } => {
                 (format!("referred: {status}, last {is_last}"), 16)
             }
+            Message::Replace(ask) => (format!("replaced by {}?", ask.from), 256),
+            Message::HandOver { to } => (format!("hand over to {to}"), 32),
+            Message::HandedOver => ("handed over".to_owned(), 16),
+            Message::TakeUp { part, from } => (format!("take up {from}"), part.len()),
+            Message::Left => ("left".to_owned(), 16),
+            Message::Look => ("look".to_owned(), 16),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! REFER in a dialog, and NOTIFY of how it goes (RFC 3515, RFC 6665, RFC 4488).
 //!
 //! In: a REFER of the peer, what the call says of it. Out: its response, NOTIFY requests. One reference
-//! at a time. What it leads to is the call's business.
+//! at a time. What it leads to is the call's business, also whose dialog a Replaces in it names (RFC 3891).
 
+use contract::TokenUse;
 use contract::limits::{CALL_MESSAGE_BYTES_MAX, DIALOG_REQUESTS_MAX};
 use rsip::Method;
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use super::core::{Dialog, DialogCtx, Purpose, State};
 use super::offer::Content;
 use super::wire::WireMessage;
 use crate::wire::FORM_3_SINCE;
-use crate::{Inbound, TransactionRef, call};
+use crate::{Inbound, Site, TransactionRef, call};
 
 /// Body of a NOTIFY: the status line of a response (RFC 3420).
 const FRAGMENT: &str = "message/sipfrag;version=2.0";
@@ -61,13 +62,14 @@ impl Dialog {
         if self.referral.is_some() || self.data.state != State::Confirmed {
             return self.answer(&inbound, 491, ctx, |_| {});
         }
-        let target = match target_of(&inbound.request) {
+        let (target, replaces) = match target_of(&inbound.request, ctx.site()) {
             Ok(target) => target,
             Err(status) => return self.answer(&inbound, status, ctx, |_| {}),
         };
         let refer = call::Refer {
             to: target.uri,
             listener: self.data.flow.listener(),
+            replaces,
         };
         let wish = inbound.request.header(HeaderName::ReferSub);
         let is_told = !wish.is_some_and(|wish| wish.trim().eq_ignore_ascii_case("false"));
@@ -173,30 +175,74 @@ impl Dialog {
     }
 }
 
-/// Returns the one address of Refer-To, to be called (RFC 3515 §2.1).
+/// Returns the one address of Refer-To, to be called (RFC 3515 §2.1), and the dialog that it replaces
+/// (RFC 3891 §6.1).
 ///
 /// # Errors
-/// The status that the REFER is refused with.
-fn target_of(request: &sip::Message) -> Result<NameAddr, u16> {
+/// The status that the REFER is refused with: 481 if that dialog is none of ours.
+fn target_of(
+    request: &sip::Message,
+    site: &Site,
+) -> Result<(NameAddr, Option<call::Replaces>), u16> {
     let target = request.name_addr(HeaderName::ReferTo);
-    let target = target.ok().flatten().ok_or(400_u16)?;
+    let mut target = target.ok().flatten().ok_or(400_u16)?;
     if !matches!(
         target.uri.scheme(),
         Scheme::Sip | Scheme::Sips | Scheme::Tel
     ) {
         return Err(416);
     }
-    let is_more = |(name, _): (String, String)| {
-        ["Replaces", "Require"]
-            .iter()
-            .any(|more| name.eq_ignore_ascii_case(more))
-    };
-    if target.uri.header_fields().any(is_more) {
-        return Err(501);
+    let mut replaces = None;
+    for (name, value) in target.uri.header_fields() {
+        if name.eq_ignore_ascii_case("Replaces") && replaces.is_none() {
+            replaces = Some(replaced_by(&value, site)?);
+        } else if name.eq_ignore_ascii_case("Replaces") {
+            return Err(400);
+        } else if name.eq_ignore_ascii_case("Require")
+            && !value
+                .split(',')
+                .all(|tag| tag.trim().eq_ignore_ascii_case("replaces"))
+        {
+            return Err(501);
+        }
     }
     let method = target.uri.params().value("method");
     if method.is_some_and(|method| !method.eq_ignore_ascii_case("INVITE")) {
         return Err(501);
     }
-    Ok(target)
+    target.uri.clear_headers();
+    Ok((target, replaces))
+}
+
+/// Reads the value of a Replaces header (RFC 3891 §6.1). Which of the two tags is ours follows from the
+/// tag: some phones write them as they stood in the INVITE, whoever called.
+///
+/// # Errors
+/// 400 if it is none, 481 if no tag is ours.
+fn replaced_by(value: &str, site: &Site) -> Result<call::Replaces, u16> {
+    let mut pieces = value.split(';').map(str::trim);
+    let call_id = pieces.next().filter(|id| !id.is_empty()).ok_or(400_u16)?;
+    let (mut to, mut from, mut early_only) = (None, None, false);
+    for piece in pieces {
+        match piece.split_once('=') {
+            Some((name, tag)) if name.eq_ignore_ascii_case("to-tag") => to = Some(tag),
+            Some((name, tag)) if name.eq_ignore_ascii_case("from-tag") => from = Some(tag),
+            None if piece.eq_ignore_ascii_case("early-only") => early_only = true,
+            Some(_) | None => {}
+        }
+    }
+    let (to, from) = (to.ok_or(400_u16)?, from.ok_or(400_u16)?);
+    let ours = |tag: &str| site.tokens.read(TokenUse::Tag, tag);
+    let (token, our_tag, peer_tag) = match (ours(to), ours(from)) {
+        (Some(token), _) => (token, to, from),
+        (None, Some(token)) => (token, from, to),
+        (None, None) => return Err(481),
+    };
+    Ok(call::Replaces {
+        dialog: token.side,
+        call_id: call_id.to_owned(),
+        our_tag: our_tag.to_owned(),
+        peer_tag: peer_tag.to_owned(),
+        early_only,
+    })
 }

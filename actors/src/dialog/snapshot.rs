@@ -4,17 +4,19 @@
 //! |---|---|---|
 //! | `SnapshotV1` | 1.0 | – |
 //! | `SnapshotV2` | requests come over any node | the node of each server transaction |
-//! | `Snapshot` | schema 3 | what the peer has referred to |
+//! | `Snapshot` | schema 3 | what the peer has referred to, where it goes on, whence it comes |
 //!
 //! A dialog is written in the oldest form that holds it. No reference is taken before all nodes read
 //! schema 3.
 
 use std::collections::VecDeque;
 
+use contract::limits::CSEQ_PER_SIDE;
 use contract::{Deadlines, Now, SideKey, StoredDeadline};
 use serde::{Deserialize, Serialize};
 
 use super::core::{Accepted, Data, Dialog, Incoming, Role, State, Timer};
+use super::joining::{Onward, Origin};
 use super::outbox::Outbox;
 use super::refer::Referral;
 use crate::TransactionRef;
@@ -47,6 +49,8 @@ pub struct Snapshot {
     data: Data,
     timers: Vec<(Timer, StoredDeadline)>,
     referral: Option<Referral>,
+    onward: Option<Onward>,
+    origin: Option<Origin>,
 }
 
 /// The oldest form that holds a dialog.
@@ -66,6 +70,8 @@ impl From<SnapshotV2> for Snapshot {
             data: second.data,
             timers: second.timers,
             referral: None,
+            onward: None,
+            origin: None,
         }
     }
 }
@@ -86,6 +92,8 @@ impl From<SnapshotV1> for Snapshot {
             data: first.data.map(TransactionRef::from),
             timers: first.timers,
             referral: None,
+            onward: None,
+            origin: None,
         }
     }
 }
@@ -98,7 +106,7 @@ impl Snapshot {
         let call_id = invite.0.call_id().ok()?;
         Some(Callee {
             name: call_id.to_owned(),
-            has_ended: data.state == State::Ended,
+            has_ended: data.state == State::Ended || self.onward.is_some(),
             has_answered: matches!(data.state, State::Confirmed | State::Ending),
             takes_bye: data.dialog.is_some(),
         })
@@ -107,7 +115,7 @@ impl Snapshot {
     /// Returns the oldest form that holds all of it.
     #[must_use]
     pub fn oldest(self) -> Form {
-        if self.referral.is_some() {
+        if self.referral.is_some() || self.onward.is_some() || self.origin.is_some() {
             return Form::Third(Box::new(self));
         }
         let data = &self.data;
@@ -181,6 +189,8 @@ impl Dialog {
             data: self.data.clone(),
             timers: self.timers.to_stored(now),
             referral: self.referral.clone(),
+            onward: self.onward,
+            origin: self.origin,
         }
     }
 
@@ -194,6 +204,10 @@ impl Dialog {
             // That node may have used some more, and has lost them with the call.
             dialog.skip_reserve();
             dialog.skip_block();
+            // Another holder may hand over the same dialog, or that one once more: a later side ends it
+            // again, with later numbers.
+            let earlier = CSEQ_PER_SIDE * u32::from(side.number());
+            dialog.skip_to(dialog.local_cseq.saturating_add(earlier));
         }
         Dialog {
             data,
@@ -202,7 +216,16 @@ impl Dialog {
             retells: VecDeque::new(),
             is_untold: false,
             referral: None,
+            onward: None,
+            origin: None,
         }
+    }
+
+    /// Builds the core of a side that goes on with a dialog of another call; `TakeUp` does the rest.
+    pub(super) fn goes_on_as(snapshot: Snapshot, side: SideKey) -> Self {
+        let mut dialog = Dialog::inherit(snapshot, side);
+        dialog.origin = None;
+        dialog
     }
 
     pub(super) fn of_snapshot(snapshot: Snapshot, now: Now) -> Self {
@@ -219,6 +242,8 @@ impl Dialog {
             retells: VecDeque::new(),
             is_untold: false,
             referral: snapshot.referral,
+            onward: snapshot.onward,
+            origin: snapshot.origin,
         }
     }
 }

@@ -58,6 +58,11 @@ impl Dialog {
         self.take_over_with(false, ctx);
     }
 
+    /// Goes on with what another call had: its connections are there, and so are its transactions.
+    pub(super) fn go_on_here(&mut self, ctx: &mut DialogCtx<'_>) {
+        self.take_over_with(false, ctx);
+    }
+
     fn take_over_with(&mut self, is_flow_gone: bool, ctx: &mut DialogCtx<'_>) {
         // Of its own connections a node knows more than who could not reach it.
         self.data.is_flow_gone &= !self.data.flow.ends_at(ctx.site().node);

@@ -709,6 +709,38 @@ fn who_only_ends_what_another_node_had_says_no_2xx_that_is_not_on_disk_here() {
     assert!(heir.pass(Duration::from_secs(2)).is_empty());
 }
 
+/// Simulator, 3 nodes, seed 234: both holders of a copy handed the same dialog over, and the heir ended it
+/// twice, each time with the number that followed from the copy.
+#[test]
+fn sides_that_end_the_same_dialog_never_use_a_number_twice() {
+    let (mut stage, actions) = on_stage(2, order_invite());
+    let flow = datagram(DIGEST, PEER);
+    let response = answer(&actions, 200);
+    stage.tell(Message::Response { response, flow });
+    let stored = contract::Core::snapshot(&stage.core, stage.now);
+    let end = |number: u8| {
+        let heir = Dialog::inherit(stored.clone(), side(number));
+        let mut heir = Stage::new(heir, ActorId::Dialog(side(number)));
+        heir.site.node = NodeId(2);
+        let part = Bytes::new();
+        heir.tell(Message::Inherit { part });
+        let first = number_of_bye(&mut heir);
+        // A restart of its node: BYE goes out again, behind what the record has reserved.
+        let now = heir.now;
+        let again = contract::Core::snapshot(&heir.core, now);
+        let again = <Dialog as contract::Core>::restore(again, now).expect("a dialog");
+        let behind = again.data.dialog.expect("a dialog").local_cseq + 1;
+        (first, behind)
+    };
+    let sides = 3..=contract::limits::SIDES_PER_CALL_MAX;
+    let (first, behind): (Vec<_>, Vec<_>) = sides.map(end).unzip();
+    assert!(first.is_sorted_by(|one, next| one < next), "{first:?}");
+    assert!(
+        behind.iter().all(|number| !first.contains(number)),
+        "{first:?} {behind:?}"
+    );
+}
+
 /// A caller may hear BYE only behind its 200: that is safe here first.
 #[test]
 fn who_only_ends_what_another_node_had_answered_records_the_200_first() {

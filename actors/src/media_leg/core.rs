@@ -207,6 +207,8 @@ impl MediaLeg {
             }
             Message::Report => self.report(ctx),
             Message::Close => self.close(ctx),
+            Message::HandOver => self.hand_over(ctx),
+            Message::TakeUp { beside, .. } => self.take_up(beside, ctx),
         }
     }
 
@@ -515,6 +517,19 @@ impl MediaLeg {
         if self.data.state == State::Closed {
             self.tell(Ok(Report::NoPort), ctx);
         }
+    }
+
+    /// Stops, and gives the call what it goes on with elsewhere; ordered again, it gives the same. The
+    /// call removes it once that is recorded.
+    fn hand_over(&self, ctx: &mut LegCtx<'_>) {
+        ctx.media(MediaCommand::Close {
+            leg: self.data.side,
+        });
+        let part = crate::roster::part_of_leg(self.to_snapshot(ctx.now()));
+        let side = self.data.side.number();
+        let word = call::Word::Stopped(call::Stopped::Leg(part));
+        let message = call::Message::Join { side, word };
+        ctx.tell(ActorId::Call(self.data.side.call()), message.into());
     }
 
     fn close(&mut self, ctx: &mut LegCtx<'_>) {

@@ -24,6 +24,8 @@
 //! | Open | Candidate | `Configure` with it, if it may be sent to | Open | RFC 8838 §5 |
 //! | Open | Keyed | recorded, then `Configure` with the keys | Open | RFC 5764 §4.2 |
 //! | Open | PathSelected | recorded: a restart goes on from it | Open | `browser.md`, rule 1 |
+//! | any | HandOver | `Close`; its part for the call | same | `architecture.md` §4 |
+//! | – | TakeUp | as after a take-over | Opening | `architecture.md` §4 |
 //! | any | Close | `Close`, `Closed`, Stop | Closed | – |
 //! | any | Restored, node started | `Open` with the recorded port, `Configure` past the reserve | Opening | `cluster.md` §7 |
 //! | any | Restored, taken over | `Open` of a new port, `Configure` past the reserve | Opening | `cluster.md` §7 |
@@ -125,6 +127,15 @@ pub enum Message {
     Report,
     /// Ends the leg and frees its ports.
     Close,
+    /// Stop: the leg goes on in another call.
+    HandOver,
+    /// First message of a leg that goes on with one of another call.
+    TakeUp {
+        /// It, as it is stored.
+        part: Bytes,
+        /// Leg whose worker it shall share.
+        beside: Option<SideKey>,
+    },
 }
 
 /// How an offer of ours is protected and its path found.
@@ -300,6 +311,8 @@ impl Message {
             Message::Digits { digits, .. } => (format!("{} digits", digits.len()), 32),
             Message::Report => ("report".to_owned(), 16),
             Message::Close => ("close".to_owned(), 16),
+            Message::HandOver => ("hand over".to_owned(), 16),
+            Message::TakeUp { part, .. } => ("take up".to_owned(), part.len()),
         }
     }
 }

@@ -18,7 +18,7 @@
 
 use std::net::IpAddr;
 
-use contract::Restored;
+use contract::{Restored, SideKey};
 use serde::{Deserialize, Serialize};
 
 use super::Report;
@@ -62,6 +62,12 @@ impl MediaLeg {
         let listener = site.listener(self.data.listener);
         let address = listener.map(|listener| listener.rtp_local);
         site.moves_along(self.data.listener) && self.data.local.map(|local| local.ip()) == address
+    }
+
+    /// Goes on with a leg of another call: at a port beside the other party's, of which its peer is told.
+    pub(super) fn take_up(&mut self, beside: Option<SideKey>, ctx: &mut LegCtx<'_>) {
+        self.data.beside = beside;
+        self.take_over(Restored::Moved { epoch: 0 }, ctx);
     }
 
     /// Ports are of the other node: new ones are bound, and the peer does not know them.

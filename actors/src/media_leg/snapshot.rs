@@ -7,9 +7,10 @@
 //!
 //! A leg that no other node had is written in the first form, which every release reads.
 
-use contract::{Deadlines, Now, StoredDeadline};
+use contract::{Deadlines, Now, SideKey, StoredDeadline};
 use serde::{Deserialize, Serialize};
 
+use super::Destination;
 use super::core::{Data, MediaLeg, Timer};
 use super::restart::Moved;
 
@@ -60,6 +61,23 @@ impl MediaLeg {
             data: self.data.clone(),
             timers: self.timers.to_stored(now),
             moved: self.moved,
+        }
+    }
+
+    /// Builds the core of a leg that goes on with one of another call; `TakeUp` does the rest.
+    pub(crate) fn goes_on_as(snapshot: Snapshot, side: SideKey) -> Self {
+        let data = Data {
+            side,
+            to: Destination::Nowhere,
+            is_watched: false,
+            ..snapshot.data
+        };
+        MediaLeg {
+            data,
+            timers: Deadlines::default(),
+            moved: snapshot.moved,
+            stays: false,
+            cut_off_blocks: 0,
         }
     }
 

@@ -107,6 +107,13 @@ pub enum CallNews {
         /// What was dialled instead.
         to: String,
     },
+    /// A party of another call has come in the place of one of its own (RFC 3891).
+    Replaced {
+        /// Whose place it was: `caller`, `callee`.
+        party: String,
+        /// Who has come.
+        by: String,
+    },
     /// It is over: the last event of a call.
     Ended {
         /// Q.850 cause in FreeSWITCH's words.
@@ -160,6 +167,7 @@ impl CallNews {
             CallNews::Transferred { .. } => "transferred",
             CallNews::Diverted { .. } => "diverted",
             CallNews::TransferFailed { .. } => "transfer_failed",
+            CallNews::Replaced { .. } => "replaced",
             CallNews::Ended { .. } => "ended",
         }
     }
@@ -179,7 +187,7 @@ impl BindingNews {
 }
 
 /// Every kind of event that a reader may ask for; `gap` comes whatever it asks for.
-pub const EVENT_KINDS: [&str; 19] = [
+pub const EVENT_KINDS: [&str; 20] = [
     "call.started",
     "call.ringing",
     "call.answered",
@@ -199,6 +207,7 @@ pub const EVENT_KINDS: [&str; 19] = [
     "call.transferred",
     "call.transfer_failed",
     "call.diverted",
+    "call.replaced",
 ];
 
 impl LogEvent {
@@ -244,6 +253,7 @@ impl LogEvent {
                 CallNews::Transferred { .. } => "call.transferred",
                 CallNews::Diverted { .. } => "call.diverted",
                 CallNews::TransferFailed { .. } => "call.transfer_failed",
+                CallNews::Replaced { .. } => "call.replaced",
                 CallNews::Ended { .. } => "call.ended",
             },
             What::Registration { news, .. } => match news {
@@ -295,6 +305,7 @@ impl LogEvent {
                 CallNews::Transferring { by, to } => fits(by) && fits(to),
                 CallNews::Transferred { to } => fits(to),
                 CallNews::Diverted { by, on, to } => fits(by) && fits(on) && fits(to),
+                CallNews::Replaced { party, by } => fits(party) && fits(by),
                 CallNews::TransferFailed { .. }
                 | CallNews::Ringing { .. }
                 | CallNews::Answered
@@ -338,6 +349,10 @@ impl LogEvent {
                         put("to", json!(to));
                     }
                     CallNews::TransferFailed { status } => put("status", json!(status)),
+                    CallNews::Replaced { party, by } => {
+                        put("party", json!(party));
+                        put("by", json!(by));
+                    }
                     CallNews::Ended { cause, status, by } => {
                         put("cause", json!(cause));
                         put("status", json!(status));
@@ -383,6 +398,10 @@ impl CallNews {
                 by: cut(by),
                 on: cut(on),
                 to: cut(to),
+            },
+            CallNews::Replaced { party, by } => CallNews::Replaced {
+                party: cut(party),
+                by: cut(by),
             },
             CallNews::Ringing { .. }
             | CallNews::Answered

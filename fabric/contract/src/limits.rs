@@ -202,6 +202,10 @@ pub const CSEQ_BLOCK: u32 = 16;
 /// copy, half for another one that it adopts. Who needs more goes on into the next node's, which only
 /// matters if that one has the call under the same epoch.
 pub const CSEQ_RANGE: u32 = 8 * CSEQ_BLOCK;
+/// CSeq numbers of each side that ends a dialog of another copy: the same dialog may be handed over by
+/// each node that has the copy, and is one for its peer. All sides stay within a range; a side that goes
+/// on behind a block of its own after a restart meets no other's first number, as this is no part of one.
+pub const CSEQ_PER_SIDE: u32 = 5;
 /// The last CSeq number that follows from an epoch: 2^16 epochs of `NODES_MAX` ranges each. Behind it
 /// heirs pass over blocks only.
 pub const CSEQ_EPOCHS_END: u32 = 1 << 30;

@@ -92,11 +92,18 @@ impl Reader {
             | CallNews::Resumed
             | CallNews::Transferring { .. }
             | CallNews::Transferred { .. }
-            | CallNews::TransferFailed { .. } => heard.is_answered = true,
+            | CallNews::TransferFailed { .. }
+            | CallNews::Replaced { .. } => heard.is_answered = true,
             CallNews::Diverted { .. } => world.count("calls sent elsewhere"),
             CallNews::Moved { state } | CallNews::TakenOver { state } => {
                 world.count("mark: events: a call that came from another node, or life");
-                let answered = ["answering", "talking", "held", "transferring"];
+                let answered = [
+                    "answering",
+                    "talking",
+                    "held",
+                    "transferring",
+                    "transferred",
+                ];
                 heard.is_answered |= answered.contains(&state.as_str());
             }
             CallNews::Ended { .. } => heard.is_ended = true,

@@ -149,6 +149,26 @@ fn who_rang_where_it_could_not_be_heard_is_called_anew_after_a_while() {
     assert_eq!(world.record().cause, "NETWORK_OUT_OF_ORDER");
 }
 
+/// Each holder of the copy hands it over: simulator, 3 nodes, seed 234.
+#[test]
+fn a_caller_that_hears_bye_for_each_holder_of_a_copy_hears_no_number_twice() {
+    let mut world = ringing();
+    let then = world.stored.clone();
+    world.answer(B, "INVITE", 200, SDP_B);
+    world.ack("");
+    let parts = parts_of(&world);
+    world.be_cut_off(2, then);
+    world.pass(Duration::from_secs(9));
+    let word = handed_over(&world, &parts, &parts_of(&world));
+    world.tell(world.call_id(), word.clone());
+    let first = world.last(A, "BYE");
+    world.answer_to(&first, 200, "a", "");
+    world.tell(world.call_id(), word);
+    assert_eq!(world.count(A, "BYE"), 2);
+    let second = world.last(A, "BYE");
+    assert!(cseq(&second) > cseq(&first));
+}
+
 /// Only that node heard it ring and answer, and a CANCEL ends no call: simulator, 3 nodes, 10 minutes,
 /// seed 13040.
 #[test]

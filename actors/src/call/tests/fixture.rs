@@ -73,6 +73,10 @@ pub(super) struct World {
     pub events: usize,
     /// The node is killed and started again after each of these events.
     pub kills_after: Option<usize>,
+    /// There is another call, on a stage of its own.
+    pub has_other: bool,
+    /// What it is told, by whom.
+    pub abroad: Vec<(ActorId, ActorId, Message)>,
     /// What is killed is taken over by the next node, in place of a new start.
     pub has_heirs: bool,
     queue: VecDeque<(ActorId, Event<Message, ()>)>,
@@ -202,6 +206,8 @@ impl World {
             is_full: false,
             events: 0,
             kills_after: None,
+            has_other: false,
+            abroad: Vec::new(),
             has_heirs: false,
             queue: VecDeque::new(),
             entropies: BTreeMap::new(),
@@ -424,6 +430,11 @@ impl World {
                     }
                 };
                 self.queue.push_back((reply, event));
+            }
+            message
+                if self.has_other && to.call().is_some() && to.call() != self.call_id().call() =>
+            {
+                self.abroad.push((by.clone(), to, message));
             }
             message => {
                 let from = by.clone();
@@ -775,7 +786,7 @@ impl World {
     }
 
     /// From, To, Call-ID and Contact of a peer's requests, from what it was sent.
-    fn tags(&self, number: u8) -> (String, String, String, String) {
+    pub fn tags(&self, number: u8) -> (String, String, String, String) {
         let by = self.dialog(number);
         if number == 1 {
             let sent = self.sent.iter().rev().find(|sent| {

@@ -252,8 +252,9 @@ fn what_cannot_be_is_refused() {
         ("Refer-To: <sip:nobody@example.org>\r\n", "404"),
         (
             "Refer-To: <sip:1002@example.org?Replaces=c%3Bto-tag%3Da%3Bfrom-tag%3Db>\r\n",
-            "501",
+            "481",
         ),
+        ("Refer-To: <sip:1002@example.org?Require=100rel>\r\n", "501"),
     ] {
         let mut world = connected();
         refer_with(&mut world, 2, B, 1, fields);

@@ -324,6 +324,18 @@ impl JsonDialog {
             Message::Offer { sdp, retries } => self.offer(sdp.as_ref(), retries, None, ctx),
             Message::Move { sdp } => self.tell_address(sdp, ctx),
             Message::Inherit { .. } => self.take_over(ctx),
+            Message::Replace(ask) => {
+                let refused = call::Message::Join {
+                    side: ask.from.number(),
+                    word: call::Word::Asked(Err(481)),
+                };
+                self.out.other(ActorId::Call(ask.from.call()), refused);
+            }
+            Message::HandOver { .. } => {
+                let word = call::Word::Stopped(call::Stopped::Stays);
+                let side = self.number();
+                self.out.call(call::Message::Join { side, word });
+            }
             Message::AcceptOffer { sdp } => self.accept_offer(sdp.as_ref(), ctx),
             Message::RefuseOffer { status } => self.refuse_offer(status, ctx),
             Message::Info { body, .. } => self.on_info(&body, ctx),
@@ -340,6 +352,9 @@ impl JsonDialog {
             | Message::Serve(_)
             | Message::Retransmitted(_)
             | Message::Cancelled(_) => ctx.ignore("SIP is not spoken here"),
+            Message::HandedOver | Message::TakeUp { .. } | Message::Left | Message::Look => {
+                ctx.ignore("it goes on nowhere else");
+            }
         }
     }
 

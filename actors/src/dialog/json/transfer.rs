@@ -25,6 +25,7 @@ impl JsonDialog {
         let refer = Box::new(call::Refer {
             to,
             listener: self.data.flow.listener(),
+            replaces: None,
         });
         self.transfer = Some(id);
         let side = self.number();

@@ -90,6 +90,7 @@ enum WhatV1 {
     CallTransferred(CallKey, String),
     CallTransferFailed(CallKey, u16),
     CallDiverted(CallKey, String, String, String),
+    CallReplaced(CallKey, String, String),
 }
 
 impl From<&What> for WhatV1 {
@@ -108,6 +109,7 @@ impl From<&What> for WhatV1 {
                 CallNews::Transferred { to } => WhatV1::CallTransferred(call, to),
                 CallNews::TransferFailed { status } => WhatV1::CallTransferFailed(call, status),
                 CallNews::Diverted { by, on, to } => WhatV1::CallDiverted(call, by, on, to),
+                CallNews::Replaced { party, by } => WhatV1::CallReplaced(call, party, by),
             },
             What::Registration { aor, contact, news } => match news {
                 // A refresh is no event of the log; a binding that is there was added.
@@ -154,6 +156,9 @@ impl From<WhatV1> for What {
             }
             WhatV1::CallDiverted(call, by, on, to) => {
                 of_call(call, CallNews::Diverted { by, on, to })
+            }
+            WhatV1::CallReplaced(call, party, by) => {
+                of_call(call, CallNews::Replaced { party, by })
             }
             WhatV1::BindingAdded(aor, contact) => of_binding(aor, contact, BindingNews::Added),
             WhatV1::BindingRemoved(aor, contact) => of_binding(aor, contact, BindingNews::Removed),

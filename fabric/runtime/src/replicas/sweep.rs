@@ -52,6 +52,11 @@ pub(super) struct Sweep {
     next: usize,
     /// A record of a node that is gone was seen on the way.
     is_left: bool,
+    /// When the look began that is under way, or was the last one.
+    began: Time,
+    /// A look is over that began when the others should have been found: of whom a record is here, and
+    /// who was not found, is missed.
+    has_looked: bool,
     missing: Missing,
     /// Where calls of lives that are gone go on, and whether their address is there, or cannot be.
     heirs: BTreeMap<NodeInst, (NodeId, bool)>,
@@ -215,8 +220,16 @@ impl<R: Roster> Turn<'_, R> {
     /// no node is missed. One that is cut off from most others cannot say so.
     pub(super) fn knows_all_of(&self, id: &ActorId) -> bool {
         let shard = cluster::shard(self.fabric.inner.records.ids().record_key(id));
-        let is_settled = self.state.desk.is_settled(shard);
+        let is_settled = self.state.desk.is_settled(shard) && !self.has_found_nobody();
         is_settled && !self.is_cut_off() && !self.is_in_doubt() && !self.misses_somebody()
+    }
+
+    /// Tells whether this node is alone since it started, and has not looked yet whom it misses: that
+    /// there is nobody to compare with says nothing then.
+    fn has_found_nobody(&self) -> bool {
+        let me = self.me();
+        let is_alone = self.state.lives.iter().all(|life| *life == me);
+        is_alone && !self.state.sweep.has_looked
     }
 
     /// Tells whether a node is proven dead, and has not come back.
@@ -283,6 +296,10 @@ impl<R: Roster> Turn<'_, R> {
 
     /// Goes over the headers that are held here.
     fn look(&mut self) {
+        if self.state.sweep.next == 0 {
+            self.state.sweep.began = self.now.mono;
+        }
+        let found = self.fabric.inner.started.mono + FIRST_VIEW;
         let mut seen = 0;
         while seen < SWEEP_HEADERS_PER_TURN && self.state.sweep.next < REPAIR_ORDER.len() * SHARDS {
             let headers = self.headers(self.state.sweep.next);
@@ -307,6 +324,12 @@ impl<R: Roster> Turn<'_, R> {
                         SWEEP_EVERY
                     },
             );
+            if sweep.began < found {
+                // Nobody says that a node is gone which was never found.
+                sweep.look_at(found);
+            } else {
+                sweep.has_looked = true;
+            }
         }
         if !(sweep.calls.is_empty() && sweep.others.is_empty() && sweep.mends.is_empty()) {
             sweep.work_at.get_or_insert(self.now.mono);

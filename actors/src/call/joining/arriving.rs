@@ -1,0 +1,243 @@
+//! The call that a party joins, in the place of one of its own (RFC 3891 §3).
+//!
+//! | event | does |
+//! |---|---|
+//! | Ask, of a dialog with other tags or Call-ID | 481, by the dialog |
+//! | Ask, early only, and it was answered | 486, by the dialog |
+//! | Ask, by another account than that of who shall be replaced | 403 |
+//! | Ask while a callee is called, of the caller | let in: it is called for on |
+//! | Ask while parties talk | let in |
+//! | Ask, an exchange, a transfer or another ask is open, or the 200 is on its way | 491: it is asked again |
+//! | Ask of a call without media legs | 488 |
+//! | Ask once more | the same place again |
+//! | who shall be replaced hangs up meanwhile | it leaves; the others wait for who comes |
+//! | Come | dialog and leg go on here, who was replaced leaves, who comes is offered what the peer speaks |
+//! | its answer came | the peer, if it was on hold or speaks something else, is offered what it speaks |
+//! | Come once more | Came again |
+//! | Come, nobody was let in, or the call is over | Came: nobody is there |
+//! | it does not come for 32 s | the parties talk on; if who was to be replaced has left, the call ends |
+
+use contract::{ActorId, CallNews, SideKey};
+use serde::{Deserialize, Serialize};
+
+use super::super::Message;
+use super::super::core::{CALLER, Call, CallCtx, Caller, Peer, Side, Stage, State, Timer};
+use super::{Ask, COME_WITHIN, Coming, Word};
+use crate::dialog;
+use crate::media_leg::{self, Codecs, Stream, Want};
+use crate::wire::FORM_3_SINCE;
+use media::sdp::Direction;
+
+/// Who was let in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Awaited {
+    /// In whose place.
+    side: u8,
+    /// Who.
+    from: SideKey,
+    /// As which side.
+    place: u8,
+}
+
+impl Call {
+    /// A party of another call wants to come in the place of a side.
+    pub(super) fn on_ask(&mut self, side: u8, ask: &Ask, ctx: &mut CallCtx<'_>) {
+        let result = self.let_in(side, ask, ctx);
+        let result = result.map(|place| self.side_key(place));
+        let (to, side) = (ActorId::Call(ask.from.call()), ask.from.number());
+        let word = Word::Asked(result);
+        self.tell(to, Message::Join { side, word }.into());
+    }
+
+    fn let_in(&mut self, side: u8, ask: &Ask, ctx: &mut CallCtx<'_>) -> Result<u8, u16> {
+        let known = self.joining.awaited.as_ref();
+        if let Some(known) = known.filter(|known| known.from == ask.from && known.side == side) {
+            return Ok(known.place);
+        }
+        let may_be = match self.data.state {
+            State::Talking { .. } => self.is_party(side),
+            State::Locating { .. } | State::Ringing => {
+                side == CALLER && self.anchor() == CALLER && self.data.answered.is_none()
+            }
+            State::Answering { .. } => return Err(491),
+            State::New | State::Preparing | State::Ending(_) | State::Over => false,
+        };
+        if !may_be {
+            return Err(481);
+        }
+        if self.is_busy() {
+            return Err(491);
+        }
+        if ask.by.is_none() || self.account_of(side) != ask.by.as_ref() {
+            return Err(403);
+        }
+        if ctx.health().schema < FORM_3_SINCE {
+            return Err(503);
+        }
+        if self.data.is_bypassed {
+            return Err(488);
+        }
+        let place = self.take_side().ok_or(503_u16)?;
+        self.joining.awaited = Some(Awaited {
+            side,
+            from: ask.from,
+            place,
+        });
+        self.timers.set(Timer::Join, ctx.now().mono, COME_WITHIN);
+        self.is_changed = true;
+        Ok(place)
+    }
+
+    /// Who was let in did not come.
+    pub(super) fn stop_awaiting(&mut self, ctx: &mut CallCtx<'_>) {
+        let Some(awaited) = self.joining.awaited.take() else {
+            return ctx.ignore("nobody is awaited");
+        };
+        self.is_changed = true;
+        let known = self.data.sides.get(&awaited.side);
+        if known.is_none_or(|known| known.stage != Stage::Active) {
+            let by = self.word_of(awaited.side);
+            self.end(480, "NORMAL_CLEARING", &by, ctx);
+        }
+    }
+
+    /// Returns in whose place a side has come, if in anybody's.
+    pub(in super::super) fn stands_for(&self, side: u8) -> Option<u8> {
+        let mut arrived = self.joining.arrived.iter();
+        arrived
+            .find(|known| known.place == side)
+            .map(|known| known.side)
+    }
+
+    /// Who shall be replaced hangs up: the others wait for who comes.
+    pub(in super::super) fn let_replaced_go(&mut self, side: u8) -> bool {
+        let awaited = self.joining.awaited.as_ref();
+        let is_replaced = awaited.is_some_and(|awaited| awaited.side == side);
+        if is_replaced {
+            self.let_side_go(side);
+        }
+        is_replaced
+    }
+
+    /// A party comes.
+    pub(super) fn on_come(&mut self, coming: Coming, ctx: &mut CallCtx<'_>) {
+        let mut arrived = self.joining.arrived.iter();
+        let is_known = arrived.any(|known| known.from == coming.from);
+        let awaited = self.joining.awaited.as_ref();
+        let awaited = awaited
+            .filter(|awaited| awaited.from == coming.from)
+            .cloned();
+        let from = coming.from;
+        let is_there = match (is_known, awaited, &self.data.state) {
+            (true, ..) => true,
+            // What is open is finished first; it is said again.
+            (_, Some(_), State::Answering { .. }) => return,
+            (_, Some(_), State::Talking { .. }) if self.data.exchange.is_some() => return,
+            (_, Some(awaited), State::Talking { .. } | State::Locating { .. } | State::Ringing) => {
+                self.replace(&awaited, coming, ctx);
+                true
+            }
+            (_, _, _) => false,
+        };
+        let (to, side) = (ActorId::Call(from.call()), from.number());
+        let word = Word::Came(is_there);
+        self.tell(to, Message::Join { side, word }.into());
+    }
+
+    fn replace(&mut self, awaited: &Awaited, coming: Coming, ctx: &mut CallCtx<'_>) {
+        let Awaited { side, place, .. } = *awaited;
+        let party = self.word_of(side);
+        let other = self.other_side(side);
+        self.joining.awaited = None;
+        self.joining.arrived.push(awaited.clone());
+        self.timers.clear(Timer::Join);
+        self.is_changed = true;
+        self.data
+            .sides
+            .insert(place, Side::new(Stage::Active, true));
+        let beside = other.map(|other| self.side_key(other));
+        let leg = media_leg::Message::TakeUp {
+            part: coming.leg,
+            beside,
+        };
+        self.spawn(ActorId::MediaLeg(self.side_key(place)), leg.into());
+        let dialog = dialog::Message::TakeUp {
+            part: coming.dialog,
+            from: coming.from,
+        };
+        self.spawn(ActorId::Dialog(self.side_key(place)), dialog.into());
+        let by = coming.account.as_ref().map_or_else(
+            || coming.name.uri.to_string(),
+            |account| account.as_str().to_owned(),
+        );
+        self.emit(CallNews::Replaced { party, by });
+        let is_anchor = side == self.anchor();
+        if is_anchor {
+            let identity = Caller {
+                from: coming.name,
+                account: coming.account,
+                ..self.identity().clone()
+            };
+            self.roles.anchor = place;
+            self.roles.identity = Some(Box::new(identity));
+        } else {
+            self.data.callee = coming.account;
+        }
+        match self.data.state {
+            State::Talking { peer } => {
+                let peer = if is_anchor { peer } else { Peer::Side(place) };
+                self.enter(State::Talking { peer });
+                self.joining.unsettled = other;
+                self.leave(side, 480, "NORMAL_CLEARING");
+            }
+            State::New
+            | State::Preparing
+            | State::Locating { .. }
+            | State::Ringing
+            | State::Answering { .. }
+            | State::Ending(_)
+            | State::Over => {
+                self.leave(side, 487, "ATTENDED_TRANSFER");
+                self.call_on_for(place, ctx);
+            }
+        }
+        self.owe(place);
+        self.begin_moves(ctx);
+    }
+
+    /// Returns what who has come is offered: what the other party speaks.
+    pub(in super::super) fn want_of_arrival(&self, side: u8) -> Option<Want> {
+        let is_new = self.stream_of(side).is_none();
+        let other = self.other_side(side).filter(|_| is_new)?;
+        (self.joining.unsettled == Some(other)).then(|| {
+            let codecs = self.stream_of(other).map(|stream| stream.codecs.clone());
+            let ptime = self.stream_of(other).and_then(|stream| stream.ptime);
+            Want {
+                codecs: codecs.map_or(Codecs::Configured, Codecs::Only),
+                direction: Direction::SendRecv,
+                ptime,
+            }
+        })
+    }
+
+    /// Returns who is to be offered what who has come speaks, and what that is: if it was put on hold,
+    /// or might send what that one does not know.
+    pub(in super::super) fn take_unsettled(&mut self) -> Option<(u8, Want)> {
+        let side = self.joining.unsettled.take()?;
+        self.is_changed = true;
+        let theirs = self
+            .other_side(side)
+            .and_then(|other| self.stream_of(other))?;
+        let ours = self.stream_of(side)?;
+        let is_open = |stream: &Stream| stream.direction == Direction::SendRecv;
+        let goes_on =
+            is_open(ours) && super::super::transfer::goes_on(&ours.codecs, &theirs.codecs);
+        (!goes_on).then(|| {
+            let want = Want {
+                direction: Direction::SendRecv,
+                ..Want::of(theirs)
+            };
+            (side, want)
+        })
+    }
+}

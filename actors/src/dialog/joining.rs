@@ -1,0 +1,205 @@
+//! A dialog that goes on in another call (RFC 3891): it is replaced there, or goes there.
+//!
+//! In: who wants to come in its place; the order to stop; as the first message of a side, what another
+//! call's side has stopped with. Out: its own stored form for the call; requests, passed on to where it
+//! goes on. Our tag names the call it began in for as long as it lives: what is left of it there passes
+//! everything on, and ends when the other one has ended.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use contract::{ActorId, SideKey, Undelivered};
+use serde::{Deserialize, Serialize};
+
+use super::Message;
+use super::core::{Dialog, DialogCtx, State, Timer};
+use crate::call::{self, Ask, Replaces, Stopped, Word};
+use crate::{bequest, roster};
+
+/// Time between looks whether the dialog lives where it goes on.
+const LOOK_AFTER: Duration = Duration::from_secs(60);
+
+/// Where a dialog goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Onward {
+    to: SideKey,
+    /// It is known to be there.
+    is_there: bool,
+}
+
+/// Whence a dialog comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Origin {
+    from: SideKey,
+    /// Our last CSeq there: numbers that follow from an epoch of this call are counted from it.
+    pub(super) cseq: u32,
+}
+
+impl Dialog {
+    /// Somebody wants to come in the place of the peer: only the call knows whether it may.
+    pub(super) fn on_replace(&mut self, ask: Box<Ask>) {
+        match self.refusal_of(&ask.replaces) {
+            None => self.out.call(call::Message::Join {
+                side: self.number(),
+                word: Word::Ask(ask),
+            }),
+            Some(status) => {
+                let refused = call::Message::Join {
+                    side: ask.from.number(),
+                    word: Word::Asked(Err(status)),
+                };
+                self.out.other(ActorId::Call(ask.from.call()), refused);
+            }
+        }
+    }
+
+    /// RFC 3891 §3: which status refuses it, if any does.
+    fn refusal_of(&self, replaces: &Replaces) -> Option<u16> {
+        let Some(dialog) = &self.data.dialog else {
+            return Some(481);
+        };
+        let is_same = dialog.call_id == replaces.call_id
+            && dialog.local.tag() == Some(&replaces.our_tag)
+            && dialog.remote.tag() == Some(&replaces.peer_tag);
+        let is_over = matches!(self.data.state, State::Ending | State::Ended);
+        match (is_same, is_over) {
+            (false, _) => Some(481),
+            (true, true) => Some(603),
+            (true, false) => {
+                let is_early = matches!(self.data.state, State::Incoming | State::Early);
+                (replaces.early_only && !is_early).then_some(486)
+            }
+        }
+    }
+
+    /// Stops, and gives the call what it goes on with elsewhere; ordered again, it gives the same.
+    pub(super) fn hand_over(&mut self, to: SideKey, ctx: &DialogCtx<'_>) {
+        let side = self.number();
+        let word = if self.data.state == State::Confirmed {
+            self.onward = None;
+            let part = roster::part_of_dialog(contract::Core::snapshot(self, ctx.now()));
+            let is_there = false;
+            self.onward = Some(Onward { to, is_there });
+            self.timers.clear_all();
+            self.out.save();
+            Word::Stopped(Stopped::Dialog(part))
+        } else {
+            Word::Stopped(Stopped::Stays)
+        };
+        self.out.call(call::Message::Join { side, word });
+    }
+
+    /// It is there.
+    fn handed_over(&mut self, ctx: &DialogCtx<'_>) {
+        if let Some(onward) = &mut self.onward {
+            onward.is_there = true;
+            self.out.save();
+            self.timers.set(Timer::Look, ctx.now().mono, LOOK_AFTER);
+        }
+    }
+
+    /// Looks whether it is still there.
+    pub(super) fn look(&mut self, ctx: &DialogCtx<'_>) {
+        if let Some(onward) = self.onward {
+            self.out.other(ActorId::Dialog(onward.to), Message::Look);
+            self.timers.set(Timer::Look, ctx.now().mono, LOOK_AFTER);
+        }
+    }
+
+    /// Takes what comes to a dialog that goes on elsewhere.
+    pub(super) fn pass_on(&mut self, onward: Onward, message: Message, ctx: &mut DialogCtx<'_>) {
+        match message {
+            message @ (Message::Request(_)
+            | Message::Response { .. }
+            | Message::RequestFailed { .. }
+            | Message::Retransmitted(_)
+            | Message::Cancelled(_)
+            | Message::Replace(_)) => self.out.other(ActorId::Dialog(onward.to), message),
+            Message::HandOver { to } if !onward.is_there => self.hand_over(to, ctx),
+            Message::HandedOver => self.handed_over(ctx),
+            Message::Left => self.enter(State::Ended, ctx),
+            Message::Look => {}
+            // Nobody has taken it: it is ended from here.
+            Message::End { status, cause } if !onward.is_there => {
+                self.onward = None;
+                if let Some(dialog) = &mut self.data.dialog {
+                    dialog.skip_block();
+                }
+                self.end(status, &cause, ctx);
+            }
+            Message::Serve(_)
+            | Message::Invite(_)
+            | Message::InviteDiverted { .. }
+            | Message::Progress { .. }
+            | Message::Accept { .. }
+            | Message::Acknowledge { .. }
+            | Message::Offer { .. }
+            | Message::AcceptOffer { .. }
+            | Message::RefuseOffer { .. }
+            | Message::Info { .. }
+            | Message::End { .. }
+            | Message::Located { .. }
+            | Message::Dial(_)
+            | Message::Client(_)
+            | Message::FlowGone { .. }
+            | Message::Digit { .. }
+            | Message::Report
+            | Message::Move { .. }
+            | Message::Inherit { .. }
+            | Message::AcceptRefer
+            | Message::RefuseRefer { .. }
+            | Message::ReferProgress { .. }
+            | Message::HandOver { .. }
+            | Message::TakeUp { .. } => ctx.ignore("it goes on elsewhere"),
+        }
+    }
+
+    /// Where it goes on nobody is, or has time; tells whether the message was for there.
+    pub(super) fn on_onward_undelivered(
+        &mut self,
+        to: &ActorId,
+        why: Undelivered,
+        ctx: &mut DialogCtx<'_>,
+    ) -> bool {
+        let Some(onward) = self.onward.filter(|one| *to == ActorId::Dialog(one.to)) else {
+            return false;
+        };
+        let is_over = onward.is_there && why == Undelivered::Absent;
+        if is_over {
+            self.enter(State::Ended, ctx);
+        }
+        is_over
+    }
+
+    /// Tells whether a message for another dialog is told again: it is not there yet.
+    pub(super) fn is_onward(&self, to: &ActorId) -> bool {
+        self.onward
+            .is_some_and(|one| *to == ActorId::Dialog(one.to))
+    }
+
+    /// Goes on here with what another call's side has stopped with.
+    pub(super) fn take_up(&mut self, from: SideKey, ctx: &mut DialogCtx<'_>) {
+        if self.origin.is_some_and(|origin| origin.from == from) {
+            return ctx.ignore("taken up already");
+        }
+        let cseq = self.data.dialog.as_mut().map_or(0, |dialog| {
+            dialog.skip_block();
+            dialog.local_cseq
+        });
+        self.origin = Some(Origin { from, cseq });
+        self.set_session(self.data.session, ctx);
+        self.go_on_here(ctx);
+    }
+
+    /// It has ended: what is left of it where it came from ends, too.
+    pub(super) fn tell_origin(&mut self) {
+        if let Some(origin) = self.origin {
+            self.out.other(ActorId::Dialog(origin.from), Message::Left);
+        }
+    }
+}
+
+/// Builds the core of a side that goes on with a dialog of another call.
+pub(crate) fn taken_up(part: &Bytes, side: SideKey) -> Option<Dialog> {
+    bequest::stored_sip_dialog(part).map(|stored| Dialog::goes_on_as(stored, side))
+}
