@@ -78,7 +78,8 @@ fn stored_dialog(part: &Bytes) -> Option<StoredDialog> {
         Stored::DialogV1(dialog) => Some(StoredDialog::Sip(Box::new(dialog.into()))),
         Stored::DialogV2(dialog) => Some(StoredDialog::Sip(Box::new(dialog.into()))),
         Stored::DialogV3(dialog) => Some(StoredDialog::Sip(Box::new(dialog))),
-        Stored::JsonDialogV1(dialog) => Some(StoredDialog::Json(Box::new(dialog))),
+        Stored::JsonDialogV1(dialog) => Some(StoredDialog::Json(Box::new(dialog.into()))),
+        Stored::JsonDialogV2(dialog) => Some(StoredDialog::Json(Box::new(dialog))),
         Stored::RegistrationV1(_)
         | Stored::RegistrationV2(_)
         | Stored::RegistrationV3(_)
@@ -88,14 +89,6 @@ fn stored_dialog(part: &Bytes) -> Option<StoredDialog> {
         | Stored::CallV4(_)
         | Stored::MediaLegV1(_)
         | Stored::MediaLegV2(_) => None,
-    }
-}
-
-/// Reads a dialog that speaks SIP; `None` if it is none.
-pub(crate) fn stored_sip_dialog(part: &Bytes) -> Option<dialog::Snapshot> {
-    match stored_dialog(part)? {
-        StoredDialog::Sip(dialog) => Some(*dialog),
-        StoredDialog::Json(_) => None,
     }
 }
 
@@ -112,6 +105,18 @@ pub(crate) fn inherit(side: SideKey, part: &Bytes) -> Option<AnyCore> {
     Some(match stored_dialog(part)? {
         StoredDialog::Sip(stored) => {
             AnyCore::Dialog(Box::new(dialog::Dialog::inherit(*stored, side)))
+        }
+        StoredDialog::Json(stored) => {
+            AnyCore::JsonDialog(Box::new(dialog::json::JsonDialog::inherit(*stored, side)))
+        }
+    })
+}
+
+/// Builds the core of a side that goes on with a dialog of another call.
+pub(crate) fn taken_up(side: SideKey, part: &Bytes) -> Option<AnyCore> {
+    Some(match stored_dialog(part)? {
+        StoredDialog::Sip(stored) => {
+            AnyCore::Dialog(Box::new(dialog::Dialog::goes_on_as(*stored, side)))
         }
         StoredDialog::Json(stored) => {
             AnyCore::JsonDialog(Box::new(dialog::json::JsonDialog::inherit(*stored, side)))

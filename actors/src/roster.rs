@@ -48,7 +48,7 @@ pub(crate) enum Stored {
     CallV1(call::SnapshotV1),
     DialogV1(dialog::SnapshotV1),
     MediaLegV1(media_leg::SnapshotV1),
-    JsonDialogV1(dialog::json::Snapshot),
+    JsonDialogV1(dialog::json::SnapshotV1),
     RegistrationV2(registration::SnapshotV2),
     CallV2(call::SnapshotV2),
     MediaLegV2(media_leg::Snapshot),
@@ -57,6 +57,7 @@ pub(crate) enum Stored {
     DialogV3(dialog::Snapshot),
     CallV4(call::Snapshot),
     RegistrationV3(registration::Snapshot),
+    JsonDialogV2(dialog::json::Snapshot),
 }
 
 impl Stored {
@@ -78,6 +79,12 @@ impl Stored {
         }
     }
 
+    /// Returns a JSON dialog in the oldest form that holds it.
+    fn of_json_dialog(snapshot: dialog::json::Snapshot) -> Self {
+        let oldest = snapshot.oldest();
+        oldest.map_or_else(|later| Stored::JsonDialogV2(*later), Stored::JsonDialogV1)
+    }
+
     /// Returns a media leg in the oldest form that holds it.
     fn of_leg(snapshot: media_leg::Snapshot) -> Self {
         let oldest = snapshot.oldest();
@@ -88,6 +95,11 @@ impl Stored {
 /// Writes a dialog as it is stored, for the record of another call.
 pub(crate) fn part_of_dialog(snapshot: dialog::Snapshot) -> Bytes {
     part_of(&Stored::of_dialog(snapshot))
+}
+
+/// Writes a JSON dialog as it is stored, for the record of another call.
+pub(crate) fn part_of_json_dialog(snapshot: dialog::json::Snapshot) -> Bytes {
+    part_of(&Stored::of_json_dialog(snapshot))
 }
 
 /// Writes a media leg as it is stored, for the record of another call.
@@ -204,7 +216,7 @@ impl Roster for AnyCore {
                 bequest::inherit(*side, part)
             }
             (ActorId::Dialog(side), Message::Dialog(dialog::Message::TakeUp { part, .. })) => {
-                dialog::taken_up(part, *side).map(|core| AnyCore::Dialog(Box::new(core)))
+                bequest::taken_up(*side, part)
             }
             (
                 ActorId::MediaLeg(side),
@@ -282,7 +294,11 @@ impl Roster for AnyCore {
             Stored::DialogV3(snapshot) => {
                 dialog::Dialog::restore(snapshot, now).map(|core| AnyCore::Dialog(Box::new(core)))
             }
-            Stored::JsonDialogV1(snapshot) => dialog::json::JsonDialog::restore(snapshot, now)
+            Stored::JsonDialogV1(snapshot) => {
+                dialog::json::JsonDialog::restore(snapshot.into(), now)
+                    .map(|core| AnyCore::JsonDialog(Box::new(core)))
+            }
+            Stored::JsonDialogV2(snapshot) => dialog::json::JsonDialog::restore(snapshot, now)
                 .map(|core| AnyCore::JsonDialog(Box::new(core))),
             Stored::MediaLegV1(snapshot) => media_leg::MediaLeg::restore(snapshot.into(), now)
                 .map(|core| AnyCore::MediaLeg(Box::new(core))),
@@ -361,7 +377,7 @@ impl Roster for AnyCore {
                 former.map_or_else(|second| Stored::CallV2(*second), Stored::CallV1)
             }
             AnyCore::Dialog(core) => Stored::of_dialog(core.snapshot(now)),
-            AnyCore::JsonDialog(core) => Stored::JsonDialogV1(core.snapshot(now)),
+            AnyCore::JsonDialog(core) => Stored::of_json_dialog(core.snapshot(now)),
             AnyCore::MediaLeg(core) => Stored::of_leg(core.snapshot(now)),
             AnyCore::Flow(_)
             | AnyCore::DoorSession(_)
@@ -458,6 +474,7 @@ pub(crate) fn stored_registration(copy: &Bytes) -> Option<registration::Snapshot
             | Stored::DialogV1(_)
             | Stored::MediaLegV1(_)
             | Stored::JsonDialogV1(_)
+            | Stored::JsonDialogV2(_)
             | Stored::CallV2(_)
             | Stored::MediaLegV2(_)
             | Stored::DialogV2(_)
@@ -483,6 +500,7 @@ pub(crate) fn stored_call(copy: &Bytes) -> Option<call::Snapshot> {
             | Stored::DialogV1(_)
             | Stored::MediaLegV1(_)
             | Stored::JsonDialogV1(_)
+            | Stored::JsonDialogV2(_)
             | Stored::MediaLegV2(_)
             | Stored::DialogV2(_)
             | Stored::DialogV3(_),

@@ -108,7 +108,10 @@ fn former(message: &Message) -> Former {
 /// Tells whether a message came with schema 3.
 pub(crate) fn is_of_schema_3(message: &Message) -> bool {
     if let Message::Dialog(dialog::Message::Client(order)) = message {
-        return matches!(order.command, dialog::ClientCommand::Transfer { .. });
+        return matches!(
+            order.command,
+            dialog::ClientCommand::Transfer { .. } | dialog::ClientCommand::Join { .. }
+        );
     }
     matches!(
         message,

@@ -92,7 +92,7 @@ census!(of_membership: MembershipFrame, [Witness, Table, Leave]);
 census!(of_loss: Loss, [Refused, Silent, Closed]);
 census!(of_client_command: ClientCommand, [
     Ringing, Answer, Reject, Hangup, Offer, Reanswer, Candidate, Digits, Stats, Ack, Inquire,
-    Resumed, Transfer,
+    Resumed, Transfer, Join,
 ]);
 census!(of_report: Report, [
     OfferTaken, AnswerTaken, Described, Unfit, NoPort, Closed, Silent, Digit, Heard, Stays,
@@ -976,6 +976,10 @@ fn client_commands() -> Vec<ClientCommand> {
         ClientCommand::Resumed,
         ClientCommand::Transfer {
             to: "1002".to_owned(),
+        },
+        ClientCommand::Join {
+            dialog: ask().from,
+            name: "call-7".to_owned(),
         },
     ];
     let sdp = sdp();

@@ -47,11 +47,14 @@ export class Card {
   #mood = '';
   #transfer = '';
 
-  /** `server()` returns the node's name; the rest are what the buttons do. */
-  constructor(call, { server, isOnline, answer, keys, hold, transfer }) {
+  /** `server()` returns the node's name, `others()` the calls that this one may be joined with; the rest are
+   * what the buttons do. */
+  constructor(call, { server, isOnline, others, answer, keys, hold, transfer }) {
     this.#call = call;
     this.server = server;
     this.isOnline = isOnline;
+    this.others = others;
+    this.transferTo = transfer;
     const template = document.getElementById('call-template');
     this.element = template.content.firstElementChild.cloneNode(true);
     this.element.dataset.call = call.id;
@@ -85,8 +88,25 @@ export class Card {
   askTransfer(isAsked) {
     this.#form.hidden = !isAsked;
     this.element.querySelector('.transfer').setAttribute('aria-expanded', String(isAsked));
+    this.#offerCalls();
     if (isAsked) this.#form.querySelector('input').focus();
     else this.#form.reset();
+  }
+
+  /** A button for each other call whose far end this one's can be joined with. */
+  #offerCalls() {
+    const line = this.element.querySelector('.transfer-calls');
+    const buttons = this.others().map((other) => {
+      const button = document.createElement('button');
+      Object.assign(button, { type: 'button', textContent: `Connect with ${shortName(other.peer)}` });
+      button.addEventListener('click', () => {
+        this.askTransfer(false);
+        this.transferTo(other);
+      });
+      return button;
+    });
+    line.replaceChildren(...buttons);
+    line.hidden = buttons.length === 0;
   }
 
   /** Says how far a transfer is, instead of the state; nothing: there is none. */
@@ -131,6 +151,7 @@ export class Card {
     this.#text('.path-you', call.held.local ? 'on hold' : call.isMuted ? 'muted' : 'microphone');
     this.#text('.path-far', call.held.remote ? 'holds' : '');
     this.sound.muted = call.held.local;
+    if (!this.#form.hidden) this.#offerCalls();
     this.clock();
   }
 

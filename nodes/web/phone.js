@@ -207,14 +207,15 @@ function toggleHold(call) {
   (call.held.local ? call.resume() : call.hold()).catch(failed('Hold'));
 }
 
-/** Puts the far end of a call through; it comes back if nobody is reached. */
-async function transfer(call, to) {
+/** Puts the far end of a call through to a number, or to another call's; it comes back if nobody is reached. */
+async function transfer(call, target) {
   const card = cards.get(call);
+  const to = target.peer ? shortName(target.peer) : target;
   const told = ({ detail: { code } }) => card?.transfers(`Transferring to ${to}${code === 180 ? ', ringing' : ''}`);
   card?.transfers(`Transferring to ${to}`);
   call.addEventListener('transfer', told);
   try {
-    await call.transfer(to);
+    await call.transfer(target);
   } catch (error) {
     notice(`${shortName(call.peer)} was not put through to ${to}: ${error.message}.`);
   } finally {
@@ -240,6 +241,7 @@ function adopt(call) {
     },
     hold: () => toggleHold(call),
     transfer: (to) => transfer(call, to),
+    others: () => active().filter((other) => other !== call),
   });
   cards.set(call, card);
   $('calls').prepend(card.element);

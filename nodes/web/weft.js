@@ -636,13 +636,15 @@ export class Call extends Emitter {
   }
 
   /**
-   * Puts the far end through to somebody else; the call ends here when it talks there. Resolves then; rejects
-   * with the SIP status if nobody is reached: the call goes on as it was.
+   * Puts the far end through to somebody else: to a number, or to the far end of another call of ours, which
+   * ends as well. The call ends here when it talks there. Resolves then; rejects with the SIP status if nobody
+   * is reached: the call goes on as it was.
    */
   transfer(to) {
+    const target = to instanceof Call ? { with: to.id } : { to: String(to) };
     return new Promise((ok, no) => {
       this.#transfer = { ok, no };
-      this.#weft.request('transfer', { callId: this.id, to: String(to) }, { isRepeatable: false })
+      this.#weft.request('transfer', { callId: this.id, ...target }, { isRepeatable: false })
         .then((progress) => this.#transferring(progress), (error) => this.#transferred(error));
     });
   }

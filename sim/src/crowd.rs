@@ -67,6 +67,9 @@ impl Crowd {
             if plan.forwards {
                 habits.set_much();
             }
+            if plan.transfers {
+                habits.join_much();
+            }
             world.count(make.name());
             let is_web = matches!(make, Make::Web | Make::Tab);
             let chance = world.state().chance.split(&format!("ways {number}"));

@@ -49,6 +49,9 @@ struct Arguments {
     /// Phones set where calls to them go, and that they are not to be disturbed, by feature codes.
     #[arg(long)]
     forwards: bool,
+    /// Phones put each other through, to numbers and to whom they talk to.
+    #[arg(long)]
+    transfers: bool,
     /// Every phone stays with its node; else some are behind a balancer, or go to another node.
     #[arg(long)]
     sticky: bool,
@@ -122,6 +125,9 @@ fn plan_of(arguments: &Arguments, allowed: &[FaultKind], seed: u64) -> Plan {
     plan.planted = arguments.plant;
     if arguments.forwards {
         plan.forward();
+    }
+    if arguments.transfers {
+        plan.transfer();
     }
     plan.sticky = arguments.sticky;
     plan.steady = arguments.steady.map(|calls| Steady {
@@ -359,8 +365,9 @@ fn print_failure(arguments: &Arguments, plan: &Plan, outcome: &Outcome) {
         .map_or(String::new(), |bug| format!(" --plant {}", bug.name()));
     let sticky = if plan.sticky { " --sticky" } else { "" };
     let forwards = if plan.forwards { " --forwards" } else { "" };
+    let transfers = if plan.transfers { " --transfers" } else { "" };
     println!(
-        "repeat: cargo run --release -p sim -- --seed {}{nodes}{bug}{sticky}{forwards} --minutes {} --faults {} --phones {} --keep {keep}",
+        "repeat: cargo run --release -p sim -- --seed {}{nodes}{bug}{sticky}{forwards}{transfers} --minutes {} --faults {} --phones {} --keep {keep}",
         plan.seed, arguments.minutes, arguments.faults, plan.phones
     );
 }

@@ -201,10 +201,10 @@ impl SimNode {
         self.node.fabric().rows(None)
     }
 
-    /// Returns a row for each live actor.
+    /// Returns a row for each actor that has an inbox.
     #[must_use]
-    pub fn live_rows(&self) -> Vec<ActorRow> {
-        self.node.fabric().live_rows(None)
+    pub fn tabled_rows(&self) -> Vec<ActorRow> {
+        self.node.fabric().tabled_rows(None)
     }
 
     /// Asks the console something, a different thing for each number; tells whether it listens.
@@ -268,8 +268,9 @@ impl SimNode {
     /// Requires that the listing of live actors is ractor's own supervision tree.
     pub fn check_tree(&self, world: &Arc<World>) {
         let listed: BTreeMap<_, _> = self
-            .live_rows()
+            .tabled_rows()
             .into_iter()
+            .filter(|row| row.live)
             .map(|row| (row.id.to_string(), row.parent))
             .collect();
         let tree: BTreeMap<_, _> = self

@@ -258,6 +258,8 @@ pub struct Plan {
     pub mixed: bool,
     /// Phones set where calls to them go, by feature codes.
     pub forwards: bool,
+    /// Phones put others through.
+    pub transfers: bool,
     /// Every phone stays with its node.
     pub sticky: bool,
     /// Nodes that begin with the former release, and how many lives they have with it.
@@ -339,6 +341,7 @@ impl Plan {
             phones,
             mixed: true,
             forwards: false,
+            transfers: false,
             sticky: false,
             former,
             steady: None,
@@ -350,6 +353,12 @@ impl Plan {
     /// Has phones set where calls to them go; nobody can before all nodes are of this release.
     pub fn forward(&mut self) {
         self.forwards = true;
+        self.former.clear();
+    }
+
+    /// Has phones put others through; nobody can before all nodes are of this release.
+    pub fn transfer(&mut self) {
+        self.transfers = true;
         self.former.clear();
     }
 

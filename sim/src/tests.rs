@@ -11,7 +11,8 @@ fn plan(seed: u64, minutes: u64) -> Plan {
 }
 
 /// Reads `minutes seed`, perhaps the one kind of fault (or `all`) the seed was found with, `mixed`
-/// if phones of every make took part, the number of nodes, and `forwards` if phones set where calls go.
+/// if phones of every make took part, the number of nodes, and `forwards` if phones set where calls go, or `transfers` if they put
+/// others through.
 fn recorded(line: &str) -> Plan {
     let mut words = line.split_whitespace();
     let mut number = |what| {
@@ -23,14 +24,16 @@ fn recorded(line: &str) -> Plan {
     // Seeds found before there were browsers are what they were.
     let mixed = words.next() == Some("mixed");
     let nodes = words.next().map_or(1, |word| word.parse().expect("nodes"));
-    let forwards = words.next() == Some("forwards");
+    let wish = words.next();
     let allowed = kind.map_or(FaultKind::all(nodes), |kind| {
         vec![kind.parse().expect("a kind of fault")]
     });
     let mut plan = Plan::draw(seed, minutes, nodes, &allowed);
     plan.mixed = mixed;
-    if forwards {
-        plan.forward();
+    match wish {
+        Some("forwards") => plan.forward(),
+        Some("transfers") => plan.transfer(),
+        Some(_) | None => {}
     }
     plan
 }

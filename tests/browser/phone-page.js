@@ -2,11 +2,14 @@
 (() => {
   const phone = window.weftPhone;
   let last = null;
+  /** The call before that, which may still be there. */
+  let former = null;
   let outcome = null;
   const digits = [];
   const take = ({ detail }) => watch(detail);
 
   function watch(call) {
+    former = last;
     last = call;
     call.addEventListener('dtmf', ({ detail }) => digits.push(detail));
   }
@@ -18,6 +21,15 @@
     if (!last) throw new Error('there is no call');
     return last;
   };
+
+  function join() {
+    const card = phone.cards.get(former).element;
+    former.addEventListener('ended', ({ detail }) => (outcome = detail.code === 200 ? 'done' : detail.code));
+    former.addEventListener('transfer', ({ detail }) => detail.code >= 300 && (outcome = detail.code));
+    card.querySelector('.transfer').click();
+    card.querySelector('.transfer-calls button').click();
+    return undefined;
+  }
 
   window.peer = {
     register: async ({ user, password, hertz = 0 }) => {
@@ -35,9 +47,11 @@
     hold: () => named().hold(),
     resume: () => named().resume(),
     dtmf: ({ digits: keys, method }) => named().dtmf(keys, { method }),
-    /** Does not wait; `details` tells how it went. */
+    /** Does not wait; `details` tells how it went. Without `to`, the former call is joined with this one, by
+     * the buttons of its card. */
     transfer: ({ to }) => {
       outcome = 'pending';
+      if (!to) return join();
       named().transfer(to).then(() => (outcome = 'done'), ({ code }) => (outcome = code));
     },
     settings: ({ set }) => phone.weft.settings(set),

@@ -367,6 +367,19 @@ test('the far end is put through, or comes back', async () => {
   assert.equal(call.state, 'ended');
 });
 
+test('the far ends of two calls are joined', async () => {
+  const weft = await signedIn();
+  const [one, other] = [await talking(weft), await talking(weft)];
+  const joined = one.transfer(other);
+  await settle();
+  const asked = server.of('transfer').at(-1);
+  assert.deepEqual(asked.payload, { callId: one.id, with: other.id });
+  server.say('transferProgress', { callId: one.id, code: 100, text: 'Trying' }, { id: asked.id });
+  await settle();
+  server.say('transferProgress', { callId: one.id, code: 200, text: 'OK' });
+  await joined;
+});
+
 test('the socket comes back by itself: 100 ms first, 5 s at most', async () => {
   const weft = await signedIn();
   const waits = [];

@@ -152,15 +152,64 @@ fn baresip_puts_a_page_through_to_another() {
     }
 }
 
-/// It holds one, asks the other, and joins both.
+/// `by` holds the plain phone, asks the other page, and joins both; or holds the page, asks the phone.
+fn join(node: &Node, plain: &mut Plain, by: &Party<'_>, other: &Party<'_>, is_called: bool) {
+    let side = talking(plain, by, is_called);
+    plain.while_serving(&side, || {
+        by.page.must("hold", json!({}));
+        by.page.call(other.number);
+        other.page.wait("incoming");
+        other.page.must("answer", json!({}));
+        by.page.wait("active");
+        by.page.hears(other.hertz);
+        other.page.hears(by.hertz);
+        joined(by, other);
+    });
+    plain.hears(other.hertz);
+    other.page.must("hangup", json!({}));
+    assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
+
+    if is_called {
+        other.page.call(by.number);
+        by.page.wait("incoming");
+        by.page.must("answer", json!({}));
+    } else {
+        by.page.call(other.number);
+        other.page.wait("incoming");
+        other.page.must("answer", json!({}));
+    }
+    by.page.hears(other.hertz);
+    by.page.must("hold", json!({}));
+    let side = talking(plain, by, false);
+    plain.while_serving(&side, || joined(by, other));
+    plain.hears(other.hertz);
+    other.page.must("hangup", json!({}));
+    assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
+}
+
+/// Joins its former call with its last one: the plain phone and `other` talk.
+fn joined(by: &Party<'_>, other: &Party<'_>) {
+    by.page.must("transfer", json!({}));
+    by.page
+        .until("the end of the transfer", went(json!("done")));
+    by.page.wait("ended");
+    other.page.hears(700.0);
+}
+
 #[test]
-fn jssip_joins_a_phone_and_a_page_that_it_talks_to() {
+fn s3_11_a_page_and_jssip_join_a_phone_and_a_page_that_they_talk_to() {
     if lacks(&["chromium", "node"]) {
         return;
     }
     let node = Node::start("");
     let browser = Browser::start();
-    let json = browser.phone(node.http, "1000", 500.0);
+    let json = Party {
+        page: browser.phone(node.http, "1000", 500.0),
+        number: "1000",
+        hertz: 500.0,
+    };
     let url = format!("ws://{}/ws", node.http);
     let sip = Party {
         page: browser.sip(node.http, &url, "1001", 600.0),
@@ -169,25 +218,8 @@ fn jssip_joins_a_phone_and_a_page_that_it_talks_to() {
     };
     let mut plain = Plain::new(node.sip, "1002", 700.0);
     for is_called in [true, false] {
-        let side = talking(&mut plain, &sip, is_called);
-        plain.while_serving(&side, || {
-            sip.page.must("hold", json!({}));
-            sip.page.call("1000");
-            json.wait("incoming");
-            json.must("answer", json!({}));
-            sip.page.wait("active");
-            sip.page.hears(500.0);
-            json.hears(600.0);
-            sip.page.must("transfer", json!({}));
-            sip.page
-                .until("the end of the transfer", went(json!("done")));
-            sip.page.wait("ended");
-            json.hears(700.0);
-        });
-        plain.hears(500.0);
-        json.must("hangup", json!({}));
-        assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
-        node.no_calls_left();
+        join(&node, &mut plain, &sip, &json, is_called);
+        join(&node, &mut plain, &json, &sip, is_called);
     }
 }
 

@@ -461,7 +461,7 @@ impl Dialog {
         {
             return self.on_own_flow_gone(*flow, ctx);
         }
-        if self.on_onward_undelivered(&to, why, ctx) {
+        if self.is_onward_gone(&to, why, ctx) {
             return;
         }
         let is_meant = matches!(to, ActorId::Lane(..) | ActorId::Call(_));

@@ -7,30 +7,53 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use contract::{ActorId, SideKey, Undelivered};
 use serde::{Deserialize, Serialize};
 
 use super::Message;
 use super::core::{Dialog, DialogCtx, State, Timer};
 use crate::call::{self, Ask, Replaces, Stopped, Word};
-use crate::{bequest, roster};
+use crate::roster;
 
 /// Time between looks whether the dialog lives where it goes on.
-const LOOK_AFTER: Duration = Duration::from_secs(60);
+pub(super) const LOOK_AFTER: Duration = Duration::from_secs(60);
 
 /// Where a dialog goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Onward {
     to: SideKey,
     /// It is known to be there.
-    is_there: bool,
+    pub(super) is_there: bool,
+}
+
+impl Onward {
+    pub(super) const fn new(to: SideKey) -> Self {
+        let is_there = false;
+        Onward { to, is_there }
+    }
+
+    /// Returns the same, known to be there.
+    pub(super) const fn there(self) -> Self {
+        Onward {
+            is_there: true,
+            ..self
+        }
+    }
+
+    pub(super) const fn dialog(self) -> ActorId {
+        ActorId::Dialog(self.to)
+    }
+
+    /// Tells whether a message that came back says that nobody is there any more.
+    pub(super) fn is_gone(self, to: &ActorId, why: Undelivered) -> bool {
+        self.is_there && why == Undelivered::Absent && *to == self.dialog()
+    }
 }
 
 /// Whence a dialog comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Origin {
-    from: SideKey,
+    pub(super) from: SideKey,
     /// Our last CSeq there: numbers that follow from an epoch of this call are counted from it.
     pub(super) cseq: u32,
 }
@@ -78,8 +101,7 @@ impl Dialog {
         let word = if self.data.state == State::Confirmed {
             self.onward = None;
             let part = roster::part_of_dialog(contract::Core::snapshot(self, ctx.now()));
-            let is_there = false;
-            self.onward = Some(Onward { to, is_there });
+            self.onward = Some(Onward::new(to));
             self.timers.clear_all();
             self.out.save();
             Word::Stopped(Stopped::Dialog(part))
@@ -89,24 +111,19 @@ impl Dialog {
         self.out.call(call::Message::Join { side, word });
     }
 
-    /// It is there.
-    fn handed_over(&mut self, ctx: &DialogCtx<'_>) {
-        if let Some(onward) = &mut self.onward {
-            onward.is_there = true;
-            self.out.save();
-            self.timers.set(Timer::Look, ctx.now().mono, LOOK_AFTER);
-        }
-    }
-
     /// Looks whether it is still there.
     pub(super) fn look(&mut self, ctx: &DialogCtx<'_>) {
         if let Some(onward) = self.onward {
-            self.out.other(ActorId::Dialog(onward.to), Message::Look);
+            self.out.other(onward.dialog(), Message::Look);
             self.timers.set(Timer::Look, ctx.now().mono, LOOK_AFTER);
         }
     }
 
     /// Takes what comes to a dialog that goes on elsewhere.
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "all else is for a dialog that is here"
+    )]
     pub(super) fn pass_on(&mut self, onward: Onward, message: Message, ctx: &mut DialogCtx<'_>) {
         match message {
             message @ (Message::Request(_)
@@ -114,11 +131,14 @@ impl Dialog {
             | Message::RequestFailed { .. }
             | Message::Retransmitted(_)
             | Message::Cancelled(_)
-            | Message::Replace(_)) => self.out.other(ActorId::Dialog(onward.to), message),
+            | Message::Replace(_)) => self.out.other(onward.dialog(), message),
             Message::HandOver { to } if !onward.is_there => self.hand_over(to, ctx),
-            Message::HandedOver => self.handed_over(ctx),
+            Message::HandedOver => {
+                self.onward = Some(onward.there());
+                self.out.save();
+                self.timers.set(Timer::Look, ctx.now().mono, LOOK_AFTER);
+            }
             Message::Left => self.enter(State::Ended, ctx),
-            Message::Look => {}
             // Nobody has taken it: it is ended from here.
             Message::End { status, cause } if !onward.is_there => {
                 self.onward = None;
@@ -127,48 +147,22 @@ impl Dialog {
                 }
                 self.end(status, &cause, ctx);
             }
-            Message::Serve(_)
-            | Message::Invite(_)
-            | Message::InviteDiverted { .. }
-            | Message::Progress { .. }
-            | Message::Accept { .. }
-            | Message::Acknowledge { .. }
-            | Message::Offer { .. }
-            | Message::AcceptOffer { .. }
-            | Message::RefuseOffer { .. }
-            | Message::Info { .. }
-            | Message::End { .. }
-            | Message::Located { .. }
-            | Message::Dial(_)
-            | Message::Client(_)
-            | Message::FlowGone { .. }
-            | Message::Digit { .. }
-            | Message::Report
-            | Message::Move { .. }
-            | Message::Inherit { .. }
-            | Message::AcceptRefer
-            | Message::RefuseRefer { .. }
-            | Message::ReferProgress { .. }
-            | Message::HandOver { .. }
-            | Message::TakeUp { .. } => ctx.ignore("it goes on elsewhere"),
+            _ => ctx.ignore("it goes on elsewhere"),
         }
     }
 
-    /// Where it goes on nobody is, or has time; tells whether the message was for there.
-    pub(super) fn on_onward_undelivered(
+    /// Where it goes on nobody is any more; tells whether that is so.
+    pub(super) fn is_onward_gone(
         &mut self,
         to: &ActorId,
         why: Undelivered,
-        ctx: &mut DialogCtx<'_>,
+        ctx: &DialogCtx<'_>,
     ) -> bool {
-        let Some(onward) = self.onward.filter(|one| *to == ActorId::Dialog(one.to)) else {
-            return false;
-        };
-        let is_over = onward.is_there && why == Undelivered::Absent;
-        if is_over {
+        let is_gone = self.onward.is_some_and(|onward| onward.is_gone(to, why));
+        if is_gone {
             self.enter(State::Ended, ctx);
         }
-        is_over
+        is_gone
     }
 
     /// Tells whether a message for another dialog is told again: it is not there yet.
@@ -197,9 +191,4 @@ impl Dialog {
             self.out.other(ActorId::Dialog(origin.from), Message::Left);
         }
     }
-}
-
-/// Builds the core of a side that goes on with a dialog of another call.
-pub(crate) fn taken_up(part: &Bytes, side: SideKey) -> Option<Dialog> {
-    bequest::stored_sip_dialog(part).map(|stored| Dialog::goes_on_as(stored, side))
 }

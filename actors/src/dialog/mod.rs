@@ -98,7 +98,6 @@ use serde::{Deserialize, Serialize};
 use sip::{Aor, NameAddr};
 
 pub use self::core::{Dialog, Timer};
-pub(crate) use self::joining::taken_up;
 pub use self::json::{ClientCommand, ClientOrder, OfferKind};
 pub use self::snapshot::{Form, Snapshot, SnapshotV1, SnapshotV2};
 use crate::{Inbound, Target, call};

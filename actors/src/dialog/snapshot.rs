@@ -222,7 +222,7 @@ impl Dialog {
     }
 
     /// Builds the core of a side that goes on with a dialog of another call; `TakeUp` does the rest.
-    pub(super) fn goes_on_as(snapshot: Snapshot, side: SideKey) -> Self {
+    pub(crate) fn goes_on_as(snapshot: Snapshot, side: SideKey) -> Self {
         let mut dialog = Dialog::inherit(snapshot, side);
         dialog.origin = None;
         dialog

@@ -94,8 +94,18 @@ impl DoorSession {
                 (one.call_id, command)
             }
             ClientMessage::Transfer(one) => {
-                let to = one.to.to_string();
-                (one.call_id, ClientCommand::Transfer { to })
+                let command = match (one.to, one.with) {
+                    (Some(to), None) => ClientCommand::Transfer { to: to.to_string() },
+                    (None, Some(with)) => ClientCommand::Join {
+                        dialog: side_of(who, with.as_str(), ctx.site()),
+                        name: with.to_string(),
+                    },
+                    (Some(_), Some(_)) | (None, None) => {
+                        let why = "transfer wants either to or with";
+                        return self.error(id.as_deref(), 400, why, ctx);
+                    }
+                };
+                (one.call_id, command)
             }
             ClientMessage::Stats(one) => {
                 let report = one.report.to_string();
@@ -192,7 +202,8 @@ impl DoorSession {
             | ClientCommand::Offer { .. }
             | ClientCommand::Reanswer { .. }
             | ClientCommand::Digits { .. }
-            | ClientCommand::Transfer { .. } => {
+            | ClientCommand::Transfer { .. }
+            | ClientCommand::Join { .. } => {
                 self.calls.remove(&order.name);
                 self.error(order.id.as_deref(), code, text, ctx);
             }

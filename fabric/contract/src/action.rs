@@ -186,7 +186,7 @@ pub struct ActorRow {
     pub id: ActorId,
     /// Its supervisor, as ractor has it: an actor's ID or the name of a kind's supervisor.
     pub parent: String,
-    /// Runs; otherwise it is only its record.
+    /// Runs; otherwise it is only its record, or a side that waits for its call to begin.
     pub live: bool,
     /// Events in its inbox.
     pub inbox: usize,

@@ -185,6 +185,12 @@ impl<R: Roster> Entry<R> {
             .clone()
     }
 
+    /// Tells whether it has a shell; a side that waits for its call has none yet.
+    pub(crate) fn has_shell(&self) -> bool {
+        let cell = self.cell.lock().expect("no holder of a cell panics");
+        cell.is_some()
+    }
+
     pub(crate) fn set_cell(&self, cell: ActorRef<Wake>) {
         *self.cell.lock().expect("no holder of a cell panics") = Some(cell);
     }

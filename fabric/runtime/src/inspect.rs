@@ -23,17 +23,25 @@ fn parent_name<R: Roster>(entry: &Entry<R>) -> String {
     }
 }
 
-fn live_row<R: Roster>(entry: &Entry<R>) -> ActorRow {
+/// Returns the row of an actor that is in a table. What is said to a side of a call that is not its own
+/// yet waits there, too: nobody runs it, and ractor does not know it.
+fn tabled_row<R: Roster>(entry: &Entry<R>) -> ActorRow {
+    let live = entry.has_shell();
     let status = entry.status();
+    let state = if live {
+        status.state.clone()
+    } else {
+        "waiting".to_owned()
+    };
     ActorRow {
         id: entry.id.clone(),
         parent: parent_name(entry),
-        live: true,
+        live,
         inbox: entry.len(),
         restarts: entry.restarts.load(Ordering::Relaxed),
         epoch: status.epoch,
         sequence: status.sequence,
-        state: status.state.clone(),
+        state,
     }
 }
 
@@ -46,14 +54,15 @@ impl<R: Roster> Fabric<R> {
         of.map(|(_, text)| text.clone()).collect()
     }
 
-    /// Returns a row for each actor, live or passive, in the order of IDs.
+    /// Returns a row for each actor, live, waiting or passive, in the order of IDs.
     ///
     /// # Panics
     /// If a holder of a table panicked.
     #[must_use]
     pub fn rows(&self, kind: Option<Kind>) -> Vec<ActorRow> {
-        let live = self.live_rows(kind).into_iter();
-        let mut rows: BTreeMap<ActorId, ActorRow> = live.map(|row| (row.id.clone(), row)).collect();
+        let tabled = self.tabled_rows(kind).into_iter();
+        let mut rows: BTreeMap<ActorId, ActorRow> =
+            tabled.map(|row| (row.id.clone(), row)).collect();
         // A record that cannot be read is told in the log where it is needed.
         let me = self.me().node;
         let _ = cluster::scan(self.env().store().as_ref(), &mut |header| {
@@ -78,18 +87,19 @@ impl<R: Roster> Fabric<R> {
         rows.into_values().collect()
     }
 
-    /// Returns a row for each live actor of a kind, or of all; reads no record.
+    /// Returns a row for each actor of a kind, or of all, that is live, and for each side that waits for
+    /// its call: for all who have an inbox. Reads no record.
     ///
     /// # Panics
     /// If a holder of a table panicked.
     #[must_use]
-    pub fn live_rows(&self, kind: Option<Kind>) -> Vec<ActorRow> {
+    pub fn tabled_rows(&self, kind: Option<Kind>) -> Vec<ActorRow> {
         let kinds = Kind::ALL.into_iter();
         let kinds = kinds.filter(|of| kind.is_none_or(|kind| kind == *of));
         let mut rows = Vec::new();
         for of in kinds {
             let table = self.table(of).read().expect("no holder of a table panics");
-            rows.extend(table.values().map(|entry| live_row(entry)));
+            rows.extend(table.values().map(|entry| tabled_row(entry)));
         }
         rows
     }
@@ -250,7 +260,7 @@ pub(crate) fn show_live<R: Roster>(state: &State<R>, asker: &ActorId, token: u64
         .as_ref()
         .map(|core| core.view(now))
         .unwrap_or_default();
-    let mut row = live_row(&state.entry);
+    let mut row = tabled_row(&state.entry);
     if let Some(core) = &state.core {
         row.state = core.state();
     }

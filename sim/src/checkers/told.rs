@@ -90,10 +90,19 @@ impl Reader {
             CallNews::Answered
             | CallNews::Held
             | CallNews::Resumed
-            | CallNews::Transferring { .. }
-            | CallNews::Transferred { .. }
-            | CallNews::TransferFailed { .. }
-            | CallNews::Replaced { .. } => heard.is_answered = true,
+            | CallNews::Transferring { .. } => heard.is_answered = true,
+            CallNews::Transferred { .. } => {
+                world.count("calls transferred");
+                heard.is_answered = true;
+            }
+            CallNews::TransferFailed { .. } => {
+                world.count("calls that were not transferred");
+                heard.is_answered = true;
+            }
+            CallNews::Replaced { .. } => {
+                world.count("parties that came from another call");
+                heard.is_answered = true;
+            }
             CallNews::Diverted { .. } => world.count("calls sent elsewhere"),
             CallNews::Moved { state } | CallNews::TakenOver { state } => {
                 world.count("mark: events: a call that came from another node, or life");

@@ -306,6 +306,9 @@ impl Phone {
                 if odd > 0 && self.draw(odd) {
                     self.odd_in_call(call_id, now, out);
                 }
+                if self.puts_through(call_id, now, out) {
+                    return;
+                }
                 let is_odd = self.calls.get(call_id).is_some_and(|call| call.is_odd);
                 let held = held && !is_odd;
                 let wants_hold = !held && !unsure && !is_odd && self.draw(self.habits.holds);

@@ -45,6 +45,8 @@ pub struct Call {
     pub is_extension: bool,
     /// Feature code that was dialled.
     pub(super) code: Option<&'static str>,
+    /// The call whose far end is to be joined with this one's.
+    pub(super) consults_for: Option<String>,
     /// Neither sends nor expects sound.
     pub held: bool,
     /// A re-INVITE failed: the phone will hang up.
@@ -93,6 +95,7 @@ impl Call {
             state: CallState::Ringing,
             is_extension: false,
             code: None,
+            consults_for: None,
             held: false,
             is_unsure: false,
             since: now,

@@ -27,6 +27,8 @@ pub struct Habits {
     pub odd: u32,
     /// Calls with which it sets where calls to it go, or that it is not to be disturbed.
     pub sets: u32,
+    /// Calls in which it puts the far end through.
+    pub joins: u32,
     /// Longest talk.
     pub talk: Duration,
     /// Whom it calls, if always the same.
@@ -54,6 +56,7 @@ const QUIET: Habits = Habits {
     delays_offer: 0,
     odd: 0,
     sets: 0,
+    joins: 0,
     talk: Duration::from_secs(60),
     friend: None,
     expires: SHORT,
@@ -74,6 +77,7 @@ impl Habits {
             delays_offer: rng.below(20),
             odd: 0,
             sets: 0,
+            joins: 0,
             talk: Duration::from_secs(u64::from(5 + rng.below(40))),
             friend: None,
             expires: SHORT,
@@ -99,6 +103,14 @@ impl Habits {
     pub fn set_much(&mut self) {
         self.calls = true;
         self.sets = 40;
+        self.idle = Duration::from_secs(2);
+        self.talk = self.talk.min(Duration::from_secs(10));
+    }
+
+    /// Puts others through again and again.
+    pub fn join_much(&mut self) {
+        self.calls = true;
+        self.joins = 60;
         self.idle = Duration::from_secs(2);
         self.talk = self.talk.min(Duration::from_secs(10));
     }

@@ -8,6 +8,7 @@ mod acting;
 mod call;
 mod habit;
 mod hearing;
+mod join;
 mod make;
 mod odd;
 mod peer;

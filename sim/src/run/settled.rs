@@ -81,7 +81,7 @@ impl Run {
 
     pub(super) fn check_bounds(&self) {
         for node in self.running() {
-            bounds::check(&self.world, &node.live_rows());
+            bounds::check(&self.world, &node.tabled_rows());
         }
     }
 

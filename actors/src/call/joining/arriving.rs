@@ -188,7 +188,7 @@ impl Call {
                 let peer = if is_anchor { peer } else { Peer::Side(place) };
                 self.enter(State::Talking { peer });
                 self.joining.unsettled = other;
-                self.leave(side, 480, "NORMAL_CLEARING");
+                self.leave(side, 200, "NORMAL_CLEARING");
             }
             State::New
             | State::Preparing

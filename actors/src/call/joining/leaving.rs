@@ -311,7 +311,7 @@ impl Call {
         self.enter(State::Ending(Box::new(end)));
         let sides: Vec<u8> = self.data.sides.keys().copied().collect();
         for other in sides.into_iter().filter(|other| *other != side) {
-            self.leave(other, 480, "NORMAL_CLEARING");
+            self.leave(other, 200, "NORMAL_CLEARING");
         }
         self.finish_if_empty();
     }

@@ -104,7 +104,7 @@ fn a_client_hangs_up() {
     );
     assert_eq!(
         world.told(ALICE, "hangup"),
-        json!({ "callId": "c1", "cause": "NORMAL_CLEARING", "code": 480 })
+        json!({ "callId": "c1", "cause": "NORMAL_CLEARING", "code": 200 })
     );
     assert_eq!(world.count(B, "BYE"), 1);
     world.answer(B, "BYE", 200, "");

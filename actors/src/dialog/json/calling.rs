@@ -218,10 +218,15 @@ impl JsonDialog {
 
     fn say_end(&mut self, cause: &str) -> u64 {
         let call_id = self.data.name.clone();
+        // The status of a call that nobody has refused.
+        let code = match cause {
+            "NORMAL_CLEARING" => 200,
+            _ => outcome::status_of_cause(cause),
+        };
         self.say_numbered(ServerMessage::Hangup {
             call_id,
             cause: cause.to_owned(),
-            code: outcome::status_of_cause(cause),
+            code,
         })
     }
 

@@ -18,6 +18,7 @@ use sip::{Aor, Uri};
 use super::connection::Repeat;
 use super::{OfferKind, Snapshot};
 use crate::dialog::Message;
+use crate::dialog::joining::{Onward, Origin};
 use crate::dialog::outbox::Outbox;
 use crate::dialog::wire::Wire;
 use crate::door_session::{About, Delivery};
@@ -38,6 +39,8 @@ pub enum Timer {
     GiveUp,
     /// An inbox was full: say it again.
     Retell,
+    /// Look whether a dialog that goes on elsewhere is still there.
+    Look,
 }
 
 /// How long a reanswer may take: as a final response to a re-INVITE.
@@ -168,6 +171,10 @@ pub struct JsonDialog {
     pub(super) repeat: Repeat,
     /// Id of the open `transfer`, which its reply repeats: who is restarted meanwhile repeats none.
     pub(super) transfer: Option<Option<String>>,
+    /// Where it goes on: here it only passes on what comes.
+    pub(super) onward: Option<Onward>,
+    /// Whence it comes.
+    pub(super) origin: Option<Origin>,
 }
 
 impl JsonDialog {
@@ -202,6 +209,8 @@ impl JsonDialog {
             retells: VecDeque::new(),
             repeat: Repeat::default(),
             transfer: None,
+            onward: None,
+            origin: None,
         }
     }
 
@@ -245,6 +254,7 @@ impl JsonDialog {
             self.out.call(call::Message::Ended {
                 side: self.number(),
             });
+            self.tell_origin();
         }
         self.out.save();
     }
@@ -312,6 +322,9 @@ impl JsonDialog {
     }
 
     fn on_message(&mut self, message: Message, ctx: &mut DialogCtx<'_>) {
+        if let Some(onward) = self.onward.filter(|_| self.data.state != State::Ended) {
+            return self.pass_on(onward, message, ctx);
+        }
         match message {
             Message::Dial(dial) => self.dial(*dial, ctx),
             Message::Invite(invite) => self.invite(&invite, &[], ctx),
@@ -324,18 +337,9 @@ impl JsonDialog {
             Message::Offer { sdp, retries } => self.offer(sdp.as_ref(), retries, None, ctx),
             Message::Move { sdp } => self.tell_address(sdp, ctx),
             Message::Inherit { .. } => self.take_over(ctx),
-            Message::Replace(ask) => {
-                let refused = call::Message::Join {
-                    side: ask.from.number(),
-                    word: call::Word::Asked(Err(481)),
-                };
-                self.out.other(ActorId::Call(ask.from.call()), refused);
-            }
-            Message::HandOver { .. } => {
-                let word = call::Word::Stopped(call::Stopped::Stays);
-                let side = self.number();
-                self.out.call(call::Message::Join { side, word });
-            }
+            Message::Replace(ask) => self.on_replace(ask),
+            Message::HandOver { to } => self.hand_over(to, ctx),
+            Message::TakeUp { from, .. } => self.take_up(from, ctx),
             Message::AcceptOffer { sdp } => self.accept_offer(sdp.as_ref(), ctx),
             Message::RefuseOffer { status } => self.refuse_offer(status, ctx),
             Message::Info { body, .. } => self.on_info(&body, ctx),
@@ -352,9 +356,8 @@ impl JsonDialog {
             | Message::Serve(_)
             | Message::Retransmitted(_)
             | Message::Cancelled(_) => ctx.ignore("SIP is not spoken here"),
-            Message::HandedOver | Message::TakeUp { .. } | Message::Left | Message::Look => {
-                ctx.ignore("it goes on nowhere else");
-            }
+            Message::HandedOver | Message::Left => ctx.ignore("it has not gone anywhere"),
+            Message::Look => ctx.ignore("it is there"),
         }
     }
 
@@ -366,6 +369,7 @@ impl JsonDialog {
             Timer::Park => self.give_up_on_connection(ctx),
             Timer::LocateAgain => self.locate(ctx),
             Timer::GiveUp => self.enter(State::Ended, ctx),
+            Timer::Look => self.look(ctx),
             Timer::Retell => {
                 self.repeat_if_due(ctx);
                 for (to, message) in std::mem::take(&mut self.retells) {
@@ -382,7 +386,12 @@ impl JsonDialog {
         why: Undelivered,
         ctx: &mut DialogCtx<'_>,
     ) {
-        if why == Undelivered::Busy && self.retells.len() < RETELLS_MAX {
+        if self.is_onward_gone(&to, why, ctx) {
+            return;
+        }
+        let is_onward = self.onward.is_some_and(|onward| to == onward.dialog());
+        let is_again = why == Undelivered::Busy || is_onward;
+        if is_again && self.retells.len() < RETELLS_MAX {
             self.retells.push_back((to, message));
             return self.timers.set(Timer::Retell, ctx.now().mono, RETELL_AFTER);
         }
@@ -406,6 +415,9 @@ impl JsonDialog {
     }
 
     fn on_restored(&mut self, why: Restored, ctx: &mut DialogCtx<'_>) {
+        if self.onward.is_some() && self.data.state != State::Ended {
+            return ctx.ignore("it goes on elsewhere");
+        }
         match why {
             Restored::NodeStart | Restored::StartedAlone
                 if self.data.flow.ends_at(ctx.site().node) =>

@@ -50,11 +50,13 @@
 //! | `calling.rs` | the call's beginning and end |
 //! | `offers.rs` | new offers, both ways |
 //! | `transfer.rs` | the far end is put through |
+//! | `joining.rs` | a dialog that goes on in another call |
 //! | `connection.rs` | a connection that goes and comes back |
 
 mod calling;
 mod connection;
 mod core;
+mod joining;
 mod offers;
 mod orders;
 mod snapshot;
@@ -63,14 +65,14 @@ mod tests;
 mod transfer;
 
 use bytes::Bytes;
-use contract::{ActorId, FlowRef};
+use contract::{ActorId, FlowRef, SideKey};
 use doors::json::ServerMessage;
 use serde::{Deserialize, Serialize};
 use sip::{Aor, Uri};
 
 pub(crate) use self::core::PARK;
 pub use self::core::{JsonDialog, Timer};
-pub use self::snapshot::Snapshot;
+pub use self::snapshot::{Snapshot, SnapshotV1};
 use crate::door_session::{About, Delivery};
 use crate::{Message, door_session};
 
@@ -153,6 +155,13 @@ pub enum ClientCommand {
         /// To whom: `1000`, `1000@domain`, `sip:1000@domain`.
         to: String,
     },
+    /// Joins the far end with that of another call of its own.
+    Join {
+        /// Its dialog of that call.
+        dialog: SideKey,
+        /// That call, as it names it.
+        name: String,
+    },
 }
 
 /// What a client's new offer is for: the word of its answer.
@@ -183,7 +192,7 @@ impl ClientCommand {
             ClientCommand::Ack { .. } => "ack",
             ClientCommand::Inquire => "inquire",
             ClientCommand::Resumed => "resumed",
-            ClientCommand::Transfer { .. } => "transfer",
+            ClientCommand::Transfer { .. } | ClientCommand::Join { .. } => "transfer",
         }
     }
 
@@ -203,7 +212,8 @@ impl ClientCommand {
             | ClientCommand::Ack { .. }
             | ClientCommand::Inquire
             | ClientCommand::Resumed
-            | ClientCommand::Transfer { .. } => 0,
+            | ClientCommand::Transfer { .. }
+            | ClientCommand::Join { .. } => 0,
         }
     }
 }

@@ -10,6 +10,7 @@ use contract::limits::DIALOG_REQUESTS_MAX;
 use doors::json::ServerMessage;
 
 use super::core::{DialogCtx, JsonDialog, Role, State};
+use super::transfer::address;
 use super::{ClientCommand, ClientOrder};
 use crate::call;
 use crate::dialog::signal::{DTMF_RELAY, signal_of};
@@ -71,6 +72,7 @@ impl JsonDialog {
                 | ClientCommand::Digits { .. }
                 | ClientCommand::Stats { .. }
                 | ClientCommand::Transfer { .. }
+                | ClientCommand::Join { .. }
         );
         if tells && self.data.state == State::Confirmed && !self.data.knows_answer {
             self.data.knows_answer = true;
@@ -99,7 +101,11 @@ impl JsonDialog {
                 let length = length.clamp(DIGIT_MS_MIN, DIGIT_MS_MAX);
                 self.on_digits(id, digits, length, is_info);
             }
-            ClientCommand::Transfer { to } => self.on_transfer(id, &to),
+            ClientCommand::Transfer { to } => match address(&to, self.data.account.domain()) {
+                Some(to) => self.on_transfer(id, to, None),
+                None => self.error(id, 400, "no number or address"),
+            },
+            ClientCommand::Join { dialog, name } => self.on_join(id, dialog, name),
             ClientCommand::Stats { report } => self.data.stats = Some(report),
             ClientCommand::Ack { number } => self.on_ack(number, ctx),
             ClientCommand::Inquire | ClientCommand::Resumed => ctx.ignore("done already"),

@@ -1,4 +1,11 @@
 //! The stored form of a JSON dialog: all that is needed to go on after a kill -9.
+//!
+//! | form | since | has besides |
+//! |---|---|---|
+//! | `SnapshotV1` | 1.0 | – |
+//! | `Snapshot` | schema 3 | where it goes on, whence it comes |
+//!
+//! A dialog that goes nowhere is written in the first form, which every release reads.
 
 use std::collections::VecDeque;
 
@@ -8,13 +15,34 @@ use serde::{Deserialize, Serialize};
 use super::connection::Repeat;
 use super::core::{Data, JsonDialog, Role, State, Timer};
 use crate::bequest::Callee;
+use crate::dialog::joining::{Onward, Origin};
 use crate::dialog::outbox::Outbox;
+
+/// The first stored form.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SnapshotV1 {
+    pub(super) data: Data,
+    pub(super) timers: Vec<(Timer, StoredDeadline)>,
+}
 
 /// The stored form.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Snapshot {
     pub(super) data: Data,
     pub(super) timers: Vec<(Timer, StoredDeadline)>,
+    onward: Option<Onward>,
+    origin: Option<Origin>,
+}
+
+impl From<SnapshotV1> for Snapshot {
+    fn from(first: SnapshotV1) -> Self {
+        Snapshot {
+            data: first.data,
+            timers: first.timers,
+            onward: None,
+            origin: None,
+        }
+    }
 }
 
 impl Snapshot {
@@ -24,10 +52,24 @@ impl Snapshot {
         let name = format!("{} {} {}", data.account, data.contact, data.name);
         (data.role == Role::Callee).then_some(Callee {
             name,
-            has_ended: data.state == State::Ended,
+            has_ended: data.state == State::Ended || self.onward.is_some(),
             // One word ends it, whether it was answered or not.
             has_answered: false,
             takes_bye: true,
+        })
+    }
+
+    /// Returns the oldest form that holds all of it: the first, or this one.
+    ///
+    /// # Errors
+    /// Not a fault: the dialog itself, if the first form cannot hold it.
+    pub fn oldest(self) -> Result<SnapshotV1, Box<Self>> {
+        if self.onward.is_some() || self.origin.is_some() {
+            return Err(Box::new(self));
+        }
+        Ok(SnapshotV1 {
+            data: self.data,
+            timers: self.timers,
         })
     }
 }
@@ -45,6 +87,8 @@ impl JsonDialog {
         Snapshot {
             data: self.data.clone(),
             timers: self.timers.to_stored(now),
+            onward: self.onward,
+            origin: self.origin,
         }
     }
 
@@ -56,6 +100,8 @@ impl JsonDialog {
             retells: VecDeque::new(),
             repeat: Repeat::default(),
             transfer: None,
+            onward: snapshot.onward,
+            origin: snapshot.origin,
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The far end is put through to somebody else.
+//! The far end is put through to somebody else, or joined with the far end of another call.
 //!
 //! In: the client's wish, what the call says of it. Out: an order for the call; how it goes, for the
 //! client. Once it is done the call ends this side, which says `hangup`.
 
+use contract::SideKey;
 use doors::json::ServerMessage;
 use sip::{Host, Uri};
 
@@ -12,24 +13,39 @@ use crate::door_session::About;
 
 impl JsonDialog {
     /// The client wants the far end put through.
-    pub(super) fn on_transfer(&mut self, id: Option<String>, to: &str) {
+    pub(super) fn on_transfer(
+        &mut self,
+        id: Option<String>,
+        to: Uri,
+        replaces: Option<call::Replaces>,
+    ) {
         if self.data.state != State::Confirmed {
             return self.error(id, 481, "nobody talks");
         }
         if self.transfer.is_some() {
             return self.error(id, 491, "a transfer is open");
         }
-        let Some(to) = address(to, self.data.account.domain()) else {
-            return self.error(id, 400, "no number or address");
-        };
         let refer = Box::new(call::Refer {
             to,
             listener: self.data.flow.listener(),
-            replaces: None,
+            replaces,
         });
         self.transfer = Some(id);
         let side = self.number();
         self.out.call(call::Message::Refer { side, refer });
+    }
+
+    /// The client wants the far end joined with that of another call of its own.
+    pub(super) fn on_join(&mut self, id: Option<String>, dialog: SideKey, name: String) {
+        // A JSON dialog has no tags: its name is its client's, and whose it is the call knows.
+        let replaces = call::Replaces {
+            dialog,
+            call_id: name,
+            our_tag: String::new(),
+            peer_tag: String::new(),
+            early_only: false,
+        };
+        self.on_transfer(id, self.data.account.uri(), Some(replaces));
     }
 
     /// The call puts the far end through, or says how that goes.

@@ -199,8 +199,10 @@ pub struct Dtmf {
 pub struct Transfer {
     /// Which call: its far end is put through.
     pub call_id: CallName,
-    /// To whom.
-    pub to: Dialled,
+    /// To whom: a number or address;
+    pub to: Option<Dialled>,
+    /// or the far end of this other call of the client, which ends as well.
+    pub with: Option<CallName>,
 }
 
 /// `settings`.

@@ -213,7 +213,12 @@ fn texts(message: &ClientMessage) -> Vec<String> {
         }
         ClientMessage::ResumeSession(one) => one.calls.iter().map(ToString::to_string).collect(),
         ClientMessage::Unregister(one) => vec![one.dn.to_string()],
-        ClientMessage::Transfer(one) => vec![one.to.to_string(), one.call_id.to_string()],
+        ClientMessage::Transfer(one) => {
+            let to = one.to.as_ref().map(ToString::to_string);
+            let with = one.with.as_ref().map(ToString::to_string);
+            let named = [to, with, Some(one.call_id.to_string())];
+            named.into_iter().flatten().collect()
+        }
         ClientMessage::Settings(one) => one.set.iter().flat_map(numbers).collect(),
         ClientMessage::Call(one) => {
             let mut texts = vec![one.to.to_string(), one.call_id.to_string()];

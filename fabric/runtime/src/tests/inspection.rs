@@ -8,6 +8,22 @@ use contract::{Answer, Kind, Lookup};
 use super::kit::{PUT, Say, Step, act, call, dialog, lane, note, reg};
 use super::world::{Mode, Node, pass, settle};
 
+/// Returns who is listed as live, and under whom.
+fn listed(node: &Node) -> BTreeSet<(String, String)> {
+    let rows = node.fabric.rows(None).into_iter();
+    rows.filter(|row| row.live)
+        .map(|row| (row.id.to_string(), row.parent))
+        .collect()
+}
+
+/// Returns whom ractor runs, and under whom.
+fn tree(node: &Node) -> BTreeSet<(String, String)> {
+    let pairs = node.fabric.tree().into_iter();
+    pairs
+        .filter(|(child, _)| !child.ends_with(" supervisor"))
+        .collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_listing_of_live_actors_is_ractor_s_own_tree() {
     let node = Node::new().await;
@@ -15,27 +31,38 @@ async fn the_listing_of_live_actors_is_ractor_s_own_tree() {
     node.tell(&call(), act([PUT, side(1), side(2)])).await;
     node.tell(&reg("a"), act([PUT])).await;
     node.tell(&call(), act([Step::Stop(dialog(1))])).await;
-    let listed: BTreeSet<(String, String)> = node
-        .fabric
-        .rows(None)
-        .into_iter()
-        .filter(|row| row.live)
-        .map(|row| (row.id.to_string(), row.parent))
-        .collect();
-    let tree: BTreeSet<(String, String)> = node
-        .fabric
-        .tree()
-        .into_iter()
-        .filter(|(child, _)| !child.ends_with(" supervisor"))
-        .collect();
-    assert_eq!(listed.len(), 4);
-    assert_eq!(listed, tree);
+    assert_eq!(listed(&node).len(), 4);
+    assert_eq!(listed(&node), tree(&node));
     let kinds = node
         .fabric
         .tree()
         .into_iter()
         .filter(|(_, parent)| parent == "root");
     assert_eq!(kinds.count(), Kind::ALL.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_side_that_waits_for_its_call_is_listed_and_does_not_run() {
+    let node = Node::new().await;
+    let side = Step::Spawn(dialog(1), Box::new(act([PUT])));
+    node.tell(&call(), act([PUT, side])).await;
+    let disk = node.disk.clone();
+    node.fabric.kill();
+    disk.set(Mode::Held);
+    let node = Node::start(disk, 2).await;
+    // The call's claim is not safe: it has no sides yet.
+    node.tell(&dialog(1), act([Step::Out(1)])).await;
+    let row = node.row(&dialog(1)).unwrap();
+    assert_eq!(
+        (row.live, row.inbox, row.state.as_str()),
+        (false, 1, "waiting")
+    );
+    assert_eq!(row.parent, call().to_string());
+    assert!(node.row(&call()).unwrap().live);
+    assert_eq!(listed(&node), tree(&node));
+    node.answer(true).await;
+    assert!(node.row(&dialog(1)).unwrap().live);
+    assert_eq!(listed(&node), tree(&node));
 }
 
 #[tokio::test(start_paused = true)]
