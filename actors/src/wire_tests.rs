@@ -948,6 +948,7 @@ fn words() -> impl Iterator<Item = call::Word> {
         Word::Asked(Err(481)),
         Word::Come(Box::new(call::Coming::of_test(ask().from, part))),
         Word::Came(true),
+        Word::NotComing(ask().from),
     ];
     words.into_iter().chain(stopped.map(Word::Stopped))
 }

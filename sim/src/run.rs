@@ -16,6 +16,7 @@ use crate::checkers::denied::Denied;
 use crate::checkers::durable::Durable;
 use crate::checkers::fence;
 use crate::checkers::forwarding::Forwarding;
+use crate::checkers::kept_call;
 use crate::checkers::order::Order;
 use crate::checkers::quarantined::Quarantined;
 use crate::checkers::sequence::Sequence;
@@ -346,6 +347,9 @@ impl Run {
                 self.check_quarantined();
                 if !self.is_steady {
                     self.ask_console(now);
+                    for node in self.running() {
+                        kept_call::look(&self.world, &node.rows());
+                    }
                 }
                 self.read_events();
                 if !self.is_calm {

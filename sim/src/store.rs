@@ -17,8 +17,14 @@ use contract::{Batch, Boot, Space, StoreFault, Time};
 use crate::planted;
 use crate::world::World;
 
-/// Values that checkers can still see when they are no longer on disk.
-const RECENT_MAX: usize = 256;
+/// How long checkers can still see a value that is no longer on disk: what is on disk may be said that
+/// much later. A session that resumes holds what dialogs say, while its registration (8 s) and then the
+/// dialogs of all its calls (8 s) are asked, and its node may stall meanwhile.
+const RECENT_FOR: Duration = Duration::from_secs(20);
+
+/// The last so many they see however old they are, and never more than so many.
+const RECENT_MIN: usize = 256;
+const RECENT_MAX: usize = 4_096;
 
 /// Batches that a cut tail may take.
 const TAIL_MAX: usize = 64;
@@ -50,8 +56,8 @@ pub struct DiskMood {
 
 struct Disk {
     durable: BTreeMap<Vec<u8>, Bytes>,
-    /// The last values that became durable, for checkers. Bound: `RECENT_MAX`.
-    recent: VecDeque<Bytes>,
+    /// The last values that became durable, and when, for checkers. Bound: `RECENT_MAX`.
+    recent: VecDeque<(Time, Bytes)>,
     /// What the last batches replaced, the newest last. Bound: `TAIL_MAX`.
     tail: VecDeque<Vec<(Vec<u8>, Option<Bytes>)>>,
     rotten: BTreeSet<Vec<u8>>,
@@ -159,9 +165,10 @@ impl SimStore {
             .state()
             .chance
             .below(u32::try_from(waiting.len() + 1).unwrap_or(1));
+        let now = self.world.now().mono;
         for (batch, _) in waiting.into_iter().take(kept as usize) {
             self.show(&batch);
-            self.disk().apply(batch);
+            self.disk().apply(batch, now);
         }
     }
 
@@ -237,6 +244,7 @@ impl SimStore {
     pub fn has_been_durable(&self, has: impl Fn(&[u8]) -> bool) -> bool {
         let disk = self.disk();
         let recent = disk.recent.iter().rev();
+        let recent = recent.map(|(_, value)| value);
         recent.chain(disk.durable.values()).any(|value| has(value))
     }
 
@@ -259,7 +267,8 @@ impl SimStore {
 
     fn flushed(self: &Arc<Self>, count: usize, life: u64) {
         let stalled_until = self.disk().stalled_until;
-        if self.world.now().mono < stalled_until {
+        let now = self.world.now().mono;
+        if now < stalled_until {
             let store = Arc::clone(self);
             let later = move |_: &Arc<World>| store.flushed(count, life);
             return self.world.schedule_at(stalled_until, Box::new(later));
@@ -278,7 +287,7 @@ impl SimStore {
                     Err(StoreFault::Full { free_bytes: 0 })
                 } else {
                     self.show(&batch);
-                    disk.apply(batch);
+                    disk.apply(batch, now);
                     Ok(())
                 };
                 done.push((acknowledge, result));
@@ -294,7 +303,7 @@ impl SimStore {
 }
 
 impl Disk {
-    fn apply(&mut self, batch: Batch) {
+    fn apply(&mut self, batch: Batch, now: Time) {
         self.commits += 1;
         let mut replaced = Vec::new();
         for (key, value) in batch.changes {
@@ -304,16 +313,26 @@ impl Disk {
                 replaced.push((key, before));
                 continue;
             };
-            self.recent.push_back(value.clone());
-            if self.recent.len() > RECENT_MAX {
-                self.recent.pop_front();
-            }
+            self.remember(value.clone(), now);
             let before = self.durable.insert(key.clone(), value);
             replaced.push((key, before));
         }
         self.tail.push_back(replaced);
         if self.tail.len() > TAIL_MAX {
             self.tail.pop_front();
+        }
+    }
+
+    /// Keeps a value for checkers, and forgets those that nobody says any more.
+    fn remember(&mut self, value: Bytes, now: Time) {
+        self.recent.push_back((now, value));
+        while let Some((since, _)) = self.recent.front() {
+            let is_old = now.since(*since) > RECENT_FOR;
+            let kept = self.recent.len();
+            if kept <= RECENT_MIN || (kept <= RECENT_MAX && !is_old) {
+                break;
+            }
+            self.recent.pop_front();
         }
     }
 }
@@ -416,5 +435,59 @@ impl Store for Handle {
 
     fn is_poisoned(&self) -> bool {
         self.store.disk().poisoned
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::Trace;
+
+    const START: Time = Time::from_micros(1_000_000);
+
+    /// Writes so many values over each other, this far apart.
+    fn overwrite(store: &SimStore, count: u32, apart: Duration, from: Time) -> Time {
+        for number in 1..=count {
+            write(store, &number.to_be_bytes(), from + apart * number);
+        }
+        from + apart * count
+    }
+
+    fn write(store: &SimStore, value: &[u8], now: Time) {
+        let mut batch = Batch::default();
+        batch.changes.push((b"key".to_vec(), Some(value.to_vec())));
+        store.disk().apply(batch, now);
+    }
+
+    fn is_seen(store: &SimStore) -> bool {
+        store.has_been_durable(|value| value == b"said")
+    }
+
+    fn store() -> Arc<SimStore> {
+        let store = SimStore::new(&World::new(7, Trace::new(None)));
+        write(&store, b"said", START);
+        store
+    }
+
+    /// A session that resumes may say it as late as that, however much is written meanwhile.
+    #[test]
+    fn what_was_on_disk_is_seen_for_as_long_as_it_may_wait_to_be_said() {
+        let store = store();
+        let apart = Duration::from_millis(16);
+        let later = overwrite(&store, 1_000, apart, START);
+        assert!(is_seen(&store), "16 s");
+        overwrite(&store, 400, apart, later);
+        assert!(!is_seen(&store), "22 s");
+    }
+
+    #[test]
+    fn few_values_are_seen_for_longer_and_many_no_longer_than_there_is_room() {
+        let calm = store();
+        overwrite(&calm, 200, Duration::from_secs(1), START);
+        assert!(is_seen(&calm));
+        let busy = store();
+        overwrite(&busy, 5_000, Duration::from_millis(1), START);
+        assert!(!is_seen(&busy));
+        assert_eq!(busy.disk().recent.len(), RECENT_MAX);
     }
 }

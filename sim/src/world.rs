@@ -76,6 +76,9 @@ pub struct State {
     pub calls: BTreeMap<String, String>,
     /// Which nodes ran a call, by the same name.
     pub owners: BTreeMap<String, BTreeSet<NodeId>>,
+    /// Calls of which a party is being put through, by the same name: from which look of the runner to
+    /// which one that was seen.
+    pub transferring: BTreeMap<String, (Time, Time)>,
     /// Ways between nodes that were cut, in the order of their beginnings.
     pub cuts: Vec<Cut>,
     /// Until when nodes ran the former release, by their numbers.
@@ -157,6 +160,7 @@ impl World {
             byes: BTreeMap::new(),
             calls: BTreeMap::new(),
             owners: BTreeMap::new(),
+            transferring: BTreeMap::new(),
             cuts: Vec::new(),
             former_until: BTreeMap::new(),
             set_aside: Vec::new(),

@@ -26,6 +26,9 @@ const LOCATES_MAX: u8 = 8;
 /// Time before the second look-up for a registration that has no time, or whose node has just died and
 /// not been replaced; each next one waits so much longer.
 const LOCATE_BUSY_AFTER: Duration = Duration::from_millis(100);
+/// How long after a call has come from another node a registration of that node may still have no heir:
+/// forks are called anew after up to 8 s, and looked for 8 times.
+const HEIR_WITHIN: Duration = Duration::from_secs(16);
 
 /// Octets that a side fills in the record besides three times its offer.
 const SIDE_BYTES: usize = 1_536;
@@ -92,7 +95,9 @@ impl Call {
         if why == Undelivered::Busy && tries < LOCATES_MAX {
             return self.locate_after(tries, LOCATE_BUSY_AFTER * u32::from(tries + 1), ctx);
         }
-        if self.changes_of_node > 0 && tries < LOCATES_MAX {
+        let is_recent = |at| ctx.now().mono.since(at) < HEIR_WITHIN;
+        let has_just_come = self.changes_of_node > 0 && self.came_at.is_none_or(is_recent);
+        if has_just_come && tries < LOCATES_MAX {
             // The registration may have been of the node that is gone as well.
             return self.locate_after(tries, LOCATE_AGAIN_AFTER, ctx);
         }

@@ -197,6 +197,8 @@ pub struct Call {
     pub(super) data: Data,
     /// How often another node has taken the call over or been handed it.
     pub(super) changes_of_node: u32,
+    /// When it came to this node from another one; not known after a restart.
+    pub(super) came_at: Option<Time>,
     /// Who does not know yet where we are.
     pub(super) moves: Moves,
     /// What transfers have made of it.
@@ -270,6 +272,7 @@ impl Call {
         Call {
             data,
             changes_of_node: 0,
+            came_at: None,
             moves: Moves::new(),
             roles: Roles::default(),
             diverting: Diverting::default(),

@@ -208,6 +208,7 @@ impl Call {
         Call {
             data: snapshot.data,
             changes_of_node: snapshot.changes_of_node,
+            came_at: None,
             moves: snapshot.moves,
             roles: snapshot.roles,
             diverting: snapshot.diverting,

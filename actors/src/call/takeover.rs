@@ -100,6 +100,7 @@ impl Call {
     /// Goes on with what another node had.
     pub(super) fn take_over(&mut self, may_live: bool, ctx: &mut CallCtx<'_>) {
         self.changes_of_node = self.changes_of_node.saturating_add(1);
+        self.came_at = Some(ctx.now().mono);
         self.timers.clear(Timer::MoveAgain);
         match self.data.state.clone() {
             State::New | State::Over | State::Ending(_) => return self.resume(ctx),

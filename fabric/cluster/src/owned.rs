@@ -294,7 +294,8 @@ impl Owned {
         self.commit(Vec::new(), true)
     }
 
-    /// Marks that the last commit had fewer answers than wanted; stored with the next commit.
+    /// Marks that the last commit had fewer answers than wanted, or that the next one will; stored with the
+    /// next commit.
     pub fn set_degraded(&mut self, degraded: bool) {
         self.header.degraded = degraded;
     }

@@ -167,7 +167,8 @@ pub struct Header {
     pub expires: UtcMillis,
     /// Schema of the parts.
     pub schema: SchemaVersion,
-    /// The last commit had fewer answers than wanted, or a take-over went on with fewer.
+    /// The last commit had fewer answers than wanted, this one cannot have as many, or a take-over went on
+    /// with fewer.
     pub degraded: bool,
     /// Its parts, in the order of their IDs. Bound: `PARTS_PER_RECORD_MAX`.
     pub parts: Vec<PartEntry>,

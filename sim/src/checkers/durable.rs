@@ -3,8 +3,9 @@
 //!
 //! Seen on the wire: 200 to REGISTER (each contact it grants), an INVITE we send (its branch), 18x
 //! to an INVITE (our tag), 2xx to an INVITE (every octet). A side may end, and leave its record,
-//! while a lane still repeats what it sent: what is made once and never again (a branch, a tag, a
-//! 2xx) counts as safe from the moment it was on disk.
+//! while a lane still repeats what it sent, or a session that resumes holds what it is to say: what is
+//! made once and never again (a branch, a tag, a 2xx, a description) counts as safe from the moment it
+//! was on disk.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -61,8 +62,16 @@ impl Durable {
     }
 
     fn have_been_durable(&self, octets: &[u8]) -> bool {
-        let has = |disk: &&Arc<SimStore>| disk.has_been_durable(|value| contains(value, octets));
-        self.disks.iter().filter(has).count() >= self.wanted()
+        self.have_had(|value| contains(value, octets))
+    }
+
+    /// Tells whether a value that became durable on as many disks as wanted has something.
+    fn have_had(&self, has: impl Fn(&[u8]) -> bool) -> bool {
+        let wanted = self.wanted();
+        let disks = self.disks.iter();
+        let having = disks.filter(|disk| disk.has_been_durable(&has));
+        // No disk is looked through that does not matter any more.
+        having.take(wanted).count() == wanted
     }
 
     /// The same for what is made once and never again: in any value that became durable.
@@ -176,8 +185,7 @@ impl Durable {
             return false;
         };
         let is_it = |value: &[u8]| contains(value, before) && contains(value, after);
-        let has = |disk: &&Arc<SimStore>| disk.has_been_durable(is_it);
-        is_ours && self.disks.iter().filter(has).count() >= self.wanted()
+        is_ours && self.have_had(is_it)
     }
 
     fn check_response(&mut self, status: u16, message: &Message) {

@@ -15,7 +15,8 @@
 //! | its answer came | the peer, if it was on hold or speaks something else, is offered what it speaks |
 //! | Come once more | Came again |
 //! | Come, nobody was let in, or the call is over | Came: nobody is there |
-//! | it does not come for 32 s | the parties talk on; if who was to be replaced has left, the call ends |
+//! | NotComing, or its call is over | the parties talk on; if who was to be replaced has left, the call ends |
+//! | it does not come for 32 s | the same |
 
 use contract::{ActorId, CallNews, SideKey};
 use serde::{Deserialize, Serialize};
@@ -88,11 +89,32 @@ impl Call {
         Ok(place)
     }
 
+    /// Who was let in does not come after all. The place tells it from a later attempt.
+    pub(super) fn on_not_coming(&mut self, side: u8, from: SideKey, ctx: &mut CallCtx<'_>) {
+        let awaited = self.joining.awaited.as_ref();
+        if awaited.is_some_and(|awaited| awaited.from == from && awaited.place == side) {
+            self.stop_awaiting(ctx);
+        } else {
+            ctx.ignore("it is not awaited");
+        }
+    }
+
+    /// The call of who was let in is over: it could not be told that.
+    pub(super) fn on_awaited_absent(&mut self, to: &ActorId, ctx: &mut CallCtx<'_>) {
+        let awaited = self.joining.awaited.as_ref();
+        if awaited.is_some_and(|awaited| *to == ActorId::Call(awaited.from.call())) {
+            self.stop_awaiting(ctx);
+        } else {
+            ctx.ignore("nobody leaves or is awaited");
+        }
+    }
+
     /// Who was let in did not come.
     pub(super) fn stop_awaiting(&mut self, ctx: &mut CallCtx<'_>) {
         let Some(awaited) = self.joining.awaited.take() else {
             return ctx.ignore("nobody is awaited");
         };
+        self.timers.clear(Timer::Join);
         self.is_changed = true;
         let known = self.data.sides.get(&awaited.side);
         if known.is_none_or(|known| known.stage != Stage::Active) {

@@ -11,9 +11,11 @@
 //! | Asking | Asked: status, nobody is there | the status to who transfers; it talks on | – |
 //! | Asking | Asked: a place | legs are parted, the dialog is to stop | Stopping |
 //! | Asking | who transfers hangs up | it leaves | Asking |
-//! | Asking, Stopping | the call ends | 487 to who transfers | – |
+//! | Asking | the call ends | 487 to who transfers | – |
+//! | Stopping, Coming | the call ends | the same, `NotComing` | – |
+//! | – | Asked: a place | `NotComing`: it was given up meanwhile | – |
 //! | Stopping | the dialog has stopped | the leg is to stop | Stopping |
-//! | Stopping | the dialog stays | 488 to who transfers; it talks on | – |
+//! | Stopping | the dialog stays | 488 to who transfers, `NotComing`; it talks on | – |
 //! | Stopping | the leg has stopped | `Come` | Coming |
 //! | Coming | Came | 200 to who transfers, BYE to all but who has gone | Gone |
 //! | Coming | the other call is over | all parties end | – |
@@ -60,6 +62,16 @@ enum Step {
     Coming { place: SideKey, coming: Box<Coming> },
     /// It is there.
     Gone,
+}
+
+impl Step {
+    /// Returns where the party is awaited, as far as is known.
+    const fn place(&self) -> Option<SideKey> {
+        match self {
+            Step::Stopping { place, .. } | Step::Coming { place, .. } => Some(*place),
+            Step::Asking | Step::Gone => None,
+        }
+    }
 }
 
 impl Call {
@@ -174,11 +186,13 @@ impl Call {
 
     /// The other call lets the party in.
     pub(super) fn on_let_in(&mut self, side: u8, place: SideKey, ctx: &mut CallCtx<'_>) {
-        let is_asked = self
-            .leaving_of(side)
-            .is_some_and(|leaving| leaving.step == Step::Asking);
-        if !is_asked {
-            return ctx.ignore("not asked, or no longer");
+        match self.leaving_of(side).map(|leaving| &leaving.step) {
+            Some(Step::Asking) => {}
+            Some(Step::Stopping { .. } | Step::Coming { .. } | Step::Gone) => {
+                return ctx.ignore("known already");
+            }
+            // It was given up meanwhile.
+            None => return self.tell_not_coming(side, place),
         }
         for party in [Some(self.anchor()), self.callee_side()] {
             let nowhere = media_leg::Message::Join {
@@ -191,6 +205,14 @@ impl Call {
         }
         let dialog = None;
         self.step(Step::Stopping { place, dialog }, ctx);
+    }
+
+    /// The other call waits for its party, refuses whatever the others want meanwhile, and goes on
+    /// without who was to be replaced: it hears that nobody comes.
+    fn tell_not_coming(&mut self, side: u8, place: SideKey) {
+        let word = Word::NotComing(self.side_key(side));
+        let (to, side) = (ActorId::Call(place.call()), place.number());
+        self.tell(to, Message::Join { side, word }.into());
     }
 
     /// It does not, or does not now.
@@ -211,6 +233,9 @@ impl Call {
         };
         self.timers.clear(Timer::Join);
         self.is_changed = true;
+        if let Some(place) = leaving.step.place() {
+            self.tell_not_coming(leaving.side, place);
+        }
         let status = outcome::passed(status);
         self.emit(CallNews::TransferFailed { status });
         match leaving.by {
@@ -354,11 +379,16 @@ impl Call {
         true
     }
 
-    /// The call ends: who transfers hears that it does.
+    /// The call ends: who transfers hears that it does, and so does who waits for its party.
     pub(in super::super) fn close_joining(&mut self, status: u16) {
-        let leaving = self.joining.leaving.take();
         self.joining.awaited = None;
-        if let Some(by) = leaving.and_then(|leaving| leaving.by) {
+        let Some(leaving) = self.joining.leaving.take() else {
+            return;
+        };
+        if let Some(place) = leaving.step.place() {
+            self.tell_not_coming(leaving.side, place);
+        }
+        if let Some(by) = leaving.by {
             self.tell_dialog(
                 by,
                 dialog::Message::ReferProgress {
@@ -373,7 +403,7 @@ impl Call {
     pub(in super::super) fn on_joined_absent(&mut self, to: &ActorId, ctx: &mut CallCtx<'_>) {
         let leaving = self.joining.leaving.as_deref();
         let Some((side, step)) = leaving.map(|leaving| (leaving.side, leaving.step.clone())) else {
-            return ctx.ignore("nobody leaves");
+            return self.on_awaited_absent(to, ctx);
         };
         match (step, to) {
             (Step::Asking, ActorId::Dialog(_)) => self.on_not_let_in(side, 481, ctx),

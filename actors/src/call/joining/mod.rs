@@ -13,6 +13,7 @@
 //! Stopping   dialog, then leg, stop and give what they have
 //! Coming     ── Come ─────────────────────▶ they go on under that number; the peer hears a re-INVITE
 //!            ◀─ Came ────────────────────── who was replaced leaves
+//! given up   ── NotComing ───────────────▶ nobody is awaited any more
 //! Gone       its dialog only passes requests on until the other one has ended
 //! ```
 //!
@@ -116,6 +117,8 @@ pub enum Word {
     Come(Box<Coming>),
     /// To the call that is left: its party is there, or that call is over.
     Came(bool),
+    /// To the call that is joined: who was let in does not come after all.
+    NotComing(SideKey),
 }
 
 impl Word {
@@ -135,6 +138,7 @@ impl Word {
                 (format!("{} comes", coming.from), octets)
             }
             Word::Came(is_there) => (format!("it has come: {is_there}"), 16),
+            Word::NotComing(from) => (format!("{from} does not come"), 32),
         }
     }
 }
@@ -167,6 +171,7 @@ impl Call {
             Word::Stopped(stopped) => self.on_stopped(side, stopped, ctx),
             Word::Come(coming) => self.on_come(*coming, ctx),
             Word::Came(is_there) => self.on_came(side, is_there, ctx),
+            Word::NotComing(from) => self.on_not_coming(side, from, ctx),
         }
     }
 

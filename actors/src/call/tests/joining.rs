@@ -7,7 +7,7 @@ use contract::{Event, MediaRoute, SchemaVersion, Undelivered};
 
 use super::fixture::*;
 use super::taken_over::{body_of, cseq, port};
-use crate::{call, dialog};
+use crate::{Message, call, dialog};
 
 /// B speaks what C speaks, if it is offered that.
 fn sdp_b() -> String {
@@ -372,6 +372,63 @@ fn who_was_let_in_and_does_not_come_is_not_waited_for_for_ever() {
     assert_eq!(calls.joined.count(C, "BYE"), 1);
 }
 
+/// A dialog cannot go: the other call is told, and does not wait.
+#[test]
+fn who_stays_after_it_was_let_in_is_not_waited_for() {
+    for hangs_up_first in [true, false] {
+        let mut calls = Calls::connected();
+        calls.left.kills =
+            |message| matches!(message, Message::Dialog(dialog::Message::HandOver { .. }));
+        let replaces = calls.replaces(1);
+        calls.refer(1, A, 11, &replaces);
+        calls.carry();
+        if hangs_up_first {
+            calls.joined.request(1, A, "BYE", 11, "");
+            assert_eq!(calls.joined.count(C, "BYE"), 0, "B is awaited");
+        }
+        let word = call::Word::Stopped(call::Stopped::Stays);
+        let id = calls.left.call_id();
+        calls.left.tell(id, call::Message::Join { side: 2, word });
+        calls.carry();
+        assert_eq!(calls.left.state(&calls.left.call_id()), "talking");
+        let party = calls.left.side(2);
+        assert_eq!(calls.left.config(1).route, MediaRoute::Relay(party));
+        if !hangs_up_first {
+            // Nobody is awaited: the others may hold.
+            let sdp = SDP_C.replace("t=0 0\r\n", "t=0 0\r\na=sendonly\r\n");
+            calls.joined.request(2, C, "INVITE", 1, &sdp);
+            assert_eq!(calls.joined.count(C, "491"), 0);
+            assert_eq!(calls.joined.count(A, "INVITE"), 1);
+            continue;
+        }
+        assert_eq!(calls.joined.count(C, "BYE"), 1);
+    }
+}
+
+/// The party hangs up while the other call's answer is on its way.
+#[test]
+fn who_hangs_up_after_it_was_let_in_is_not_waited_for() {
+    for is_over in [true, false] {
+        let mut calls = Calls::connected();
+        let replaces = calls.replaces(1);
+        calls.refer(1, A, 11, &replaces);
+        assert!(calls.carry_one());
+        calls.joined.request(1, A, "BYE", 11, "");
+        assert_eq!(calls.joined.count(C, "BYE"), 0, "B is awaited");
+        calls.left.request(2, B, "BYE", 1, "");
+        if is_over {
+            let (from, to, message) = calls.joined.abroad.remove(0);
+            let why = Undelivered::Absent;
+            calls
+                .joined
+                .give(from, Event::Undelivered { to, message, why });
+        } else {
+            calls.carry();
+        }
+        assert_eq!(calls.joined.count(C, "BYE"), 1);
+    }
+}
+
 /// Each message is lost once: what was said is said again, and done once.
 #[test]
 fn what_is_lost_on_the_way_is_said_again() {
@@ -526,6 +583,7 @@ fn a_message_that_nobody_awaits_changes_nothing() {
         call::Word::Stopped(call::Stopped::Stays),
         call::Word::Came(true),
         call::Word::Came(false),
+        call::Word::NotComing(calls.joined.side(2)),
     ];
     for word in words {
         let id = calls.left.call_id();
@@ -537,5 +595,8 @@ fn a_message_that_nobody_awaits_changes_nothing() {
         calls.left.tell(id.clone(), message);
     }
     assert_eq!(calls.left.state(&calls.left.call_id()), "talking");
-    assert!(calls.left.abroad.is_empty());
+    // Who let somebody in hears that it does not come.
+    assert_eq!(calls.left.abroad.len(), 1);
+    calls.carry();
+    assert_eq!(calls.joined.state(&calls.joined.call_id()), "talking");
 }

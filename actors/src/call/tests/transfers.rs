@@ -395,3 +395,30 @@ fn a_transfer_that_is_taken_over_may_fail() {
     assert_eq!(world.config(2).route, MediaRoute::Relay(world.side(1)));
     assert_eq!(world.state(&world.call_id()), "talking");
 }
+
+/// Who has just come from another node looks for a number again and again: its registration may come, too.
+/// Later nobody is there who is not found, and the parties are not kept apart.
+#[test]
+fn a_number_that_nobody_has_is_not_waited_for_long_after_a_take_over() {
+    for (later, is_over) in [(1, false), (60, true)] {
+        let mut world = connected();
+        world
+            .registered
+            .retain(|known| *known != aor("1002@example.org"));
+        world.take_over(2);
+        world.answer(A, "INVITE", 200, SDP_A);
+        world.answer(B, "INVITE", 200, SDP_B);
+        world.pass(Duration::from_secs(later));
+        refer(&mut world, 2, B, 1, "1002");
+        let is_told = |world: &World| {
+            let told = told(world, B);
+            told.last().is_some_and(|(_, is_last)| *is_last)
+        };
+        assert_eq!(is_told(&world), is_over, "{:#?}", world.lines());
+        world.pass(Duration::from_secs(9));
+        assert!(is_told(&world), "{:#?}", world.lines());
+        assert_eq!(world.config(1).route, MediaRoute::Relay(world.side(2)));
+        assert_eq!(world.config(2).route, MediaRoute::Relay(world.side(1)));
+        assert_eq!(world.state(&world.call_id()), "talking");
+    }
+}

@@ -7,13 +7,17 @@
 //! |---|---|
 //! | the record, owned by this very life | `Own`, at once |
 //! | a record whose owner lives elsewhere | `Elsewhere` |
+//! | a call of a node that is merely silent | `Failed` |
+//! | nothing, and others say that a merely silent node has that call | `Failed`, but to what makes it |
 //! | anything else | a claim: `Won`, `Lost` |
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cluster::{Activation, Epoch, Frame, Header, HolderReply, HolderSet, Image, Step, Verdict};
+use cluster::{
+    Activation, Epoch, Frame, Header, HolderReply, HolderSet, Image, Step, Verdict, Version,
+};
 use contract::core::Roster;
 use contract::limits::{CLAIM_WAIT_CALL_MS, CLAIM_WAIT_MS, CLAIMS_LOST_MAX};
 use contract::{ActorId, FrameClass, Kind, MoveFault, NodeId, NodeInst, Time};
@@ -232,11 +236,9 @@ impl<R: Roster> Turn<'_, R> {
             Some(_) => {}
             None if giver.is_some() => {}
             None => {
-                // A message that is sent after it goes by the same: else it would come back here.
                 let ended = current.map(|header| header.version);
-                let known = self.state.directory.known_after(&id, ended);
-                if known.is_some_and(|owner| owner.node != me.node && self.lives(owner)) {
-                    return self.tell_claimed(&id, Claimed::Elsewhere);
+                if let Some(outcome) = self.by_word_of_others(&id, ended) {
+                    return self.tell_claimed(&id, outcome);
                 }
             }
         }
@@ -265,6 +267,34 @@ impl<R: Roster> Turn<'_, R> {
             return self.state.claims.has_lost_lately(id, self.now.mono);
         }
         id.kind() == Kind::Call && self.may_take_call(owner) != Verdict::Now
+    }
+
+    /// Returns what comes of a claim of what is not held here, if others have said where it is; `ended` is
+    /// the version of its tombstone here. A call that is on a merely silent node is left alone, as if
+    /// a copy were here: the claim would find nothing, say that there is no such call, and fence
+    /// its owner.
+    fn by_word_of_others(&mut self, id: &ActorId, ended: Option<Version>) -> Option<Claimed> {
+        // A message that is sent after it goes by the same: else it would come back here.
+        let owner = self.state.directory.known_after(id, ended)?;
+        if owner.node == self.me().node {
+            return None;
+        }
+        if self.lives(owner) {
+            return Some(Claimed::Elsewhere);
+        }
+        if ended.is_some() || !self.is_barred(id, owner) || self.is_made_anew(id) {
+            return None;
+        }
+        // It may have gone on elsewhere meanwhile: who comes again asks the holders.
+        self.state.directory.forget(id, owner);
+        Some(Claimed::Failed)
+    }
+
+    /// Tells whether what waits for an actor here makes it: an INVITE is served by whoever hears it.
+    fn is_made_anew(&self, id: &ActorId) -> bool {
+        let first = self.fabric.find(id).and_then(|entry| entry.first_message());
+        let site = self.fabric.site();
+        first.is_some_and(|first| R::create(id, &first, site.as_ref()).is_some())
     }
 
     fn lives(&self, life: NodeInst) -> bool {

@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use cluster::{
-    DeskAction, Frame, Header, HolderReply, HolderRequest, Image, ReplicationAction, Version,
+    Conf, DeskAction, Frame, Header, HolderReply, HolderRequest, Image, ReplicationAction, Version,
+    commit_quorum,
 };
 use contract::core::{Rivals, Roster};
-use contract::{ActorId, FrameClass, NodeInst, StoreFault};
+use contract::{ActorId, FrameClass, NodeId, NodeInst, StoreFault};
 
 use super::{Input, Parcel, Turn, Work};
 use crate::entry::Side;
@@ -40,8 +41,15 @@ pub(super) enum Own {
 }
 
 impl<R: Roster> Turn<'_, R> {
-    pub(super) fn commit(&mut self, delta: Image, done: Done) {
+    pub(super) fn commit(&mut self, mut delta: Image, done: Done) {
         let (id, version) = (delta.header.id.clone(), delta.header.version);
+        if !self.reaches_enough(&delta.header.conf) {
+            // Said as it is written, and whatever it was to say: this life may end before its next commit,
+            // and the next one has only the header to know by what nobody else has.
+            delta.header.degraded = true;
+            let records = &self.fabric.inner.records;
+            records.change(&id, |owned| owned.set_degraded(true));
+        }
         let waiting = self.state.commits.waiting.entry(id.clone()).or_default();
         waiting.push_back((version, done));
         let request = HolderRequest::Commit(delta.clone());
@@ -53,6 +61,15 @@ impl<R: Roster> Turn<'_, R> {
             is_whole: false,
         };
         self.ask_own(request, own);
+    }
+
+    /// Tells whether so many holders can be reached now that a commit may become safe with all that are
+    /// wanted.
+    pub(super) fn reaches_enough(&self, conf: &Conf) -> bool {
+        let (me, mesh) = (self.me().node, &self.fabric.inner.mesh);
+        let is_reached = |node: &&NodeId| **node == me || mesh.life(**node).is_some();
+        conf.sets()
+            .all(|set| set.nodes().iter().filter(is_reached).count() >= commit_quorum(set))
     }
 
     pub(super) fn ask_own(&mut self, request: HolderRequest, own: Own) {

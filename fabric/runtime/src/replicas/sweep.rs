@@ -414,7 +414,9 @@ impl<R: Roster> Turn<'_, R> {
     }
 
     fn wants_mending(&self, header: &Header) -> bool {
-        header.degraded
+        // What this life cannot mend yet it hears of when it can: `Healed`.
+        let may_be_whole = header.owner != self.me() || self.reaches_enough(&header.conf);
+        (header.degraded && may_be_whole)
             || match &header.conf {
                 Conf::Joint { .. } => true,
                 Conf::Settled(set) => {

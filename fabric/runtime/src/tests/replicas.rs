@@ -226,6 +226,35 @@ async fn a_commit_that_only_one_has_is_marked_and_mended() {
     );
 }
 
+/// Its next life has only the header to know by what nobody else has: simulator, 3 nodes, seed 513.
+#[tokio::test(start_paused = true)]
+async fn what_a_cut_off_node_writes_is_marked_until_the_others_have_it() {
+    let cluster = Cluster::of(3).await;
+    cluster.say(0, &reg("a"), act([PUT])).await;
+    let host = cluster.hosts(&reg("a"))[0];
+    let lives: Vec<NodeInst> = cluster.nodes.iter().map(|node| node.fabric.me()).collect();
+    let fabric = &cluster.nodes[host].fabric;
+    for (at, life) in lives.iter().enumerate().filter(|(at, _)| *at != host) {
+        fabric.set_lost(*life);
+        cluster.nodes[at].fabric.set_lost(lives[host]);
+    }
+    // With the first commit, not the next one.
+    cluster.say(host, &reg("a"), act([Step::Add(1), PUT])).await;
+    assert!(header(&cluster.nodes[host], "a").degraded);
+    let mut own = member(lives[host].node.0);
+    own.peer.inst = lives[host];
+    fabric.set_view(vec![own]);
+    for (_, life) in lives.iter().enumerate().filter(|(at, _)| *at != host) {
+        fabric.set_down(*life, false);
+    }
+    // It looks at its records several times meanwhile.
+    pass(8_000).await;
+    assert!(header(&cluster.nodes[host], "a").degraded);
+    cluster.show();
+    pass(5_000).await;
+    assert!(!header(&cluster.nodes[host], "a").degraded);
+}
+
 pub(super) fn header(node: &Node, name: &str) -> cluster::Header {
     let ids = contract::IdHasher::new([3; 16]);
     let loaded = cluster::load(node.disk.as_ref(), &ids, &reg(name)).unwrap();
@@ -633,6 +662,49 @@ async fn who_has_found_nobody_since_its_start_does_not_say_that_there_is_no_such
             assert_eq!(of(alone.logs(), "lane0"), [answer], "after {after} ms");
         }
     }
+}
+
+/// A node that holds nothing of a call, and was told that it is on one that is silent by now, claims
+/// nothing: the call may be alive there, and would be fenced. Simulator, 3 nodes, 10 minutes, seed
+/// 91138.
+#[tokio::test(start_paused = true)]
+async fn who_only_heard_of_a_silent_nodes_call_does_not_say_that_there_is_none() {
+    let mut cluster = Cluster::of(4).await;
+    cluster.say(0, &call(), act([Step::Add(5), PUT])).await;
+    let node = cluster.nodes.remove(0);
+    let silent = node.fabric.me();
+    node.fabric.kill();
+    cluster.wire.fabrics.lock().unwrap().remove(&silent);
+    for other in &cluster.nodes {
+        other.fabric.set_lost(silent);
+    }
+    cluster.show();
+    for other in &cluster.nodes {
+        other.fabric.set_down(silent, false);
+    }
+    let ids = contract::IdHasher::new([3; 16]);
+    let holds = |node: &Node| {
+        let loaded = cluster::load(node.disk.as_ref(), &ids, &call()).unwrap();
+        loaded.is_some()
+    };
+    // The one that holds nothing asks those that do.
+    let mut nodes = cluster.nodes.iter();
+    let stranger = nodes.position(|node| !holds(node)).expect("one of four");
+    cluster.say(stranger, &call(), note("hello")).await;
+    for _ in 0..2 {
+        let holder = cluster.nodes.iter().position(holds).expect("a holder");
+        cluster.kill(holder);
+    }
+    settle().await;
+    cluster.logs();
+    let kept = cluster.nodes[0].disk.len();
+    cluster.say(0, &call(), note("hello")).await;
+    let log = of(cluster.logs(), "lane0");
+    assert_eq!(log, ["lane0 Busy from call"]);
+    assert_eq!(cluster.nodes[0].disk.len(), kept, "nothing is claimed");
+    // What makes a call is served by whoever hears it.
+    cluster.say(0, &call(), act([Step::Add(1)])).await;
+    assert_eq!(cluster.hosts(&call()), [0]);
 }
 
 /// What an actor of one node tells one that runs on another is answered, and that one hears it.
