@@ -13,8 +13,11 @@ pub const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, INFO, UPDA
 /// Option tags that a REGISTER may require (RFC 3327, RFC 5626).
 pub const REGISTER_OPTIONS: &[&str] = &["path", "outbound"];
 
-/// Option tags that other requests may require (RFC 4028).
-pub const REQUEST_OPTIONS: &[&str] = &["timer"];
+/// Option tags that other requests may require (RFC 3891, RFC 4028).
+pub const REQUEST_OPTIONS: &[&str] = &["timer", "replaces"];
+
+/// Option tags that a side of a call says it knows, besides those of a session timer (RFC 3891 §4).
+pub const SUPPORTED: &str = "replaces";
 
 /// The one body that an INVITE may carry.
 pub const ACCEPT: &str = "application/sdp";

@@ -10,6 +10,7 @@
 
 use regex::Captures;
 
+use crate::call::Replaces;
 use crate::registration::settings::Change;
 use crate::site::{Domain, Step};
 
@@ -22,6 +23,18 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Pass the SDP and open no media legs.
     pub bypass: bool,
+}
+
+impl Plan {
+    /// Returns what is done with a call whose INVITE replaces a dialog: no route is asked.
+    pub(crate) fn of_replaces(replaces: Replaces) -> Plan {
+        let replaces = Box::new(replaces);
+        Plan {
+            route: "replaces".to_owned(),
+            steps: vec![Step::Replace { replaces }],
+            bypass: false,
+        }
+    }
 }
 
 /// Octets of a dialled user part; no number or name is longer, and longer ones match nothing.
@@ -87,7 +100,7 @@ fn expand_step(step: &Step, groups: &Captures<'_>) -> Option<Step> {
         Step::Set { change } => Step::Set {
             change: Box::new(expand_change(change, groups)?),
         },
-        Step::Answer => Step::Answer,
+        Step::Answer | Step::Replace { .. } => step.clone(),
         Step::Echo => Step::Echo,
         Step::Tone { hertz, level_dbm0 } => Step::Tone {
             hertz: *hertz,

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use sip::digest::Algorithm;
 use sip::{Aor, Host, Uri};
 
+use crate::call::Replaces;
 use crate::registration::settings::Change;
 
 /// The configuration as cores see it.
@@ -337,6 +338,11 @@ pub enum Step {
     Set {
         /// What; a number with `$n` groups.
         change: Box<Change>,
+    },
+    /// Puts the caller in the place of a party of another call (RFC 3891). No route has it: an INVITE does.
+    Replace {
+        /// Of which.
+        replaces: Box<Replaces>,
     },
 }
 

@@ -72,8 +72,10 @@ window.peer = {
     const { response } = await done;
     return { status: response.status_code };
   },
-  async call({ to }) {
-    const one = ua.call(to.includes(':') ? to : `sip:${to}@${ua.configuration.uri.host}`, options());
+  async call({ to, replaces }) {
+    const extraHeaders = replaces ? ['Require: replaces', `Replaces: ${replaces}`] : [];
+    const target = to.includes(':') ? to : `sip:${to}@${ua.configuration.uri.host}`;
+    const one = ua.call(target, { ...options(), extraHeaders });
     return one.id;
   },
   answer: () => void named().answer(options()),
@@ -117,5 +119,6 @@ window.peer = {
     registered: ua?.isRegistered() ?? false, connected: ua?.isConnected() ?? false,
     hold: session?.isOnHold() ?? null, digits, events,
     from: session?.remote_identity?.uri.toString() ?? null, transfer: outcome,
+    replaces: session && `${session._request?.call_id};to-tag=${session._to_tag};from-tag=${session._from_tag}`,
   }),
 };

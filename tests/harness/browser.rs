@@ -120,13 +120,28 @@ impl Browser {
     /// If the node refuses.
     #[must_use]
     pub fn sip<'a>(&'a self, http: SocketAddr, url: &str, user: &'a str, hertz: f64) -> Page<'a> {
+        self.sip_page(user, (http, url), user, hertz)
+    }
+
+    /// The same in a page of another name: one of several that a user has.
+    ///
+    /// # Panics
+    /// If the node refuses.
+    #[must_use]
+    pub fn sip_page<'a>(
+        &'a self,
+        name: &'a str,
+        (http, url): (SocketAddr, &str),
+        user: &str,
+        hertz: f64,
+    ) -> Page<'a> {
         self.must(json!({
-            "do": "sip", "page": user, "base": format!("http://{http}"), "url": url,
+            "do": "sip", "page": name, "base": format!("http://{http}"), "url": url,
             "domain": "weft.test", "user": user, "password": format!("weft-{user}"), "hertz": hertz,
         }));
         Page {
             browser: self,
-            name: user,
+            name,
         }
     }
 }

@@ -271,3 +271,37 @@ fn jssip_joins_another_and_baresip_that_it_talks_to() {
         node.no_calls_left();
     }
 }
+
+/// INVITE with Replaces (RFC 3891 §1): what one page of a user has, another one takes over.
+#[test]
+fn jssip_takes_over_a_call_that_another_page_of_its_user_has() {
+    if lacks(&["chromium", "node"]) {
+        return;
+    }
+    let node = Node::start("");
+    let browser = Browser::start();
+    let url = format!("ws://{}/ws", node.http);
+    let desk = Party {
+        page: browser.sip(node.http, &url, "1001", 600.0),
+        number: "1001",
+        hertz: 600.0,
+    };
+    let mut plain = Plain::new(node.sip, "1002", 700.0);
+    for is_called in [true, false] {
+        let side = talking(&mut plain, &desk, is_called);
+        let replaces = desk.page.details()["replaces"].clone();
+        let name = format!("other-{is_called}");
+        let other = browser.sip_page(&name, (node.http, &url), "1001", 500.0);
+        plain.while_serving(&side, || {
+            other.must("call", json!({ "to": "1002", "replaces": replaces }));
+            other.wait("active");
+            desk.page.wait("ended");
+            other.hears(700.0);
+        });
+        plain.hears(500.0);
+        other.must("hangup", json!({}));
+        assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
+        other.must("unregister", json!({}));
+        node.no_calls_left();
+    }
+}

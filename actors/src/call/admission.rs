@@ -8,8 +8,8 @@ use contract::{Action, ActorId, CallNews, Emitted, FlowRef, Space, Token, TokenU
 use doors::json::ServerMessage;
 use sip::{Aor, HeaderName, NameAddr, Uri};
 
-use super::Dial;
 use super::core::{CALLER, Call, CallCtx, Caller, Side, Stage, State};
+use super::{Dial, Replaces, outcome};
 use crate::dialog::wire::Wire;
 use crate::door_session::{self, About, Delivery};
 use crate::media_leg::Report;
@@ -128,6 +128,15 @@ impl Arrival {
         Some(sdp).filter(|sdp| !sdp.is_empty())
     }
 
+    /// Returns which dialog it replaces, if it names one, or the status that it is refused with (RFC 3891 §3).
+    fn replaces(&self, site: &Site) -> Option<Result<Replaces, u16>> {
+        let Arrival::Invite(inbound) = self else {
+            return None;
+        };
+        let value = inbound.request.header(HeaderName::Replaces)?;
+        Some(Replaces::read(value, site))
+    }
+
     fn weight(&self) -> usize {
         match self {
             Arrival::Invite(inbound) => inbound.request.bytes().len(),
@@ -148,7 +157,11 @@ impl Call {
             .listener(self.data.caller.listener)
             .map(|listener| listener.profile.clone())
             .unwrap_or_default();
+        let replaces = arrival.replaces(site);
         let plan = self.may_dial(arrival.identity()).then(|| {
+            if let Some(Ok(replaces)) = &replaces {
+                return Some(router::Plan::of_replaces(replaces.clone()));
+            }
             let domain = site.domain_of(&self.data.caller.domain);
             router::plan(&self.data.caller.dialled, domain, &profile)
         });
@@ -159,6 +172,9 @@ impl Call {
             .insert(CALLER, Side::new(Stage::Active, false));
         self.serve(arrival);
         self.is_changed = true;
+        if let Some(Err(status)) = replaces {
+            return self.end(status, outcome::cause_of_status(status), "weft", ctx);
+        }
         let Some(plan) = plan.flatten() else {
             return self.end(404, "NO_ROUTE_DESTINATION", "weft", ctx);
         };

@@ -247,6 +247,10 @@ impl Step {
 
     /// Tells whether nodes of an older release know of it.
     pub(super) const fn is_known_to(&self, schema: contract::SchemaVersion) -> bool {
-        schema.0 >= FORM_3_SINCE.0 || !matches!(self, Step::Set { .. } | Step::Play { .. })
+        let is_new = matches!(
+            self,
+            Step::Set { .. } | Step::Play { .. } | Step::Replace { .. }
+        );
+        schema.0 >= FORM_3_SINCE.0 || !is_new
     }
 }

@@ -15,6 +15,9 @@ const ACK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 impl Call {
     /// Does the next step of the route.
     pub(super) fn next_step(&mut self, ctx: &mut CallCtx<'_>) {
+        if self.leaves_on(ctx) {
+            return;
+        }
         while let Some(step) = self.data.steps.pop_front() {
             self.is_changed = true;
             match step {
@@ -37,6 +40,7 @@ impl Call {
                     return self.begin_answer(Peer::Tone { hertz, level_dbm0 }, ctx);
                 }
                 Step::Set { change } => return self.set(*change, ctx),
+                Step::Replace { replaces } => return self.leave_at_once(*replaces, ctx),
                 Step::Bridge { target } => return self.bridge(&target, ctx),
                 Step::Hangup { cause } => {
                     let cause = outcome::known_cause(&cause);

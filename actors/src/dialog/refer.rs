@@ -3,7 +3,6 @@
 //! In: a REFER of the peer, what the call says of it. Out: its response, NOTIFY requests. One reference
 //! at a time. What it leads to is the call's business, also whose dialog a Replaces in it names (RFC 3891).
 
-use contract::TokenUse;
 use contract::limits::{CALL_MESSAGE_BYTES_MAX, DIALOG_REQUESTS_MAX};
 use rsip::Method;
 use serde::{Deserialize, Serialize};
@@ -195,7 +194,7 @@ fn target_of(
     let mut replaces = None;
     for (name, value) in target.uri.header_fields() {
         if name.eq_ignore_ascii_case("Replaces") && replaces.is_none() {
-            replaces = Some(replaced_by(&value, site)?);
+            replaces = Some(call::Replaces::read(&value, site)?);
         } else if name.eq_ignore_ascii_case("Replaces") {
             return Err(400);
         } else if name.eq_ignore_ascii_case("Require")
@@ -212,37 +211,4 @@ fn target_of(
     }
     target.uri.clear_headers();
     Ok((target, replaces))
-}
-
-/// Reads the value of a Replaces header (RFC 3891 §6.1). Which of the two tags is ours follows from the
-/// tag: some phones write them as they stood in the INVITE, whoever called.
-///
-/// # Errors
-/// 400 if it is none, 481 if no tag is ours.
-fn replaced_by(value: &str, site: &Site) -> Result<call::Replaces, u16> {
-    let mut pieces = value.split(';').map(str::trim);
-    let call_id = pieces.next().filter(|id| !id.is_empty()).ok_or(400_u16)?;
-    let (mut to, mut from, mut early_only) = (None, None, false);
-    for piece in pieces {
-        match piece.split_once('=') {
-            Some((name, tag)) if name.eq_ignore_ascii_case("to-tag") => to = Some(tag),
-            Some((name, tag)) if name.eq_ignore_ascii_case("from-tag") => from = Some(tag),
-            None if piece.eq_ignore_ascii_case("early-only") => early_only = true,
-            Some(_) | None => {}
-        }
-    }
-    let (to, from) = (to.ok_or(400_u16)?, from.ok_or(400_u16)?);
-    let ours = |tag: &str| site.tokens.read(TokenUse::Tag, tag);
-    let (token, our_tag, peer_tag) = match (ours(to), ours(from)) {
-        (Some(token), _) => (token, to, from),
-        (None, Some(token)) => (token, from, to),
-        (None, None) => return Err(481),
-    };
-    Ok(call::Replaces {
-        dialog: token.side,
-        call_id: call_id.to_owned(),
-        our_tag: our_tag.to_owned(),
-        peer_tag: peer_tag.to_owned(),
-        early_only,
-    })
 }

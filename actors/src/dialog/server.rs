@@ -11,7 +11,7 @@ use super::core::{ACK_WAIT, Accepted, Dialog, DialogCtx, Outcome, State, T1, T2,
 use super::session_timer::SessionTimer;
 use super::wire::{Wire, WireMessage};
 use super::writing;
-use crate::policy::{ACCEPT, ALLOW};
+use crate::policy::{ACCEPT, ALLOW, SUPPORTED};
 use crate::{Inbound, call};
 
 /// Seconds in Retry-After of a 503.
@@ -206,7 +206,8 @@ impl Dialog {
             let contact = writing::contact(site, listener, self.data.side);
             response
                 .header(HeaderName::Contact, contact)
-                .header(HeaderName::Allow, ALLOW);
+                .header(HeaderName::Allow, ALLOW)
+                .header(HeaderName::Supported, SUPPORTED);
         }
         response.header(HeaderName::Server, &site.product);
         fill(&mut response);

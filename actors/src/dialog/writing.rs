@@ -11,7 +11,7 @@ use sip::{Aor, HeaderName, MethodOwned, Via, ViaTransport, WriteError, Writer};
 use super::Invite;
 use crate::Site;
 use crate::call::Diversion;
-use crate::policy::{ACCEPT, ALLOW};
+use crate::policy::{ACCEPT, ALLOW, SUPPORTED};
 use crate::registration::settings::DiversionReason;
 use crate::site::Listener;
 
@@ -109,6 +109,7 @@ pub(super) fn invite(site: &Site, invite: &Invite, birth: &Birth<'_>) -> Result<
     }
     writer
         .header(HeaderName::Allow, ALLOW)
+        .header(HeaderName::Supported, SUPPORTED)
         .header(HeaderName::Accept, ACCEPT)
         .header(HeaderName::UserAgent, &site.product);
     for (name, value) in diversions(birth.path, &invite.callee) {

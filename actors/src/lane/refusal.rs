@@ -118,6 +118,7 @@ fn write_with(
 pub(super) fn options(request: &Message, site: &Site) -> Option<Bytes> {
     let mut writer = sip::respond(request, 200, Some(&tag_of(request, site)));
     writer.header(HeaderName::Allow, policy::ALLOW);
+    writer.header(HeaderName::Supported, policy::SUPPORTED);
     writer.header(HeaderName::Accept, policy::ACCEPT);
     writer.header(HeaderName::AcceptEncoding, "identity");
     finish(writer)

@@ -9,6 +9,9 @@
 //! | Asking | 500 ms | `Ask` again, 60 times | Asking |
 //! | Asking | Asked: 491 | the same | Asking |
 //! | Asking | Asked: status, nobody is there | the status to who transfers; it talks on | – |
+//! | – | an INVITE with Replaces | `Ask` | Asking |
+//! | Asking | Asked: a place, the party is not answered | its 200, ACK | Answering |
+//! | Answering | its ACK came | as the next row | Stopping |
 //! | Asking | Asked: a place | legs are parted, the dialog is to stop | Stopping |
 //! | Asking | who transfers hangs up | it leaves | Asking |
 //! | Asking | the call ends | 487 to who transfers | – |
@@ -24,8 +27,9 @@
 use bytes::Bytes;
 use contract::{Action, ActorId, CallNews, SideKey};
 use serde::{Deserialize, Serialize};
+use sip::Aor;
 
-use super::super::core::{Call, CallCtx, End, Stage, State, Timer};
+use super::super::core::{CALLER, Call, CallCtx, End, Peer, Stage, State, Timer};
 use super::super::{Message, outcome};
 use super::{Ask, Coming, REPEAT_AFTER, REPEATS_MAX, Replaces, Stopped, Word};
 use crate::dialog;
@@ -39,8 +43,10 @@ pub(super) struct Leaving {
     side: u8,
     /// In whose place.
     replaces: Replaces,
-    /// Who transfers, while it is there.
+    /// Who transfers, while it is there; nobody: who goes has asked for it.
     by: Option<u8>,
+    /// Whose account it was that wants it.
+    account: Option<Aor>,
     /// To whom, as it says.
     to: String,
     step: Step,
@@ -53,6 +59,8 @@ pub(super) struct Leaving {
 enum Step {
     /// The other call is asked.
     Asking,
+    /// It lets the party in, which is answered first.
+    Answering { place: SideKey },
     /// Its parts are to stop.
     Stopping {
         place: SideKey,
@@ -68,7 +76,9 @@ impl Step {
     /// Returns where the party is awaited, as far as is known.
     const fn place(&self) -> Option<SideKey> {
         match self {
-            Step::Stopping { place, .. } | Step::Coming { place, .. } => Some(*place),
+            Step::Answering { place }
+            | Step::Stopping { place, .. }
+            | Step::Coming { place, .. } => Some(*place),
             Step::Asking | Step::Gone => None,
         }
     }
@@ -105,6 +115,7 @@ impl Call {
             side,
             replaces: replaces.clone(),
             by: Some(by),
+            account: self.account_of(by).cloned(),
             to: to.clone(),
             step: Step::Asking,
             repeats: 0,
@@ -114,6 +125,34 @@ impl Call {
         self.emit(CallNews::Transferring { by, to });
         self.drive_leaving(ctx);
         Ok(())
+    }
+
+    /// The caller comes in the place of a party of another call: its INVITE says so.
+    pub(in super::super) fn leave_at_once(&mut self, replaces: Replaces, ctx: &mut CallCtx<'_>) {
+        self.joining.leaving = Some(Box::new(Leaving {
+            side: CALLER,
+            replaces,
+            by: None,
+            account: self.data.caller.account.clone(),
+            to: self.data.caller.to.clone(),
+            step: Step::Asking,
+            repeats: 0,
+        }));
+        self.drive_leaving(ctx);
+    }
+
+    /// Goes on with a caller that comes in somebody's place, in place of a route; tells whether it does.
+    pub(in super::super) fn leaves_on(&mut self, ctx: &mut CallCtx<'_>) -> bool {
+        let leaving = self.joining.leaving.as_deref();
+        let step = leaving
+            .filter(|leaving| leaving.by.is_none())
+            .map(|one| one.step.clone());
+        match (step, &self.data.state) {
+            (None, _) => return false,
+            (Some(Step::Answering { place }), State::Talking { .. }) => self.stop(place, ctx),
+            (Some(_), _) => self.drive_leaving(ctx),
+        }
+        true
     }
 
     /// Says what the present step needs.
@@ -127,13 +166,15 @@ impl Call {
         match leaving.step {
             Step::Asking => {
                 let to = ActorId::Dialog(leaving.replaces.dialog);
-                let by = leaving.by.and_then(|by| self.account_of(by)).cloned();
                 let ask = Ask {
                     replaces: leaving.replaces,
                     from: self.side_key(side),
-                    by,
+                    by: leaving.account,
                 };
                 self.tell(to, dialog::Message::Replace(Box::new(ask)).into());
+            }
+            Step::Answering { .. } => {
+                self.timers.clear(Timer::Join);
             }
             Step::Stopping { place, dialog } => match dialog {
                 None => self.tell_dialog(side, dialog::Message::HandOver { to: place }),
@@ -164,7 +205,7 @@ impl Call {
             Step::Stopping { .. } | Step::Coming { .. } => {
                 self.end(504, "RECOVERY_ON_TIMER_EXPIRE", "weft", ctx);
             }
-            Step::Gone => ctx.ignore("it is there"),
+            Step::Answering { .. } | Step::Gone => ctx.ignore("nothing is asked"),
         }
     }
 
@@ -188,12 +229,23 @@ impl Call {
     pub(super) fn on_let_in(&mut self, side: u8, place: SideKey, ctx: &mut CallCtx<'_>) {
         match self.leaving_of(side).map(|leaving| &leaving.step) {
             Some(Step::Asking) => {}
-            Some(Step::Stopping { .. } | Step::Coming { .. } | Step::Gone) => {
+            Some(
+                Step::Answering { .. } | Step::Stopping { .. } | Step::Coming { .. } | Step::Gone,
+            ) => {
                 return ctx.ignore("known already");
             }
             // It was given up meanwhile.
             None => return self.tell_not_coming(side, place),
         }
+        if self.data.answered.is_none() {
+            self.step(Step::Answering { place }, ctx);
+            return self.begin_answer(Peer::Nobody, ctx);
+        }
+        self.stop(place, ctx);
+    }
+
+    /// The party stops: nobody is heard any more.
+    fn stop(&mut self, place: SideKey, ctx: &mut CallCtx<'_>) {
         for party in [Some(self.anchor()), self.callee_side()] {
             let nowhere = media_leg::Message::Join {
                 to: Destination::Nowhere,
@@ -220,7 +272,10 @@ impl Call {
         match self.leaving_of(side).map(|leaving| &leaving.step) {
             Some(Step::Asking) if status == 491 => ctx.ignore("it is asked again"),
             Some(Step::Asking) => self.stay(status, ctx),
-            Some(Step::Stopping { .. } | Step::Coming { .. } | Step::Gone) | None => {
+            Some(
+                Step::Answering { .. } | Step::Stopping { .. } | Step::Coming { .. } | Step::Gone,
+            )
+            | None => {
                 ctx.ignore("not asked, or no longer");
             }
         }
@@ -344,7 +399,10 @@ impl Call {
     /// Tells whether a side has stopped here, or is to.
     pub(in super::super) fn is_going(&self, side: u8) -> bool {
         let leaving = self.joining.leaving.as_ref();
-        leaving.is_some_and(|leaving| leaving.side == side && leaving.step != Step::Asking)
+        leaving.is_some_and(|leaving| {
+            let is_here = matches!(leaving.step, Step::Asking | Step::Answering { .. });
+            leaving.side == side && !is_here
+        })
     }
 
     /// Tells whether a side is somewhere else, and here only passes requests on.
@@ -358,7 +416,10 @@ impl Call {
         let leaving = self.joining.leaving.as_ref()?;
         Some(match leaving.step {
             Step::Gone => "transferred",
-            Step::Asking | Step::Stopping { .. } | Step::Coming { .. } => "transferring",
+            Step::Asking | Step::Answering { .. } if leaving.by.is_none() => return None,
+            Step::Asking | Step::Answering { .. } | Step::Stopping { .. } | Step::Coming { .. } => {
+                "transferring"
+            }
         })
     }
 

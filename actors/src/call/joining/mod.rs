@@ -28,13 +28,14 @@ mod leaving;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::SideKey;
+use contract::{SideKey, TokenUse};
 use serde::{Deserialize, Serialize};
 use sip::{Aor, NameAddr};
 
 use self::arriving::Awaited;
 use self::leaving::Leaving;
 use super::core::{Call, CallCtx};
+use crate::Site;
 
 /// Time between repetitions of what was not answered.
 const REPEAT_AFTER: Duration = Duration::from_millis(500);
@@ -56,6 +57,41 @@ pub struct Replaces {
     pub peer_tag: String,
     /// Only if it was not answered (RFC 3891 §7.1).
     pub early_only: bool,
+}
+
+impl Replaces {
+    /// Reads the value of the header. Which of the two tags is ours follows from the tag: some phones write
+    /// them as they stood in the INVITE, whoever called.
+    ///
+    /// # Errors
+    /// 400 if it is none, 481 if no tag is ours.
+    pub(crate) fn read(value: &str, site: &Site) -> Result<Replaces, u16> {
+        let mut pieces = value.split(';').map(str::trim);
+        let call_id = pieces.next().filter(|id| !id.is_empty()).ok_or(400_u16)?;
+        let (mut to, mut from, mut early_only) = (None, None, false);
+        for piece in pieces {
+            match piece.split_once('=') {
+                Some((name, tag)) if name.eq_ignore_ascii_case("to-tag") => to = Some(tag),
+                Some((name, tag)) if name.eq_ignore_ascii_case("from-tag") => from = Some(tag),
+                None if piece.eq_ignore_ascii_case("early-only") => early_only = true,
+                Some(_) | None => {}
+            }
+        }
+        let (to, from) = (to.ok_or(400_u16)?, from.ok_or(400_u16)?);
+        let ours = |tag: &str| site.tokens.read(TokenUse::Tag, tag);
+        let (token, our_tag, peer_tag) = match (ours(to), ours(from)) {
+            (Some(token), _) => (token, to, from),
+            (None, Some(token)) => (token, from, to),
+            (None, None) => return Err(481),
+        };
+        Ok(Replaces {
+            dialog: token.side,
+            call_id: call_id.to_owned(),
+            our_tag: our_tag.to_owned(),
+            peer_tag: peer_tag.to_owned(),
+            early_only,
+        })
+    }
 }
 
 /// A party wants to come.

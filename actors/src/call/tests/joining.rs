@@ -574,6 +574,129 @@ fn numbers_rise(calls: &Calls, peer: &str, what: &str) {
     );
 }
 
+/// RFC 3891 §1: a phone takes a call over that another phone of its user has.
+struct Taking {
+    calls: Calls,
+}
+
+impl Taking {
+    /// 1000 talks at A, and calls from B with Replaces of that; what it names is changed by `with`.
+    fn begin(with: impl Fn(String) -> String, number: &str) -> Self {
+        let mut left = World::new();
+        left.health.schema = SchemaVersion::NEWEST;
+        left.has_other = true;
+        let mut joined = other_call();
+        joined.call("1002", SDP_A);
+        joined.answer(C, "INVITE", 200, SDP_C);
+        joined.ack("");
+        let mut calls = Calls { left, joined };
+        let replaces = with(calls.replaces(1).replace("%3B", ";").replace("%3D", "="));
+        let fields = format!("Require: replaces\r\n{replaces}");
+        let text = World::invite_text("1002", SDP_A, &fields);
+        let identity = format!("{number}@example.org");
+        let inbound = calls.left.inbound(A, text, Some(&identity));
+        let id = calls.left.call_id();
+        calls.left.tell(id, call::Message::Invite(inbound));
+        Taking { calls }
+    }
+}
+
+fn replaces_line(value: String) -> String {
+    format!("Replaces: {value}\r\n")
+}
+
+#[test]
+fn a_phone_takes_over_what_another_of_its_user_has() {
+    let Taking { mut calls } = Taking::begin(replaces_line, "1000");
+    assert_eq!(
+        calls.left.count(A, "200"),
+        0,
+        "whether it may is asked first"
+    );
+    calls.carry();
+    assert_eq!(calls.left.count(A, "200"), 1);
+    assert_eq!(calls.joined.count(A, "BYE"), 0);
+    calls.left.ack("");
+    calls.carry();
+    assert_eq!(calls.joined.count(A, "BYE"), 1, "the other phone is out");
+    let offer = calls.joined.last(A, "INVITE");
+    assert_eq!(offer.by, calls.joined.dialog(3));
+    calls.joined.answer(A, "INVITE", 200, SDP_A);
+    let c = calls.joined.side(2);
+    assert_eq!(calls.joined.config(3).route, MediaRoute::Relay(c));
+    assert_eq!(calls.left.state(&calls.left.call_id()), "transferred");
+    calls.left.request(1, A, "BYE", 11, "");
+    calls.carry();
+    calls.joined.answer(C, "BYE", 200, "");
+    calls.joined.answer(A, "BYE", 200, "");
+    calls.carry();
+    assert_eq!(calls.joined.record().ended_by, "caller");
+    assert_eq!(calls.left.record().cause, "ATTENDED_TRANSFER");
+}
+
+#[test]
+fn a_kill_while_a_phone_takes_over_ends_nobody() {
+    for killed in 0..8 {
+        let Taking { mut calls } = Taking::begin(replaces_line, "1000");
+        let mut carried = 0;
+        loop {
+            if carried == killed {
+                calls.left.restart();
+                calls.joined.restart();
+            }
+            if !calls.carry_one() {
+                if calls.left.count(A, "200") == 0 || carried > killed {
+                    break;
+                }
+                calls.left.ack("");
+            }
+            carried += 1;
+        }
+        for _ in 0..6 {
+            calls.pass(Duration::from_millis(700));
+            if calls.left.count(A, "200") > 0 {
+                calls.left.ack("");
+                calls.carry();
+            }
+            settle(&mut calls.joined, A, SDP_A);
+        }
+        let c = calls.joined.side(2);
+        assert_eq!(
+            calls.joined.config(3).route,
+            MediaRoute::Relay(c),
+            "{killed}"
+        );
+        assert_eq!(calls.joined.count(C, "BYE"), 0, "{killed}");
+    }
+}
+
+/// RFC 3891 §3: what cannot be replaced is refused, and nothing changes.
+#[test]
+fn a_phone_that_may_not_take_over_is_refused() {
+    type With = fn(String) -> String;
+    let rows: [(With, &str, &str); 4] = [
+        (replaces_line, "1001", "403"),
+        (
+            |value| replaces_line(value.replace("=a1", "=a2")),
+            "1000",
+            "481",
+        ),
+        (
+            |value| replaces_line(format!("{value};early-only")),
+            "1000",
+            "486",
+        ),
+        (|_| replaces_line("nothing".to_owned()), "1000", "400"),
+    ];
+    for (with, number, status) in rows {
+        let Taking { mut calls } = Taking::begin(with, number);
+        calls.carry();
+        assert_eq!(calls.left.count(A, status), 1, "{:#?}", calls.left.lines());
+        assert_eq!(calls.joined.count(A, "BYE"), 0, "{status}");
+        assert_eq!(calls.joined.state(&calls.joined.call_id()), "talking");
+    }
+}
+
 #[test]
 fn a_message_that_nobody_awaits_changes_nothing() {
     let mut calls = Calls::connected();
