@@ -79,7 +79,7 @@ pub struct State {
     /// Calls of which a party is being put through, by the same name: from which look of the runner to
     /// which one that was seen.
     pub transferring: BTreeMap<String, (Time, Time)>,
-    /// Ways between nodes that were cut, in the order of their beginnings.
+    /// Ways between nodes that were cut; those between the same two in the order of their beginnings.
     pub cuts: Vec<Cut>,
     /// Until when nodes ran the former release, by their numbers.
     pub former_until: BTreeMap<u16, Time>,
@@ -101,7 +101,8 @@ const HAPPENINGS_A_SECOND_MAX: u32 = 200_000;
 /// The same for each way from one node to another, when all of them find each other.
 const HAPPENINGS_A_WAY_MAX: u32 = 200;
 
-/// A time in which two nodes could not hear each other, or one not the other.
+/// A time in which two nodes could not hear each other, or one not the other; with what was between it and
+/// the one before, if that was too short for them to find each other again.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
     /// Numbers of the nodes, the lower one first.

@@ -69,7 +69,8 @@ impl Lane {
                 user,
             } => {
                 let key = self.on_send(flow, request, user, ctx);
-                self.check_handed(from, flow, key, ctx);
+                self.check_connection(flow, ctx);
+                Self::check_handed(from, key, ctx);
             }
             Message::SendAck { flow, request } => ctx.send(flow, request),
             Message::Challenge {

@@ -31,7 +31,7 @@ use super::outbound::{branch_to_tell, tell_failure};
 use super::table::Side;
 use super::{NonceVerdict, lane_of};
 use crate::wire::FORM_3_SINCE;
-use crate::{Inbound, Site, dialog, message};
+use crate::{Inbound, Site, dialog};
 
 /// How long the issuer of a nonce may take; then the phone is challenged anew, before it asks
 /// again (T1 of RFC 3261).
@@ -137,28 +137,12 @@ impl Lane {
         }
     }
 
-    /// Another node's lane has handed on a request: it may think of a connection that was here in a
-    /// former life of this node, or is gone without its word. That lane hears that this one has it.
-    pub(super) fn check_handed(
-        &self,
-        from: &ActorId,
-        flow: FlowRef,
-        key: Option<Key>,
-        ctx: &mut Context<'_>,
-    ) {
+    /// Another node's lane has handed on a request: it hears that this one has it.
+    pub(super) fn check_handed(from: &ActorId, key: Option<Key>, ctx: &mut Context<'_>) {
         let own = ctx.site().node;
         let is_handed = matches!(from, ActorId::Lane(node, _) if *node != own);
-        if !is_handed {
-            return;
-        }
-        if let Some(key) = key.filter(|_| ctx.health().schema >= FORM_3_SINCE) {
+        if let Some(key) = key.filter(|_| is_handed && ctx.health().schema >= FORM_3_SINCE) {
             ctx.tell(from.clone(), super::Message::Taken { key }.into());
-        }
-        if !flow.ends_at(own) {
-            return;
-        }
-        if let Some((actor, watch)) = message::watch(flow, ctx.me().clone()) {
-            ctx.tell(actor, watch);
         }
     }
 

@@ -19,7 +19,7 @@
 //! | `Respond` | its server transaction | the machine sends and keeps it | §17.2 |
 //! | `Respond` | nothing (after a restart) | sent by its top Via and kept | §18.2.2 |
 //! | `Request` | over a connection of another node | to that node's lane, until that says `Taken` | `cluster.md` §3 |
-//! | `Request` | else | new client transaction | §17.1 |
+//! | `Request` | else | new client transaction; whether its connection is there is asked | §17.1 |
 //! | `FlowGone`, `NodeGone` | client transactions on it | `dialog::Message::RequestFailed` | §8.1.3.1 |
 //!
 //! The gate, in this order: form (400, 505), loop and merge (482), admission (503), hops (483),

@@ -19,7 +19,7 @@ use super::checks::merge_of;
 use super::core::{Context, Lane};
 use super::refusal::{self, Refusal};
 use super::table::{Entry, Machine, Side, stream_of};
-use crate::{TransactionRef, dialog};
+use crate::{TransactionRef, dialog, message};
 
 /// Longest life of a server transaction whose user never answers: no client waits longer for it
 /// (64 × T1, Timer F of RFC 3261).
@@ -267,6 +267,19 @@ impl Lane {
         match number {
             Some(number) => self.carry_out(number, flow, out, false, ctx),
             None => tell_failure(&request, user, why, ctx),
+        }
+    }
+
+    /// Asks whether a connection of this node that a request is sent on is there. Its end this lane may not
+    /// know of: it was told before it panicked, has heard of too many since, or another node thinks of one
+    /// of a former life of this node. Nothing repeats the request there: it would only time out.
+    pub(super) fn check_connection(&self, flow: FlowRef, ctx: &mut Context<'_>) {
+        let is_known = stream_of(&flow).is_some_and(|stream| self.gone.contains(&stream));
+        if is_known || !flow.ends_at(ctx.site().node) {
+            return;
+        }
+        if let Some((actor, watch)) = message::watch(flow, ctx.me().clone()) {
+            ctx.tell(actor, watch);
         }
     }
 

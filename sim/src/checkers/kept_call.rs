@@ -80,7 +80,7 @@ fn is_cut_from(stay: &Stay, owner: NodeId, cuts: &[Cut], (from, until): (Time, T
         return false;
     };
     let pair = (owner.0.min(here), owner.0.max(here));
-    // Overlapping cuts are one.
+    // Cuts that overlap are one, and so are those between which the nodes did not find each other.
     let (mut start, mut end) = (from, from);
     let mut cuts = cuts.iter().filter(|cut| cut.pair == pair);
     cuts.any(|cut| {

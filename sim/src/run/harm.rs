@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use contract::{NodeId, Time};
 
-use super::{AFTERMATH, Change, Run, at_place};
+use super::{AFTERMATH, Change, Place, Run, at_place};
 use crate::checkers::fence;
 use crate::checkers::noticed::{PATIENCE, PROMPT};
 use crate::checkers::taken_over::{self, Crash};
@@ -20,6 +20,10 @@ use crate::world::Cut;
 
 /// Time in which a damaged disk is mended, and records have their holders again.
 const MENDED: Duration = Duration::from_secs(60);
+
+/// Longest time between two looks of a node for one that it took for dead
+/// (`fabric/cluster/src/membership`: 5 s, and 1 to 2 s if it is alone).
+const LOOKS_EVERY: Duration = Duration::from_secs(5);
 
 impl Run {
     pub(super) fn begin(&mut self, fault: Fault, now: Time) {
@@ -87,14 +91,19 @@ impl Run {
         }
     }
 
-    fn note_cut(&self, node: u16, from: Time, until: Time) {
-        let others = self.places.iter().map(|place| place.number);
-        let cuts = others.filter(|other| *other != node).map(|other| Cut {
-            pair: (node.min(other), node.max(other)),
-            from,
-            until,
-        });
-        self.world.state().cuts.extend(cuts);
+    fn note_cut(&self, node: u16, now: Time, until: Time) {
+        let place = &self.places[at_place(node)];
+        let others = self.places.iter().filter(|other| other.number != node);
+        let mut state = self.world.state();
+        for other in others {
+            let pair = (node.min(other.number), node.max(other.number));
+            let from = if are_apart(place, other) {
+                parted(&state.cuts, pair, now)
+            } else {
+                now
+            };
+            state.cuts.push(Cut { pair, from, until });
+        }
     }
 
     /// Notes which calls others must take over; where two others are left, who are a majority.
@@ -218,5 +227,45 @@ impl Run {
             | Fault::Damage { .. }
             | Fault::Stall { .. } => mesh.heal(from, to),
         });
+    }
+}
+
+/// Tells whether two nodes run, and neither has a connection with the other.
+fn are_apart(one: &Place, other: &Place) -> bool {
+    let (Some(one), Some(other)) = (&one.node, &other.node) else {
+        return false;
+    };
+    !one.is_connected(other.life()) && !other.is_connected(one.life())
+}
+
+/// Returns since when two nodes cannot reach each other that have no connection as a cut begins: since the
+/// end of the one before, if they need not have looked for each other between the two.
+fn parted(cuts: &[Cut], pair: (u16, u16), now: Time) -> Time {
+    let ends = cuts.iter().filter(|cut| cut.pair == pair);
+    let last = ends.map(|cut| cut.until.min(now)).max();
+    last.filter(|last| now.since(*last) < LOOKS_EVERY)
+        .unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_did_not_find_each_other_are_still_parted() {
+        let second = |number: u64| Time::from_micros(number * 1_000_000);
+        let cut = |from, until| Cut {
+            pair: (1, 2),
+            from: second(from),
+            until: second(until),
+        };
+        let cuts = [cut(80, 96), cut(89, 95)];
+        let parted = |pair, now| parted(&cuts, pair, second(now));
+        assert_eq!(parted((1, 2), 100), second(96));
+        // They had the time to find each other.
+        assert_eq!(parted((1, 2), 101), second(101));
+        // The one before goes on.
+        assert_eq!(parted((1, 2), 94), second(94));
+        assert_eq!(parted((1, 3), 97), second(97));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{ActorId, FlowRef};
+use contract::{ActorId, FlowRef, Undelivered};
 
 use super::*;
 use crate::script::{OPEN, datagram, sent, statuses, stream, told};
@@ -177,6 +177,30 @@ fn what_waits_on_a_connection_that_is_gone_fails() {
     assert_eq!(stage.core.state(), "0 transactions");
     let actions = send(&mut stage, stream(3), &bye);
     assert_eq!((heard(&actions), sent(&actions).len()), (vec![1], 0));
+}
+
+/// A lane that panicked has forgotten which connections are gone, and sent a re-INVITE and a BYE over one: the
+/// phone, registered over another, learnt of the end by a 481. Simulator, 3 nodes, 10 minutes, seed 91303.
+#[test]
+fn a_lane_that_began_after_a_connection_had_gone_asks_whether_it_is_there() {
+    let mut stage = stage();
+    let (_, bye) = own(&stage, "BYE");
+    stage.tell(Message::FlowGone { flow: stream(3) });
+    stage.core = Lane::new(0, &stage.site);
+    let asked = told(&send(&mut stage, stream(3), &bye));
+    let [(to, watch)] = <[_; 1]>::try_from(asked).expect("one question");
+    assert_eq!(Some(&to), stream(3).actor().as_ref());
+    let actions = stage.event(Event::Undelivered {
+        to,
+        message: watch,
+        why: Undelivered::Absent,
+    });
+    assert_eq!(heard(&actions), [1]);
+    assert_eq!(stage.core.state(), "0 transactions");
+    let actions = send(&mut stage, stream(3), &bye);
+    assert_eq!((heard(&actions), sent(&actions).len()), (vec![1], 0));
+    // A datagram has nobody to ask.
+    assert!(told(&send(&mut stage, peer(), &bye)).is_empty());
 }
 
 #[test]
