@@ -55,6 +55,12 @@ impl Site {
         self.listeners.get(usize::from(self.usable(id).0))
     }
 
+    /// Tells whether an account of a listener's requests has been proven: elsewhere it is what From says.
+    pub(crate) fn is_proving(&self, id: ListenerId) -> bool {
+        let listener = self.listener(id);
+        listener.is_some_and(|listener| listener.auth == Auth::Digest)
+    }
+
     /// Returns the listener that is bound here: itself, or the one that stands in for it: that at the
     /// floating address of this node, which takes along what is told of it, or the node's own.
     #[must_use]

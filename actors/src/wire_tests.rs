@@ -900,12 +900,14 @@ fn calls() -> Vec<call::Message> {
     let refer = Box::new(call::Refer {
         to: uri(),
         listener: ListenerId(1),
+        is_proven: true,
         replaces: None,
     });
     messages.push(Message::Refer { side, refer });
     let refer = Box::new(call::Refer {
         to: uri(),
         listener: ListenerId(1),
+        is_proven: true,
         replaces: Some(ask().replaces),
     });
     messages.push(Message::Refer { side, refer });
@@ -931,6 +933,7 @@ fn ask() -> call::Ask {
         },
         from: side,
         by: Some(aor()),
+        is_proven: true,
     }
 }
 

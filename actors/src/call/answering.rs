@@ -120,12 +120,7 @@ impl Call {
     }
 
     fn send_answer(&mut self, peer: Peer, ctx: &mut CallCtx<'_>) {
-        let now = ctx.now();
-        self.data.answered = Some(now.utc);
-        let longest = ctx.site().limits.call_max;
-        if !longest.is_zero() {
-            self.timers.set(Timer::Longest, now.mono, longest);
-        }
+        self.count_from_now(ctx);
         if let Peer::Side(side) = peer {
             self.data.owes_offer = self.data.early.is_some_and(|early| early != side)
                 && self.data.answer.is_some()
@@ -139,6 +134,16 @@ impl Call {
         // Media may come before the ACK does.
         self.connect(peer);
         self.drive_answer(ctx);
+    }
+
+    /// The caller is answered: the longest call begins.
+    pub(super) fn count_from_now(&mut self, ctx: &CallCtx<'_>) {
+        let now = ctx.now();
+        self.data.answered = Some(now.utc);
+        let longest = ctx.site().limits.call_max;
+        if !longest.is_zero() {
+            self.timers.set(Timer::Longest, now.mono, longest);
+        }
     }
 
     /// A leg has something for the 200.

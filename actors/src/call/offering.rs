@@ -105,15 +105,28 @@ impl Call {
     /// on hold or not; what it speaks now, then whatever else both may.
     pub(super) fn want_of_transfer(&self, side: u8, site: &Site) -> Want {
         let anchor = self.stream_of(self.anchor());
+        let known = anchor.into_iter().flat_map(|stream| stream.codecs.clone());
+        let known = self.spoken().iter().cloned().chain(known);
+        self.want_of_all(side, known, anchor.and_then(|stream| stream.ptime), site)
+    }
+
+    /// Returns what offers a side in both directions what is known to be spoken, then what the configuration
+    /// has besides.
+    pub(super) fn want_of_all(
+        &self,
+        side: u8,
+        known: impl Iterator<Item = Codec>,
+        ptime: Option<u16>,
+        site: &Site,
+    ) -> Want {
         let others = match self.configured(side, site) {
             Codecs::Only(codecs) => codecs,
             Codecs::Configured | Codecs::Tone | Codecs::Any | Codecs::Agreed => {
                 codecs::named(&site.limits.codecs)
             }
         };
-        let known = anchor.into_iter().flat_map(|stream| stream.codecs.clone());
         let mut wanted: Vec<Codec> = Vec::new();
-        for codec in self.spoken().iter().cloned().chain(known).chain(others) {
+        for codec in known.chain(others) {
             if !wanted.iter().any(|known| known.matches(&codec)) {
                 let payload = free_payload(&wanted, codec.payload);
                 wanted.extend(payload.map(|payload| Codec { payload, ..codec }));
@@ -122,7 +135,7 @@ impl Call {
         let stream = Stream {
             codecs: wanted,
             direction: Direction::SendRecv,
-            ptime: anchor.and_then(|stream| stream.ptime),
+            ptime,
         };
         Want::of(&self.allowed(stream, site))
     }

@@ -285,7 +285,7 @@ impl Call {
         let other = self
             .other_side(side)
             .and_then(|other| self.stream_of(other));
-        if let Some(want) = self.want_of_arrival(side) {
+        if let Some(want) = self.want_of_arrival(side, ctx.site()) {
             return want;
         }
         match (self.stream_of(side), other) {

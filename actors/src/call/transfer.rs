@@ -90,6 +90,8 @@ pub struct Refer {
     pub to: Uri,
     /// Where its dialog comes in: routes may belong to one profile.
     pub listener: ListenerId,
+    /// Its account has shown who it is: it is not only what From says.
+    pub is_proven: bool,
     /// Whom it talks to in another call, in which the other party comes in its place.
     pub replaces: Option<Replaces>,
 }
@@ -129,7 +131,7 @@ impl Call {
             return self.tell_dialog(side, dialog::Message::AcceptRefer);
         }
         let result = match &refer.replaces {
-            Some(replaces) => self.leave_for(side, replaces, refer.to.to_string(), ctx),
+            Some(replaces) => self.leave_for(side, replaces, refer.is_proven, ctx),
             None => self.transfer(side, refer, ctx),
         };
         if let Err(status) = result {
@@ -269,17 +271,16 @@ impl Call {
     }
 
     /// The route goes on for who has come in the place of the caller: it hears how it rings.
-    pub(super) fn call_on_for(&mut self, anchor: u8, ctx: &mut CallCtx<'_>) {
+    pub(super) fn call_on(&mut self, ctx: &CallCtx<'_>) {
         self.roles.transfer = Some(Box::new(Transfer {
             refer: None,
             by: None,
             spoken: Vec::new(),
             before: None,
         }));
-        self.data.answered = Some(ctx.now().utc);
+        self.count_from_now(ctx);
         self.data.early = None;
         self.is_changed = true;
-        debug_assert_eq!(anchor, self.anchor());
         if self.data.passed.is_some() {
             self.ring_back();
         }

@@ -418,7 +418,7 @@ impl Dialog {
             Message::ReferProgress { status, is_last } => {
                 self.tell_referral(status, is_last, ctx);
             }
-            Message::Replace(ask) => self.on_replace(ask),
+            Message::Replace(ask) => self.on_replace(ask, ctx),
             Message::HandOver { to } => self.hand_over(to, ctx),
             Message::TakeUp { from, .. } => self.take_up(from, ctx),
             Message::HandedOver | Message::Left => ctx.ignore("it has not gone anywhere"),
@@ -461,8 +461,8 @@ impl Dialog {
         {
             return self.on_own_flow_gone(*flow, ctx);
         }
-        if self.is_onward_gone(&to, why, ctx) {
-            return;
+        if self.onward.is_some_and(|onward| onward.is_gone(&to, why)) {
+            return self.on_onward_gone(message, ctx);
         }
         let is_meant = matches!(to, ActorId::Lane(..) | ActorId::Call(_));
         if let (ActorId::Lane(node, _), Undelivered::Absent) = (&to, why)

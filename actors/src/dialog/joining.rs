@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use contract::{ActorId, SideKey, Undelivered};
+use rsip::Method;
 use serde::{Deserialize, Serialize};
 
 use super::Message;
@@ -60,8 +61,11 @@ pub(super) struct Origin {
 
 impl Dialog {
     /// Somebody wants to come in the place of the peer: only the call knows whether it may.
-    pub(super) fn on_replace(&mut self, ask: Box<Ask>) {
-        match self.refusal_of(&ask.replaces) {
+    pub(super) fn on_replace(&mut self, ask: Box<Ask>, ctx: &DialogCtx<'_>) {
+        // Where this peer had to show who it is, nobody else comes by what From says.
+        let is_guarded = ctx.site().is_proving(self.data.flow.listener());
+        let forged = (is_guarded && !ask.is_proven).then_some(403);
+        match self.refusal_of(&ask.replaces).or(forged) {
             None => self.out.call(call::Message::Join {
                 side: self.number(),
                 word: Word::Ask(ask),
@@ -96,9 +100,14 @@ impl Dialog {
     }
 
     /// Stops, and gives the call what it goes on with elsewhere; ordered again, it gives the same.
-    pub(super) fn hand_over(&mut self, to: SideKey, ctx: &DialogCtx<'_>) {
+    pub(super) fn hand_over(&mut self, to: SideKey, ctx: &mut DialogCtx<'_>) {
         let side = self.number();
         let word = if self.data.state == State::Confirmed {
+            // What crosses with the order is answered here: nobody there knows of it.
+            self.refuse_open_offer(491, ctx);
+            if self.has_open_referral() {
+                self.refuse_refer(491, ctx);
+            }
             self.onward = None;
             let part = roster::part_of_dialog(contract::Core::snapshot(self, ctx.now()));
             self.onward = Some(Onward::new(to));
@@ -151,18 +160,14 @@ impl Dialog {
         }
     }
 
-    /// Where it goes on nobody is any more; tells whether that is so.
-    pub(super) fn is_onward_gone(
-        &mut self,
-        to: &ActorId,
-        why: Undelivered,
-        ctx: &DialogCtx<'_>,
-    ) -> bool {
-        let is_gone = self.onward.is_some_and(|onward| onward.is_gone(to, why));
-        if is_gone {
-            self.enter(State::Ended, ctx);
+    /// Where it goes on nobody is any more: it ends here, too, and the peer hears it.
+    pub(super) fn on_onward_gone(&mut self, message: crate::Message, ctx: &mut DialogCtx<'_>) {
+        if let crate::Message::Dialog(Message::Request(inbound)) = message
+            && !Self::is_method(&inbound.request, Method::Ack)
+        {
+            self.answer(&inbound, 481, ctx, |_| {});
         }
-        is_gone
+        self.enter(State::Ended, ctx);
     }
 
     /// Tells whether a message for another dialog is told again: it is not there yet.

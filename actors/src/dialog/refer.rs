@@ -68,6 +68,7 @@ impl Dialog {
         let refer = call::Refer {
             to: target.uri,
             listener: self.data.flow.listener(),
+            is_proven: ctx.site().is_proving(self.data.flow.listener()),
             replaces,
         };
         let wish = inbound.request.header(HeaderName::ReferSub);
@@ -97,6 +98,13 @@ impl Dialog {
                 response.header(HeaderName::ReferSub, "false");
             }
         });
+    }
+
+    /// Tells whether a REFER has no answer yet.
+    pub(super) fn has_open_referral(&self) -> bool {
+        self.referral
+            .as_ref()
+            .is_some_and(|known| known.open.is_some())
     }
 
     fn take_open(&mut self) -> Option<Inbound> {

@@ -221,7 +221,8 @@ impl Dialog {
         }
     }
 
-    /// Builds the core of a side that goes on with a dialog of another call; `TakeUp` does the rest.
+    /// Builds the core of a side that goes on with a dialog of another call; `TakeUp` does the rest. What was
+    /// open has been answered there, and its timers are set anew.
     pub(crate) fn goes_on_as(snapshot: Snapshot, side: SideKey) -> Self {
         let mut dialog = Dialog::inherit(snapshot, side);
         dialog.origin = None;

@@ -8,7 +8,11 @@
 //! | Ask while a callee is called, of the caller | let in: it is called for on |
 //! | Ask while parties talk | let in |
 //! | Ask, an exchange, a transfer or another ask is open, or the 200 is on its way | 491: it is asked again |
+//! | Ask of a dialog that ends | 603, by the dialog |
+//! | Ask of a dialog that is proven, by somebody who is not | 403, by the dialog |
+//! | Ask by a party of this very call | 482 |
 //! | Ask of a call without media legs | 488 |
+//! | Ask while nodes of the former release are there, or with all sides taken | 503 |
 //! | Ask once more | the same place again |
 //! | who shall be replaced hangs up meanwhile | it leaves; the others wait for who comes |
 //! | Come | dialog and leg go on here, who was replaced leaves, who comes is offered what the peer speaks |
@@ -22,11 +26,13 @@ use contract::{ActorId, CallNews, SideKey};
 use serde::{Deserialize, Serialize};
 
 use super::super::Message;
-use super::super::core::{CALLER, Call, CallCtx, Caller, Peer, Side, Stage, State, Timer};
+use super::super::core::{
+    AnswerStage, CALLER, Call, CallCtx, Caller, Peer, Side, Stage, State, Timer,
+};
 use super::{Ask, COME_WITHIN, Coming, Word};
-use crate::dialog;
-use crate::media_leg::{self, Codecs, Stream, Want};
+use crate::media_leg::{self, Stream, Want};
 use crate::wire::FORM_3_SINCE;
+use crate::{Site, dialog};
 use media::sdp::Direction;
 
 /// Who was let in.
@@ -65,6 +71,10 @@ impl Call {
         };
         if !may_be {
             return Err(481);
+        }
+        // One that came from another call: its tags name that one.
+        if ask.from.call() == self.data.key {
+            return Err(482);
         }
         if self.is_busy() {
             return Err(491);
@@ -116,8 +126,7 @@ impl Call {
         };
         self.timers.clear(Timer::Join);
         self.is_changed = true;
-        let known = self.data.sides.get(&awaited.side);
-        if known.is_none_or(|known| known.stage != Stage::Active) {
+        if !self.is_there(awaited.side) {
             let by = self.word_of(awaited.side);
             self.end(480, "NORMAL_CLEARING", &by, ctx);
         }
@@ -152,10 +161,17 @@ impl Call {
         let from = coming.from;
         let is_there = match (is_known, awaited, &self.data.state) {
             (true, ..) => true,
-            // What is open is finished first; it is said again.
-            (_, Some(_), State::Answering { .. }) => return,
+            // What is open is finished first; it is said again. Who has gone finishes nothing.
+            (_, Some(awaited), State::Answering { .. }) if self.is_there(awaited.side) => return,
             (_, Some(_), State::Talking { .. }) if self.data.exchange.is_some() => return,
-            (_, Some(awaited), State::Talking { .. } | State::Locating { .. } | State::Ringing) => {
+            (
+                _,
+                Some(awaited),
+                State::Talking { .. }
+                | State::Locating { .. }
+                | State::Ringing
+                | State::Answering { .. },
+            ) => {
                 self.replace(&awaited, coming, ctx);
                 true
             }
@@ -164,6 +180,11 @@ impl Call {
         let (to, side) = (ActorId::Call(from.call()), from.number());
         let word = Word::Came(is_there);
         self.tell(to, Message::Join { side, word }.into());
+    }
+
+    fn is_there(&self, side: u8) -> bool {
+        let known = self.data.sides.get(&side);
+        known.is_some_and(|known| known.stage == Stage::Active)
     }
 
     fn replace(&mut self, awaited: &Awaited, coming: Coming, ctx: &mut CallCtx<'_>) {
@@ -205,40 +226,41 @@ impl Call {
         } else {
             self.data.callee = coming.account;
         }
-        match self.data.state {
+        match self.data.state.clone() {
             State::Talking { peer } => {
                 let peer = if is_anchor { peer } else { Peer::Side(place) };
                 self.enter(State::Talking { peer });
                 self.joining.unsettled = other;
                 self.leave(side, 200, "NORMAL_CLEARING");
             }
+            State::Answering { peer, stage } => {
+                self.call_on(ctx);
+                if stage != AnswerStage::Callee {
+                    self.begin_answer(peer, ctx);
+                }
+            }
             State::New
             | State::Preparing
             | State::Locating { .. }
             | State::Ringing
-            | State::Answering { .. }
             | State::Ending(_)
             | State::Over => {
                 self.leave(side, 487, "ATTENDED_TRANSFER");
-                self.call_on_for(place, ctx);
+                self.call_on(ctx);
             }
         }
         self.owe(place);
         self.begin_moves(ctx);
     }
 
-    /// Returns what who has come is offered: what the other party speaks.
-    pub(in super::super) fn want_of_arrival(&self, side: u8) -> Option<Want> {
+    /// Returns what who has come is offered: what the other party speaks, and what it may know besides.
+    pub(in super::super) fn want_of_arrival(&self, side: u8, site: &Site) -> Option<Want> {
         let is_new = self.stream_of(side).is_none();
         let other = self.other_side(side).filter(|_| is_new)?;
         (self.joining.unsettled == Some(other)).then(|| {
-            let codecs = self.stream_of(other).map(|stream| stream.codecs.clone());
-            let ptime = self.stream_of(other).and_then(|stream| stream.ptime);
-            Want {
-                codecs: codecs.map_or(Codecs::Configured, Codecs::Only),
-                direction: Direction::SendRecv,
-                ptime,
-            }
+            let theirs = self.stream_of(other);
+            let known = theirs.into_iter().flat_map(|stream| stream.codecs.clone());
+            self.want_of_all(side, known, theirs.and_then(|stream| stream.ptime), site)
         })
     }
 

@@ -6,20 +6,17 @@
 //! | – | Refer with Replaces, refused as any (`transfer.rs`) | its status | – |
 //! | – | the same, of a dialog of this call | 482 | – |
 //! | – | Refer with Replaces | 202, `Ask` | Asking |
-//! | Asking | 500 ms | `Ask` again, 60 times | Asking |
-//! | Asking | Asked: 491 | the same | Asking |
-//! | Asking | Asked: status, nobody is there | the status to who transfers; it talks on | – |
 //! | – | an INVITE with Replaces | `Ask` | Asking |
-//! | Asking | Asked: a place, the party is not answered | its 200, ACK | Answering |
-//! | Answering | its ACK came | as the next row | Stopping |
-//! | Asking | Asked: a place | legs are parted, the dialog is to stop | Stopping |
-//! | Asking | who transfers hangs up | it leaves | Asking |
-//! | Asking | the call ends | 487 to who transfers | – |
-//! | Stopping, Coming | the call ends | the same, `NotComing` | – |
-//! | – | Asked: a place | `NotComing`: it was given up meanwhile | – |
-//! | Stopping | the dialog has stopped | the leg is to stop | Stopping |
-//! | Stopping | the dialog stays | 488 to who transfers, `NotComing`; it talks on | – |
-//! | Stopping | the leg has stopped | `Come` | Coming |
+//! | Asking | 500 ms; Asked: 491 | `Ask` again, 60 times, then as with 408 | Asking |
+//! | Asking | Asked: status, nobody is there | the status to who transfers; it talks on. Else the end | – |
+//! | Asking | Asked: a place, the party has no 200 | its 200 | Answering |
+//! | Answering | its ACK came | as the next row | Coming |
+//! | Asking | Asked: a place | legs are parted, the dialog is to stop | Coming |
+//! | Asking, Coming | who transfers hangs up | it leaves | same |
+//! | any but Gone | the call ends | 487 to who transfers; the other call hears it | – |
+//! | Coming | the dialog stays | 488 to who transfers; it talks on | – |
+//! | Coming | the dialog has stopped | the leg is to stop | Coming |
+//! | Coming | both have stopped; 500 ms | `Come`, 60 times; then all parties end | Coming |
 //! | Coming | Came | 200 to who transfers, BYE to all but who has gone | Gone |
 //! | Coming | the other call is over | all parties end | – |
 //! | Gone | the dialog there has ended | tombstone, call record | – |
@@ -45,13 +42,24 @@ pub(super) struct Leaving {
     replaces: Replaces,
     /// Who transfers, while it is there; nobody: who goes has asked for it.
     by: Option<u8>,
-    /// Whose account it was that wants it.
+    /// Whose account it was that wants it, and whether that is proven.
     account: Option<Aor>,
-    /// To whom, as it says.
+    is_proven: bool,
+    /// The call that is joined, for the log.
     to: String,
     step: Step,
     /// How often it was said.
     repeats: u8,
+    /// What it goes on with: not recorded, since its dialog and its leg give the same once more.
+    #[serde(skip)]
+    parts: Parts,
+}
+
+/// What a party goes on with.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Parts {
+    dialog: Option<Bytes>,
+    leg: Option<Bytes>,
 }
 
 /// How far it is.
@@ -61,13 +69,8 @@ enum Step {
     Asking,
     /// It lets the party in, which is answered first.
     Answering { place: SideKey },
-    /// Its parts are to stop.
-    Stopping {
-        place: SideKey,
-        dialog: Option<Bytes>,
-    },
-    /// The other call is given them.
-    Coming { place: SideKey, coming: Box<Coming> },
+    /// Its parts are to stop, and are given to the other call.
+    Coming { place: SideKey },
     /// It is there.
     Gone,
 }
@@ -76,9 +79,7 @@ impl Step {
     /// Returns where the party is awaited, as far as is known.
     const fn place(&self) -> Option<SideKey> {
         match self {
-            Step::Answering { place }
-            | Step::Stopping { place, .. }
-            | Step::Coming { place, .. } => Some(*place),
+            Step::Answering { place } | Step::Coming { place } => Some(*place),
             Step::Asking | Step::Gone => None,
         }
     }
@@ -93,7 +94,7 @@ impl Call {
         &mut self,
         by: u8,
         replaces: &Replaces,
-        to: String,
+        is_proven: bool,
         ctx: &mut CallCtx<'_>,
     ) -> Result<(), u16> {
         let (State::Talking { .. }, Some(side)) = (&self.data.state, self.other_side(by)) else {
@@ -111,14 +112,17 @@ impl Call {
         if replaces.dialog.call() == self.data.key {
             return Err(482);
         }
+        let to = ActorId::Call(replaces.dialog.call()).to_string();
         self.joining.leaving = Some(Box::new(Leaving {
             side,
             replaces: replaces.clone(),
             by: Some(by),
             account: self.account_of(by).cloned(),
+            is_proven,
             to: to.clone(),
             step: Step::Asking,
             repeats: 0,
+            parts: Parts::default(),
         }));
         self.tell_dialog(by, dialog::Message::AcceptRefer);
         let by = self.word_of(by);
@@ -131,12 +135,14 @@ impl Call {
     pub(in super::super) fn leave_at_once(&mut self, replaces: Replaces, ctx: &mut CallCtx<'_>) {
         self.joining.leaving = Some(Box::new(Leaving {
             side: CALLER,
-            replaces,
             by: None,
             account: self.data.caller.account.clone(),
-            to: self.data.caller.to.clone(),
+            is_proven: ctx.site().is_proving(self.data.caller.listener),
+            to: ActorId::Call(replaces.dialog.call()).to_string(),
+            replaces,
             step: Step::Asking,
             repeats: 0,
+            parts: Parts::default(),
         }));
         self.drive_leaving(ctx);
     }
@@ -170,26 +176,39 @@ impl Call {
                     replaces: leaving.replaces,
                     from: self.side_key(side),
                     by: leaving.account,
+                    is_proven: leaving.is_proven,
                 };
                 self.tell(to, dialog::Message::Replace(Box::new(ask)).into());
             }
             Step::Answering { .. } => {
                 self.timers.clear(Timer::Join);
             }
-            Step::Stopping { place, dialog } => match dialog {
-                None => self.tell_dialog(side, dialog::Message::HandOver { to: place }),
-                Some(_) => self.tell_leg(side, media_leg::Message::HandOver),
-            },
-            Step::Coming { place, coming } => {
-                let (to, side) = (ActorId::Call(place.call()), place.number());
-                let word = Word::Come(coming);
-                self.tell(to, Message::Join { side, word }.into());
-            }
+            Step::Coming { place } => self.give(side, place, leaving.parts, ctx),
             Step::Gone => {
                 self.timers.clear(Timer::Join);
                 self.tell_dialog(side, dialog::Message::HandedOver);
             }
         }
+    }
+
+    /// Gives the other call the party, once its dialog and then its leg have stopped.
+    fn give(&mut self, side: u8, place: SideKey, parts: Parts, ctx: &CallCtx<'_>) {
+        let Some(dialog) = parts.dialog else {
+            return self.tell_dialog(side, dialog::Message::HandOver { to: place });
+        };
+        let Some(leg) = parts.leg else {
+            return self.tell_leg(side, media_leg::Message::HandOver);
+        };
+        let coming = Box::new(Coming {
+            from: self.side_key(side),
+            dialog,
+            leg,
+            name: self.name_of(side, ctx.site()),
+            account: self.account_of(side).cloned(),
+        });
+        let (to, side) = (ActorId::Call(place.call()), place.number());
+        let word = Word::Come(coming);
+        self.tell(to, Message::Join { side, word }.into());
     }
 
     pub(super) fn repeat_leaving(&mut self, ctx: &mut CallCtx<'_>) {
@@ -201,8 +220,9 @@ impl Call {
             return self.drive_leaving(ctx);
         }
         match leaving.step {
-            Step::Asking | Step::Stopping { dialog: None, .. } => self.stay(408, ctx),
-            Step::Stopping { .. } | Step::Coming { .. } => {
+            Step::Asking => self.stay(408, ctx),
+            Step::Coming { .. } if leaving.parts.dialog.is_none() => self.stay(408, ctx),
+            Step::Coming { .. } => {
                 self.end(504, "RECOVERY_ON_TIMER_EXPIRE", "weft", ctx);
             }
             Step::Answering { .. } | Step::Gone => ctx.ignore("nothing is asked"),
@@ -229,9 +249,7 @@ impl Call {
     pub(super) fn on_let_in(&mut self, side: u8, place: SideKey, ctx: &mut CallCtx<'_>) {
         match self.leaving_of(side).map(|leaving| &leaving.step) {
             Some(Step::Asking) => {}
-            Some(
-                Step::Answering { .. } | Step::Stopping { .. } | Step::Coming { .. } | Step::Gone,
-            ) => {
+            Some(Step::Answering { .. } | Step::Coming { .. } | Step::Gone) => {
                 return ctx.ignore("known already");
             }
             // It was given up meanwhile.
@@ -255,8 +273,7 @@ impl Call {
                 self.tell_leg(party, nowhere);
             }
         }
-        let dialog = None;
-        self.step(Step::Stopping { place, dialog }, ctx);
+        self.step(Step::Coming { place }, ctx);
     }
 
     /// The other call waits for its party, refuses whatever the others want meanwhile, and goes on
@@ -272,10 +289,7 @@ impl Call {
         match self.leaving_of(side).map(|leaving| &leaving.step) {
             Some(Step::Asking) if status == 491 => ctx.ignore("it is asked again"),
             Some(Step::Asking) => self.stay(status, ctx),
-            Some(
-                Step::Answering { .. } | Step::Stopping { .. } | Step::Coming { .. } | Step::Gone,
-            )
-            | None => {
+            Some(Step::Answering { .. } | Step::Coming { .. } | Step::Gone) | None => {
                 ctx.ignore("not asked, or no longer");
             }
         }
@@ -315,42 +329,23 @@ impl Call {
         let Some(leaving) = self.leaving_of(side) else {
             return ctx.ignore("nobody leaves");
         };
-        match (leaving.step.clone(), stopped) {
-            (
-                Step::Stopping {
-                    place,
-                    dialog: None,
-                },
-                Stopped::Dialog(part),
-            ) => {
-                let dialog = Some(part);
-                self.step(Step::Stopping { place, dialog }, ctx);
+        let is_asked = matches!(leaving.step, Step::Coming { .. });
+        match (stopped, &leaving.parts) {
+            (Stopped::Dialog(part), Parts { dialog: None, .. }) if is_asked => {
+                leaving.parts.dialog = Some(part);
             }
-            (Step::Stopping { dialog: None, .. }, Stopped::Stays) => self.stay(488, ctx),
             (
-                Step::Stopping {
-                    place,
-                    dialog: Some(dialog),
+                Stopped::Leg(part),
+                Parts {
+                    dialog: Some(_),
+                    leg: None,
                 },
-                Stopped::Leg(leg),
-            ) => {
-                let coming = Box::new(Coming {
-                    from: self.side_key(side),
-                    dialog,
-                    leg,
-                    name: self.name_of(side, ctx.site()),
-                    account: self.account_of(side).cloned(),
-                });
-                self.step(Step::Coming { place, coming }, ctx);
-                self.out.push(Action::Stop {
-                    id: ActorId::MediaLeg(self.side_key(side)),
-                });
-                if let Some(known) = self.data.sides.get_mut(&side) {
-                    known.has_leg = false;
-                }
-            }
-            (_, _) => ctx.ignore("known already"),
+            ) if is_asked => leaving.parts.leg = Some(part),
+            (Stopped::Stays, Parts { dialog: None, .. }) if is_asked => return self.stay(488, ctx),
+            (_, _) => return ctx.ignore("known already"),
         }
+        leaving.repeats = 0;
+        self.drive_leaving(ctx);
     }
 
     /// The party is there, or nobody is.
@@ -365,7 +360,11 @@ impl Call {
             return self.end(481, "NORMAL_CLEARING", "weft", ctx);
         }
         let (by, to) = (leaving.by.take(), leaving.to.clone());
+        leaving.parts = Parts::default();
         self.step(Step::Gone, ctx);
+        self.out.push(Action::Stop {
+            id: ActorId::MediaLeg(self.side_key(side)),
+        });
         self.emit(CallNews::Transferred { to });
         if let Some(by) = by {
             self.tell_dialog(
@@ -387,6 +386,7 @@ impl Call {
         self.timers.clear_all();
         if let Some(known) = self.data.sides.get_mut(&side) {
             known.stage = Stage::Leaving;
+            known.has_leg = false;
         }
         self.enter(State::Ending(Box::new(end)));
         let sides: Vec<u8> = self.data.sides.keys().copied().collect();
@@ -417,9 +417,7 @@ impl Call {
         Some(match leaving.step {
             Step::Gone => "transferred",
             Step::Asking | Step::Answering { .. } if leaving.by.is_none() => return None,
-            Step::Asking | Step::Answering { .. } | Step::Stopping { .. } | Step::Coming { .. } => {
-                "transferring"
-            }
+            Step::Asking | Step::Answering { .. } | Step::Coming { .. } => "transferring",
         })
     }
 
@@ -468,7 +466,7 @@ impl Call {
         };
         match (step, to) {
             (Step::Asking, ActorId::Dialog(_)) => self.on_not_let_in(side, 481, ctx),
-            (Step::Coming { place, .. }, ActorId::Call(key)) if *key == place.call() => {
+            (Step::Coming { place }, ActorId::Call(key)) if *key == place.call() => {
                 self.on_came(side, false, ctx);
             }
             (_, _) => ctx.ignore("not asked, or no longer"),

@@ -10,8 +10,8 @@
 //! the call that is left                     the call that is joined
 //! Asking     ── Ask, to the dialog ───────▶ whose is it, may they? a number is kept for who comes
 //!            ◀─ Asked ───────────────────── or a status: the parties talk on
-//! Stopping   dialog, then leg, stop and give what they have
-//! Coming     ── Come ─────────────────────▶ they go on under that number; the peer hears a re-INVITE
+//! Coming     dialog, then leg, stop and give what they have
+//!            ── Come ─────────────────────▶ they go on under that number; the peer hears a re-INVITE
 //!            ◀─ Came ────────────────────── who was replaced leaves
 //! given up   ── NotComing ───────────────▶ nobody is awaited any more
 //! Gone       its dialog only passes requests on until the other one has ended
@@ -103,6 +103,8 @@ pub struct Ask {
     pub from: SideKey,
     /// Who wants it.
     pub by: Option<Aor>,
+    /// It has shown that it is that: it is not only what From says.
+    pub is_proven: bool,
 }
 
 /// What a party goes on with elsewhere.

@@ -697,6 +697,140 @@ fn a_phone_that_may_not_take_over_is_refused() {
     }
 }
 
+/// `threats.md` 24: on a closed network an account is what From says.
+#[test]
+fn who_has_not_proven_who_it_is_comes_in_nobodys_place() {
+    let mut calls = Calls::connected();
+    let replaces = calls.replaces(1);
+    calls.refer(1, A, 11, &replaces);
+    let (from, to, message) = calls.left.abroad.remove(0);
+    let crate::Message::Dialog(dialog::Message::Replace(mut ask)) = message else {
+        panic!("{message:?}");
+    };
+    ask.is_proven = false;
+    let message = dialog::Message::Replace(ask).into();
+    calls.joined.give(to, Event::Message { from, message });
+    calls.carry();
+    assert_eq!(told(&calls.left, A), ["100 Trying", "403 Forbidden"]);
+    assert_eq!(calls.joined.count(A, "BYE"), 0);
+}
+
+/// Its phone knows a codec that both could speak: the other one is offered that.
+#[test]
+fn who_comes_is_offered_more_than_the_other_speaks_now() {
+    let mut calls = Calls::connected();
+    let replaces = calls.replaces(1);
+    calls.refer(1, A, 11, &replaces);
+    calls.carry();
+    let offer = body_of(&calls.joined.last(B, "INVITE"));
+    assert!(offer.contains("RTP/AVP 0 8"), "{offer}");
+    calls.joined.answer(B, "INVITE", 200, SDP_B);
+    let offer = body_of(&calls.joined.last(C, "INVITE"));
+    assert!(offer.contains("RTP/AVP 8"), "{offer}");
+    calls
+        .joined
+        .answer(C, "INVITE", 200, &SDP_C.replace("AVP 0", "AVP 8"));
+    let c = calls.joined.side(2);
+    assert_eq!(calls.joined.config(3).route, MediaRoute::Relay(c));
+    assert_eq!(calls.joined.state(&calls.joined.call_id()), "talking");
+}
+
+/// It presses hold while it is put through: the order to stop and its offer cross.
+#[test]
+fn who_offers_as_it_goes_is_answered() {
+    let mut calls = Calls::connected();
+    let replaces = calls.replaces(1);
+    calls.refer(1, A, 11, &replaces);
+    let id = calls.left.dialog(2);
+    let place = calls.joined.side(3);
+    let hold = sdp_b().replace("t=0 0\r\n", "t=0 0\r\na=sendonly\r\n");
+    // The call has not heard of the offer when the dialog stops.
+    calls.left.kills =
+        |message| matches!(message, crate::Message::Call(call::Message::Offered { .. }));
+    calls.left.request(2, B, "INVITE", 1, &hold);
+    calls.left.tell(id, dialog::Message::HandOver { to: place });
+    assert_eq!(calls.left.count(B, "491"), 1);
+}
+
+/// It cancels when it has the 202, and its target answers at that moment.
+#[test]
+fn who_is_answered_when_the_caller_has_gone_waits_for_who_comes() {
+    let mut calls = Calls::ringing();
+    let replaces = calls.replaces(1);
+    calls.refer(1, A, 11, &replaces);
+    assert!(calls.carry_one(), "it is asked");
+    calls.joined.cancel(A);
+    calls.joined.answer(C, "INVITE", 200, SDP_C);
+    calls.carry();
+    assert_eq!(told(&calls.left, A), ["100 Trying", "200 OK"]);
+    calls.joined.answer(B, "INVITE", 200, &sdp_b());
+    let c = calls.joined.side(2);
+    assert_eq!(calls.joined.config(3).route, MediaRoute::Relay(c));
+    assert_eq!(calls.joined.count(C, "BYE"), 0);
+    assert_eq!(calls.joined.state(&calls.joined.call_id()), "talking");
+}
+
+/// The dialog that a party went on with is lost, and nobody has said so.
+#[test]
+fn a_request_that_finds_nobody_where_its_dialog_went_is_answered() {
+    let mut calls = Calls::connected();
+    let replaces = calls.replaces(1);
+    calls.refer(1, A, 11, &replaces);
+    calls.carry();
+    calls.left.answer(A, "BYE", 200, "");
+    calls.left.request(2, B, "BYE", 1, "");
+    let (from, to, message) = calls.left.abroad.remove(0);
+    let why = Undelivered::Absent;
+    calls
+        .left
+        .give(from, Event::Undelivered { to, message, why });
+    assert_eq!(calls.left.count(B, "481"), 1);
+    assert_eq!(calls.left.record().cause, "ATTENDED_TRANSFER");
+}
+
+/// Its tags name the call that it came from.
+#[test]
+fn who_has_come_is_not_put_in_the_place_of_its_own_peer() {
+    let mut calls = Calls::connected();
+    let replaces = calls.replaces(1);
+    calls.refer(1, A, 11, &replaces);
+    calls.carry();
+    calls.joined.answer(B, "INVITE", 200, &sdp_b());
+    calls.joined.answer(A, "BYE", 200, "");
+    let ask = call::Ask {
+        replaces: call::Replaces {
+            dialog: calls.joined.side(2),
+            call_id: String::new(),
+            our_tag: String::new(),
+            peer_tag: String::new(),
+            early_only: false,
+        },
+        from: calls.joined.side(3),
+        by: Some(aor("1002@example.org")),
+        is_proven: true,
+    };
+    let id = calls.joined.call_id();
+    let (side, word) = (2, call::Word::Ask(Box::new(ask)));
+    calls
+        .joined
+        .tell(id.clone(), call::Message::Join { side, word });
+    assert_eq!(calls.joined.state(&id), "talking");
+}
+
+#[test]
+fn who_comes_while_it_rings_may_talk_no_longer_than_anybody() {
+    let mut calls = Calls::ringing();
+    calls.joined.site.limits.call_max = Duration::from_secs(100);
+    let replaces = calls.replaces(1);
+    calls.refer(1, A, 11, &replaces);
+    calls.carry();
+    calls.joined.answer(B, "INVITE", 200, SDP_B);
+    calls.joined.answer(C, "INVITE", 200, SDP_C);
+    calls.joined.answer(B, "INVITE", 200, &sdp_b());
+    calls.joined.pass(Duration::from_secs(101));
+    assert_eq!(calls.joined.count(C, "BYE"), 1);
+}
+
 #[test]
 fn a_message_that_nobody_awaits_changes_nothing() {
     let mut calls = Calls::connected();

@@ -386,8 +386,8 @@ impl JsonDialog {
         why: Undelivered,
         ctx: &mut DialogCtx<'_>,
     ) {
-        if self.is_onward_gone(&to, why, ctx) {
-            return;
+        if self.onward.is_some_and(|onward| onward.is_gone(&to, why)) {
+            return self.on_onward_gone(&message, ctx);
         }
         let is_onward = self.onward.is_some_and(|onward| to == onward.dialog());
         let is_again = why == Undelivered::Busy || is_onward;

@@ -5,7 +5,7 @@
 //! its own stored form for the call; orders of the client, passed on: a client that comes back looks for
 //! a call of that name where it began.
 
-use contract::{ActorId, SideKey, Undelivered};
+use contract::{ActorId, SideKey};
 
 use super::core::{DialogCtx, JsonDialog, State, Timer};
 use crate::call::{self, Ask, Stopped, Word};
@@ -20,7 +20,7 @@ impl JsonDialog {
             self.data.state,
             State::Incoming | State::Early | State::Confirmed
         );
-        if is_up && ask.replaces.call_id == self.data.name {
+        if is_up && ask.is_proven && ask.replaces.call_id == self.data.name {
             let side = self.number();
             let word = Word::Ask(ask);
             return self.out.call(call::Message::Join { side, word });
@@ -31,8 +31,15 @@ impl JsonDialog {
     }
 
     /// Stops, and gives the call what it goes on with elsewhere; ordered again, it gives the same.
-    pub(super) fn hand_over(&mut self, to: SideKey, ctx: &DialogCtx<'_>) {
+    pub(super) fn hand_over(&mut self, to: SideKey, ctx: &mut DialogCtx<'_>) {
         let stopped = if self.data.state == State::Confirmed {
+            // What crosses with the order is answered here: nobody there knows of it.
+            if let Some(open) = self.data.incoming.take() {
+                self.error(open.id, 491, "it is put through");
+            }
+            if self.transfer.is_some() {
+                self.refuse_transfer(491, ctx);
+            }
             self.onward = None;
             let part = roster::part_of_json_dialog(contract::Core::snapshot(self, ctx.now()));
             self.onward = Some(Onward::new(to));
@@ -80,18 +87,14 @@ impl JsonDialog {
         }
     }
 
-    /// Where it goes on nobody is any more; tells whether that is so.
-    pub(super) fn is_onward_gone(
-        &mut self,
-        to: &ActorId,
-        why: Undelivered,
-        ctx: &DialogCtx<'_>,
-    ) -> bool {
-        let is_gone = self.onward.is_some_and(|onward| onward.is_gone(to, why));
-        if is_gone {
-            self.enter(State::Ended, ctx);
+    /// Where it goes on nobody is any more: it ends here, too, and the client hears it.
+    pub(super) fn on_onward_gone(&mut self, message: &crate::Message, ctx: &DialogCtx<'_>) {
+        if let crate::Message::Dialog(Message::Client(order)) = message
+            && let Some((to, refusal)) = super::refusal(order, 404, "no such call")
+        {
+            self.out.other(to, refusal);
         }
-        is_gone
+        self.enter(State::Ended, ctx);
     }
 
     /// Goes on here with what another call's side has stopped with.

@@ -28,6 +28,7 @@ impl JsonDialog {
         let refer = Box::new(call::Refer {
             to,
             listener: self.data.flow.listener(),
+            is_proven: true,
             replaces,
         });
         self.transfer = Some(id);
