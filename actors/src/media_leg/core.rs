@@ -520,8 +520,12 @@ impl MediaLeg {
     }
 
     /// Stops, and gives the call what it goes on with elsewhere; ordered again, it gives the same. The
-    /// call removes it once that is recorded.
+    /// call removes it once it is there.
     fn hand_over(&self, ctx: &mut LegCtx<'_>) {
+        let protection = self.data.agreement.protection();
+        if protection.is_some_and(Protection::is_unkeyed) {
+            return ctx.ignore("its handshake is under way: it is ordered again");
+        }
         ctx.media(MediaCommand::Close {
             leg: self.data.side,
         });

@@ -266,6 +266,14 @@ impl Protection {
         }
     }
 
+    /// Tells whether a handshake has not come to its end: it cannot go on elsewhere.
+    pub(super) const fn is_unkeyed(&self) -> bool {
+        match self {
+            Protection::Webrtc(webrtc) => webrtc.keys.is_none(),
+            Protection::Plain | Protection::Sdes(_) => false,
+        }
+    }
+
     /// Returns our key and the peer's, where they are those of the signalling.
     pub(super) fn signalled_keys(&self) -> Option<(&KeyMaterial, &KeyMaterial)> {
         match self {

@@ -375,3 +375,16 @@ fn nothing_secret_is_shown() {
     }
     assert!(!shown.contains("[1,1,1,1,1,1"), "{shown}");
 }
+
+/// A handshake is between two ends: half of one is worth nothing elsewhere.
+#[test]
+fn a_leg_is_handed_over_once_it_has_its_keys() {
+    let (mut stage, _) = followed(&browser("abcd", PRINT, "actpass"));
+    opened(&mut stage);
+    let (_, config) = answered(&mut stage);
+    assert!(media(&stage.tell(Message::HandOver)).is_empty());
+    keyed(&mut stage, webrtc(&config).association);
+    let actions = stage.tell(Message::HandOver);
+    let leg = side(1);
+    assert_eq!(media(&actions), [MediaCommand::Close { leg }]);
+}
