@@ -145,15 +145,13 @@ impl Call {
         is_changing || self.data.exchange.is_some() || !self.moves.is_empty()
     }
 
-    /// Begins a transfer, or says which status it is refused with.
-    fn transfer(&mut self, leaving: u8, refer: &Refer, ctx: &mut CallCtx<'_>) -> Result<(), u16> {
-        let (State::Talking { .. }, Some(anchor)) = (&self.data.state, self.other_side(leaving))
-        else {
-            return Err(491);
-        };
-        if self.is_busy() {
-            return Err(491);
-        }
+    /// Returns whom a party may put through now: the other one.
+    ///
+    /// # Errors
+    /// The status that its REFER is refused with.
+    pub(super) fn may_put_through(&self, by: u8, ctx: &CallCtx<'_>) -> Result<u8, u16> {
+        let is_talking = self.data.state.is_talking() && !self.is_busy();
+        let other = self.other_side(by).filter(|_| is_talking).ok_or(491_u16)?;
         if ctx.health().schema < FORM_3_SINCE {
             // Another node might have to go on with it that cannot read of it.
             return Err(503);
@@ -161,6 +159,12 @@ impl Call {
         if self.data.is_bypassed {
             return Err(488);
         }
+        Ok(other)
+    }
+
+    /// Begins a transfer, or says which status it is refused with.
+    fn transfer(&mut self, leaving: u8, refer: &Refer, ctx: &mut CallCtx<'_>) -> Result<(), u16> {
+        let anchor = self.may_put_through(leaving, ctx)?;
         let (identity, plan) = self.routed(leaving, anchor, refer, ctx)?;
         let before = Before {
             anchor: self.anchor(),
@@ -435,7 +439,7 @@ impl Call {
         }
     }
 
-    fn tell_transferor(&mut self, by: u8, status: u16, is_last: bool) {
+    pub(super) fn tell_transferor(&mut self, by: u8, status: u16, is_last: bool) {
         self.tell_dialog(by, dialog::Message::ReferProgress { status, is_last });
     }
 
@@ -457,7 +461,7 @@ impl Call {
     /// Who transfers, or shall be replaced, is gone or hangs up: the others go on without it.
     pub(super) fn let_party_go(&mut self, side: u8) -> bool {
         self.let_transferor_go(side)
-            || self.let_go_who_transfers(side)
+            || self.let_joining_transferor_go(side)
             || self.let_replaced_go(side)
     }
 

@@ -31,7 +31,6 @@ use super::super::{Message, outcome};
 use super::{Ask, Coming, REPEAT_AFTER, REPEATS_MAX, Replaces, Stopped, Word};
 use crate::dialog;
 use crate::media_leg::{self, Destination};
-use crate::wire::FORM_3_SINCE;
 
 /// A party that leaves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,18 +96,7 @@ impl Call {
         is_proven: bool,
         ctx: &mut CallCtx<'_>,
     ) -> Result<(), u16> {
-        let (State::Talking { .. }, Some(side)) = (&self.data.state, self.other_side(by)) else {
-            return Err(491);
-        };
-        if self.is_busy() {
-            return Err(491);
-        }
-        if ctx.health().schema < FORM_3_SINCE {
-            return Err(503);
-        }
-        if self.data.is_bypassed {
-            return Err(488);
-        }
+        let side = self.may_put_through(by, ctx)?;
         if replaces.dialog.call() == self.data.key {
             return Err(482);
         }
@@ -309,13 +297,7 @@ impl Call {
         self.emit(CallNews::TransferFailed { status });
         match leaving.by {
             Some(by) => {
-                self.tell_dialog(
-                    by,
-                    dialog::Message::ReferProgress {
-                        status,
-                        is_last: true,
-                    },
-                );
+                self.tell_transferor(by, status, true);
                 if let State::Talking { peer } = self.data.state {
                     self.connect(peer);
                 }
@@ -367,13 +349,7 @@ impl Call {
         });
         self.emit(CallNews::Transferred { to });
         if let Some(by) = by {
-            self.tell_dialog(
-                by,
-                dialog::Message::ReferProgress {
-                    status: 200,
-                    is_last: true,
-                },
-            );
+            self.tell_transferor(by, 200, true);
         }
         let end = End {
             cause: "ATTENDED_TRANSFER".to_owned(),
@@ -428,7 +404,7 @@ impl Call {
     }
 
     /// Who transfers hangs up, or is gone: the other party leaves all the same.
-    pub(in super::super) fn let_go_who_transfers(&mut self, side: u8) -> bool {
+    pub(in super::super) fn let_joining_transferor_go(&mut self, side: u8) -> bool {
         let leaving = self.joining.leaving.as_deref_mut();
         let Some(leaving) = leaving.filter(|leaving| leaving.by == Some(side)) else {
             return false;
@@ -448,13 +424,7 @@ impl Call {
             self.tell_not_coming(leaving.side, place);
         }
         if let Some(by) = leaving.by {
-            self.tell_dialog(
-                by,
-                dialog::Message::ReferProgress {
-                    status,
-                    is_last: true,
-                },
-            );
+            self.tell_transferor(by, status, true);
         }
     }
 

@@ -70,6 +70,12 @@ impl Calls {
         self.left.tell(id, dialog::Message::Request(inbound));
     }
 
+    /// 1000 refers B to whom it talks to in the other call.
+    fn join(&mut self) {
+        let replaces = self.replaces(1);
+        self.refer(1, A, 11, &replaces);
+    }
+
     /// Carries one message from one call to the other; tells whether there was one.
     fn carry_one(&mut self) -> bool {
         let (here, there) = match self.left.abroad.is_empty() {
@@ -146,8 +152,7 @@ fn a_caller_joins_those_whom_it_talks_to() {
 #[test]
 fn who_has_gone_is_found_by_its_old_tag_until_it_hangs_up() {
     let mut calls = Calls::connected();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     calls.carry();
     calls.joined.answer(B, "INVITE", 200, &sdp_b());
     calls.left.answer(A, "BYE", 200, "");
@@ -208,8 +213,7 @@ fn who_was_held_is_taken_off() {
     let held = SDP_C.replace("t=0 0\r\n", "t=0 0\r\na=recvonly\r\n");
     calls.joined.answer(C, "INVITE", 200, &held);
     calls.joined.request(1, A, "ACK", 11, "");
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     calls.carry();
     let offer = body_of(&calls.joined.last(B, "INVITE"));
     assert!(!offer.contains("only"), "{offer}");
@@ -226,8 +230,7 @@ fn who_was_held_is_taken_off() {
 #[test]
 fn who_comes_while_it_rings_hears_that_and_is_connected() {
     let mut calls = Calls::ringing();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     calls.carry();
     assert_eq!(told(&calls.left, A), ["100 Trying", "200 OK"]);
     assert_eq!(calls.joined.count(A, "487"), 1);
@@ -248,8 +251,7 @@ fn who_comes_while_it_rings_hears_that_and_is_connected() {
 #[test]
 fn who_comes_while_it_rings_is_let_go_if_nobody_answers() {
     let mut calls = Calls::ringing();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     calls.carry();
     calls.joined.answer(B, "INVITE", 200, SDP_B);
     calls.joined.answer(C, "INVITE", 486, "");
@@ -328,8 +330,7 @@ fn a_dialog_of_the_same_call_cannot_be_replaced() {
 #[test]
 fn a_call_that_is_over_is_not_joined() {
     let mut calls = Calls::connected();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     let (from, to, message) = calls.left.abroad.remove(0);
     let why = Undelivered::Absent;
     calls
@@ -346,8 +347,7 @@ fn a_call_that_is_over_is_not_joined() {
 #[test]
 fn who_transfers_may_hang_up_at_once() {
     let mut calls = Calls::connected();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     calls.left.request(1, A, "BYE", 12, "");
     let ask = calls.carry_one();
     assert!(ask);
@@ -363,8 +363,7 @@ fn who_transfers_may_hang_up_at_once() {
 #[test]
 fn who_was_let_in_and_does_not_come_is_not_waited_for_for_ever() {
     let mut calls = Calls::connected();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     assert!(calls.carry_one());
     calls.joined.request(1, A, "BYE", 11, "");
     assert_eq!(calls.joined.count(C, "BYE"), 0, "B is awaited");
@@ -379,8 +378,7 @@ fn who_stays_after_it_was_let_in_is_not_waited_for() {
         let mut calls = Calls::connected();
         calls.left.kills =
             |message| matches!(message, Message::Dialog(dialog::Message::HandOver { .. }));
-        let replaces = calls.replaces(1);
-        calls.refer(1, A, 11, &replaces);
+        calls.join();
         calls.carry();
         if hangs_up_first {
             calls.joined.request(1, A, "BYE", 11, "");
@@ -410,8 +408,7 @@ fn who_stays_after_it_was_let_in_is_not_waited_for() {
 fn who_hangs_up_after_it_was_let_in_is_not_waited_for() {
     for is_over in [true, false] {
         let mut calls = Calls::connected();
-        let replaces = calls.replaces(1);
-        calls.refer(1, A, 11, &replaces);
+        calls.join();
         assert!(calls.carry_one());
         calls.joined.request(1, A, "BYE", 11, "");
         assert_eq!(calls.joined.count(C, "BYE"), 0, "B is awaited");
@@ -434,8 +431,7 @@ fn who_hangs_up_after_it_was_let_in_is_not_waited_for() {
 fn what_is_lost_on_the_way_is_said_again() {
     for lost in 0..6 {
         let mut calls = Calls::connected();
-        let replaces = calls.replaces(1);
-        calls.refer(1, A, 11, &replaces);
+        calls.join();
         let mut carried = 0;
         loop {
             if carried == lost {
@@ -481,8 +477,7 @@ fn a_killed_node_ends_no_party_that_comes() {
 fn comes_through_a_kill(killed: usize, is_left: bool, is_heir: bool) {
     let what = format!("killed {killed}, left {is_left}, heir {is_heir}");
     let mut calls = Calls::connected();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     let mut carried = 0;
     loop {
         if carried == killed {
@@ -701,8 +696,7 @@ fn a_phone_that_may_not_take_over_is_refused() {
 #[test]
 fn who_has_not_proven_who_it_is_comes_in_nobodys_place() {
     let mut calls = Calls::connected();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     let (from, to, message) = calls.left.abroad.remove(0);
     let crate::Message::Dialog(dialog::Message::Replace(mut ask)) = message else {
         panic!("{message:?}");
@@ -719,8 +713,7 @@ fn who_has_not_proven_who_it_is_comes_in_nobodys_place() {
 #[test]
 fn who_comes_is_offered_more_than_the_other_speaks_now() {
     let mut calls = Calls::connected();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     calls.carry();
     let offer = body_of(&calls.joined.last(B, "INVITE"));
     assert!(offer.contains("RTP/AVP 0 8"), "{offer}");
@@ -739,8 +732,7 @@ fn who_comes_is_offered_more_than_the_other_speaks_now() {
 #[test]
 fn who_offers_as_it_goes_is_answered() {
     let mut calls = Calls::connected();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     let id = calls.left.dialog(2);
     let place = calls.joined.side(3);
     let hold = sdp_b().replace("t=0 0\r\n", "t=0 0\r\na=sendonly\r\n");
@@ -756,8 +748,7 @@ fn who_offers_as_it_goes_is_answered() {
 #[test]
 fn who_is_answered_when_the_caller_has_gone_waits_for_who_comes() {
     let mut calls = Calls::ringing();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     assert!(calls.carry_one(), "it is asked");
     calls.joined.cancel(A);
     calls.joined.answer(C, "INVITE", 200, SDP_C);
@@ -774,8 +765,7 @@ fn who_is_answered_when_the_caller_has_gone_waits_for_who_comes() {
 #[test]
 fn a_request_that_finds_nobody_where_its_dialog_went_is_answered() {
     let mut calls = Calls::connected();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     calls.carry();
     calls.left.answer(A, "BYE", 200, "");
     calls.left.request(2, B, "BYE", 1, "");
@@ -792,8 +782,7 @@ fn a_request_that_finds_nobody_where_its_dialog_went_is_answered() {
 #[test]
 fn who_has_come_is_not_put_in_the_place_of_its_own_peer() {
     let mut calls = Calls::connected();
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     calls.carry();
     calls.joined.answer(B, "INVITE", 200, &sdp_b());
     calls.joined.answer(A, "BYE", 200, "");
@@ -821,8 +810,7 @@ fn who_has_come_is_not_put_in_the_place_of_its_own_peer() {
 fn who_comes_while_it_rings_may_talk_no_longer_than_anybody() {
     let mut calls = Calls::ringing();
     calls.joined.site.limits.call_max = Duration::from_secs(100);
-    let replaces = calls.replaces(1);
-    calls.refer(1, A, 11, &replaces);
+    calls.join();
     calls.carry();
     calls.joined.answer(B, "INVITE", 200, SDP_B);
     calls.joined.answer(C, "INVITE", 200, SDP_C);
