@@ -331,7 +331,9 @@ impl Dialog {
             self.out.call(call::Message::Ended {
                 side: self.number(),
             });
-            self.tell_origin();
+            if let Some(origin) = self.origin {
+                origin.tell_left(&mut self.out);
+            }
         }
         self.out.save();
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Message;
 use super::core::{Dialog, DialogCtx, State, Timer};
+use super::outbox::Outbox;
 use crate::call::{self, Ask, Replaces, Stopped, Word};
 use crate::roster;
 
@@ -45,6 +46,11 @@ impl Onward {
         ActorId::Dialog(self.to)
     }
 
+    /// Asks whether it is still there.
+    pub(super) fn look(self, out: &mut Outbox) {
+        out.other(self.dialog(), Message::Look);
+    }
+
     /// Tells whether a message that came back says that nobody is there any more.
     pub(super) fn is_gone(self, to: &ActorId, why: Undelivered) -> bool {
         self.is_there && why == Undelivered::Absent && *to == self.dialog()
@@ -57,6 +63,13 @@ pub(super) struct Origin {
     pub(super) from: SideKey,
     /// Our last CSeq there: numbers that follow from an epoch of this call are counted from it.
     pub(super) cseq: u32,
+}
+
+impl Origin {
+    /// What is left of it there ends, too.
+    pub(super) fn tell_left(self, out: &mut Outbox) {
+        out.other(ActorId::Dialog(self.from), Message::Left);
+    }
 }
 
 impl Dialog {
@@ -123,7 +136,7 @@ impl Dialog {
     /// Looks whether it is still there.
     pub(super) fn look(&mut self, ctx: &DialogCtx<'_>) {
         if let Some(onward) = self.onward {
-            self.out.other(onward.dialog(), Message::Look);
+            onward.look(&mut self.out);
             self.timers.set(Timer::Look, ctx.now().mono, LOOK_AFTER);
         }
     }
@@ -188,12 +201,5 @@ impl Dialog {
         self.origin = Some(Origin { from, cseq });
         self.set_session(self.data.session, ctx);
         self.go_on_here(ctx);
-    }
-
-    /// It has ended: what is left of it where it came from ends, too.
-    pub(super) fn tell_origin(&mut self) {
-        if let Some(origin) = self.origin {
-            self.out.other(ActorId::Dialog(origin.from), Message::Left);
-        }
     }
 }

@@ -254,7 +254,9 @@ impl JsonDialog {
             self.out.call(call::Message::Ended {
                 side: self.number(),
             });
-            self.tell_origin();
+            if let Some(origin) = self.origin {
+                origin.tell_left(&mut self.out);
+            }
         }
         self.out.save();
     }

@@ -56,7 +56,7 @@ impl JsonDialog {
     /// Looks whether it still is where it goes on.
     pub(super) fn look(&mut self, ctx: &DialogCtx<'_>) {
         if let Some(onward) = self.onward {
-            self.out.other(onward.dialog(), Message::Look);
+            onward.look(&mut self.out);
             self.timers.set(Timer::Look, ctx.now().mono, LOOK_AFTER);
         }
     }
@@ -104,12 +104,5 @@ impl JsonDialog {
         }
         self.origin = Some(Origin { from, cseq: 0 });
         self.take_over(ctx);
-    }
-
-    /// It has ended: what is left of it where it came from ends, too.
-    pub(super) fn tell_origin(&mut self) {
-        if let Some(origin) = self.origin {
-            self.out.other(ActorId::Dialog(origin.from), Message::Left);
-        }
     }
 }
