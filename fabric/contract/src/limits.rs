@@ -41,8 +41,15 @@ pub const RECORD_BYTES_MAX: usize = 64 * 1024;
 /// Parts of one record: a call, its dialogs, their media legs.
 pub const PARTS_PER_RECORD_MAX: usize = 64;
 
-/// Sides of one call: forks of one INVITE included; more targets are not tried.
-pub const SIDES_PER_CALL_MAX: u8 = 16;
+/// Sides of one call: forks of one INVITE included; more targets are not tried. Ends that several sides of
+/// an heir send in one dialog have numbers of their own, five apart within a block of 128.
+pub const SIDES_PER_CALL_MAX: u8 = 24;
+/// Members of a group, and users that one `bridge` names; more are a fault of the configuration.
+pub const GROUP_MEMBERS_MAX: usize = 16;
+/// Seconds for which a group rings before the next one is called, as it may be set.
+pub const GROUP_RING_S_MIN: u16 = 3;
+/// The same, at most.
+pub const GROUP_RING_S_MAX: u16 = 180;
 
 /// Bindings of one AoR if the account says nothing (`max_contacts`); one more: 403.
 pub const BINDINGS_PER_AOR: usize = 5;
@@ -362,6 +369,9 @@ pub const REPAIR_EVERY_MS: u64 = 5_000;
 /// Milliseconds that a node keeps what others hold, to tell a claimant that still thinks it a holder.
 /// That may be longer than their tombstone is kept: a claim asks them whether it is over.
 pub const STRAY_KEPT_MS: u64 = 3_600_000;
+/// Milliseconds that a tombstone is kept past its time while a node is away that may have an older copy of
+/// the record (`cluster.md` §8): one that stays away for longer is not waited for.
+pub const TOMBSTONE_AWAITS_MS: u64 = 3_600_000;
 /// Times a shard must differ in a row before it is listed: commits that are under way make
 /// differences that pass.
 pub const REPAIR_LOOKS: u8 = 4;

@@ -108,7 +108,7 @@ impl<R: Roster> State<R> {
             }
             if let Action::Adopt { parts } = action {
                 // Whatever follows is of the copy that is given up.
-                return self.adopt_copy(parts);
+                return self.adopt_copy(parts, cause);
             }
             if let Action::Store(store) = &action {
                 // An event may end it and begin it again.

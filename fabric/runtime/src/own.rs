@@ -13,7 +13,7 @@ use contract::{ActorId, Kind, MediaCommand, NodeInst};
 
 use crate::entry::Side;
 use crate::replicas::{Claimed, Input};
-use crate::shell::{Claiming, State};
+use crate::shell::{Adopting, Claiming, State};
 
 impl<R: Roster> State<R> {
     /// The other holders have answered.
@@ -22,6 +22,7 @@ impl<R: Roster> State<R> {
             return;
         }
         self.claiming = None;
+        self.drop_spent_cause(&outcome);
         let id = self.entry.id.clone();
         match outcome {
             Claimed::Own(image) => self.wake(*image),
@@ -67,8 +68,35 @@ impl<R: Roster> State<R> {
         }
     }
 
+    /// What has brought a copy waits in the inbox once more: if the copy was stored all the same, it is
+    /// spent.
+    fn drop_spent_cause(&mut self, outcome: &Claimed) {
+        let Some(Adopting::Unwritten(version)) = self.adopting.take() else {
+            return;
+        };
+        let found = match outcome {
+            Claimed::Own(image) => Some(image),
+            Claimed::Won { newest, .. } => newest.as_ref(),
+            Claimed::Elsewhere | Claimed::Failed => None,
+        };
+        let is_spent = found.is_some_and(|image| {
+            let found = image.header.version;
+            found.epoch == version.epoch && found >= version
+        });
+        if is_spent {
+            self.entry.pop();
+        }
+    }
+
     /// The record is this life's own.
-    fn wake(&mut self, image: Image) {
+    fn wake(&mut self, mut image: Image) {
+        let records = &self.fabric.inner.records;
+        let last = records.change(&self.entry.id, |owned| owned.header().version);
+        let version = &mut image.header.version;
+        if let Some(last) = last.filter(|last| last.epoch == version.epoch) {
+            // What could not be written has had its number: it is not given twice.
+            *version = last.max(*version);
+        }
         let parts = image.parts.clone();
         let loaded = Loaded {
             fence: image.header.version.epoch,
@@ -76,7 +104,6 @@ impl<R: Roster> State<R> {
             parts: image.parts,
             missing: Vec::new(),
         };
-        let records = &self.fabric.inner.records;
         let (owned, _) = Owned::adopt(loaded, self.fabric.me(), records.ids());
         records.insert(&self.entry.id, owned);
         self.forget_passive_deadline();
@@ -154,6 +181,10 @@ impl<R: Roster> State<R> {
             let records = &self.fabric.inner.records;
             let owned = Owned::begin_at(&id, epoch, self.fabric.me(), records.ids());
             records.insert(&id, owned.held_by(placed));
+            if is_late {
+                // Its sides are in the copy that the message brings: who waits for one waits on.
+                return;
+            }
             self.entry.has_children.store(true, Ordering::SeqCst);
         }
         self.fabric.release_sides(&id, self.fate());
@@ -171,6 +202,7 @@ impl<R: Roster> State<R> {
         self.suspended = None;
         self.frozen = None;
         self.claiming = None;
+        self.adopting = None;
         self.unwritten = None;
         self.gate.drop_held();
         for (_, cause) in std::mem::take(&mut self.causes) {
@@ -197,8 +229,12 @@ impl<R: Roster> State<R> {
     }
 
     /// Goes on as another copy of the record has it: what is here ends as if it were lost, and nothing
-    /// of the copy is done before it is safe.
-    pub(crate) fn adopt_copy(&mut self, copy: Vec<(ActorId, Bytes)>) {
+    /// of the copy is done before it is safe. What has brought the copy is kept until then.
+    pub(crate) fn adopt_copy(
+        &mut self,
+        copy: Vec<(ActorId, Bytes)>,
+        cause: Option<Event<R::Message, ()>>,
+    ) {
         let (records, id) = (&self.fabric.inner.records, self.entry.id.clone());
         let adopted = records.change(&id, |owned| {
             let epoch = owned.epoch();
@@ -226,6 +262,10 @@ impl<R: Roster> State<R> {
         for child in children.iter().filter_map(|child| self.fabric.find(child)) {
             child.push_side(Side::Fenced(epoch));
         }
+        // Its sides are those of the copy: who wants one waits for them.
+        self.entry.has_children.store(false, Ordering::SeqCst);
+        let version = delta.header.version;
+        self.adopting = cause.map(|cause| Adopting::Written(version, cause));
         let why = Restored::Adopted { epoch: epoch.n };
         self.claiming = Some(Claiming::Found(delta.parts.clone(), why));
         let entry = Arc::clone(&self.entry);

@@ -17,7 +17,7 @@ use crate::entry::{Entry, Safe, Side};
 use crate::fabric::{Origin, Part};
 use crate::records::Found;
 use crate::replicas::Input;
-use crate::shell::{Claiming, Given, State};
+use crate::shell::{Adopting, Claiming, Given, State};
 
 impl<R: Roster> State<R> {
     /// Builds the core; false if there is nothing to build it from.
@@ -191,6 +191,7 @@ impl<R: Roster> State<R> {
         };
         match result {
             Ok(()) => {
+                self.adopting = None;
                 if self.adopt(&parts, why) {
                     let id = self.entry.id.clone();
                     self.fabric.give(Input::TakenIn { id });
@@ -204,6 +205,11 @@ impl<R: Roster> State<R> {
             Err(fault) if self.fabric.inner.replicas.is_some() => {
                 tracing::warn!(cause = %fault, "the claim of a record is tried again");
                 self.claiming = Some(Claiming::Asked);
+                // No holder may have the copy it was to go on with: what has brought it is read again.
+                if let Some(Adopting::Written(version, cause)) = self.adopting.take() {
+                    self.entry.push_front(cause);
+                    self.adopting = Some(Adopting::Unwritten(version));
+                }
                 let id = self.entry.id.clone();
                 self.fabric.give(Input::BeginLater { id });
             }

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use cluster::Owned;
+use cluster::{Owned, Version};
 use contract::core::{Event, Restored, Roster, Undelivered};
 use contract::{ActorId, Entropy, FlowRef, Kind, Now, Time};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -50,6 +50,15 @@ pub(crate) enum Claiming {
     Found(BTreeMap<ActorId, Bytes>, Restored),
 }
 
+/// A copy that a shell is to go on with, and that is not safe yet. What has brought it is all there is
+/// of it, as long as no holder has the version under which it was committed.
+pub(crate) enum Adopting<M> {
+    /// It is being written.
+    Written(Version, Event<M, ()>),
+    /// It could not be: what has brought it is the first in the inbox once more.
+    Unwritten(Version),
+}
+
 /// What a parent gives a child that starts from the record.
 #[derive(Clone, Debug)]
 pub(crate) struct Given {
@@ -81,6 +90,8 @@ pub(crate) struct State<R: Roster> {
     pub(crate) suspended: Option<Suspended<R::Message>>,
     /// It does not have its record yet.
     pub(crate) claiming: Option<Claiming>,
+    /// It goes on as another copy of its record has it, and that is not safe yet.
+    pub(crate) adopting: Option<Adopting<R::Message>>,
     /// It is held still until its record is another node's.
     pub(crate) frozen: Option<Frozen>,
     /// The event under way has killed the core before.
@@ -198,6 +209,7 @@ impl<R: Roster> State<R> {
             causes: VecDeque::new(),
             suspended: None,
             claiming: None,
+            adopting: None,
             frozen: None,
             is_retry: false,
             indexed: None,

@@ -7,6 +7,7 @@
 //! | event | at once | later |
 //! |---|---|---|
 //! | refused, by two members or by the one of two | suspect | 200 ms without a refutation: down |
+//! | that is refuted, and the refusals stand | suspect, this once | 200 ms without a refutation: down |
 //! | silent, or refused as one of several | ping | 200 ms: ping, and through others; 500 ms: suspect; then 2.5 s: down |
 //! | it says good-bye | down | |
 //! | we were taken for dead and are back | all patience begins anew | |
@@ -36,6 +37,8 @@ pub(super) struct Hint {
 pub(super) struct Doubt {
     id: Identity,
     incarnation: Incarnation,
+    /// The one before was refuted, though the death is proven.
+    is_renewed: bool,
 }
 
 impl Membership {
@@ -169,7 +172,12 @@ impl Membership {
         };
         let (id, incarnation) = (*member.id(), member.incarnation());
         let suspect = Member::new(id, incarnation, State::Suspect);
-        self.doubts.insert(inst.node, Doubt { id, incarnation });
+        let doubt = Doubt {
+            id,
+            incarnation,
+            is_renewed: false,
+        };
+        self.doubts.insert(inst.node, doubt);
         self.timers.clear(Timer::Doubt(inst.node));
         self.timers.clear(Timer::Refused(inst.node));
         self.timers.set(timer, now + patience);
@@ -180,10 +188,13 @@ impl Membership {
         self.say_to(id, Message::Gossip, vec![suspect]);
     }
 
-    /// Declares down what is still under the very suspicion.
-    fn declare(&mut self, node: NodeId, now: Time) {
-        let Some(Doubt { id, incarnation }) = self.doubts.remove(&node) else {
-            return;
+    /// Declares down what is still under the very suspicion; tells whether it was.
+    fn declare(&mut self, node: NodeId, now: Time) -> bool {
+        let Some(Doubt {
+            id, incarnation, ..
+        }) = self.doubts.remove(&node)
+        else {
+            return false;
         };
         let still = self.active(id.inst).is_some_and(|member| {
             let same = *member.id() == id && member.incarnation() == incarnation;
@@ -196,6 +207,7 @@ impl Membership {
             });
             self.say_to(id, Message::TurnUndead, Vec::new());
         }
+        still
     }
 
     /// Goes on under a new name. Foca has dropped its timers and would probe nobody until somebody
@@ -225,14 +237,27 @@ impl Membership {
         let Some(doubt) = self.doubts.get(&node) else {
             return;
         };
-        let inst = doubt.id.inst;
+        let (inst, is_renewed) = (doubt.id.inst, doubt.is_renewed);
         if self.proof(inst, now) == Proof::Dead {
             self.timers.clear(Timer::Doubt(node));
-            self.declare(node, now);
+            if !self.declare(node, now) && !is_renewed {
+                self.renew(inst, now);
+            }
         } else if !self.timers.is_set(Timer::Doubt(node)) {
             // The evidence was taken back: it gets the patience of silence.
             let rest = SUSPECT_TO_DOWN.saturating_sub(REFUSED_TO_DOWN);
             self.timers.set(Timer::Doubt(node), now + rest);
+        }
+    }
+
+    /// Suspects once more who has refuted while its connections are refused still: it may have been
+    /// suspected before it died, and have said so with its last words, which came after the refusals;
+    /// a lost connection is told once, so nothing else would bring the proof up again. Whoever lives
+    /// refutes this one too, and is then left to the patience of silence.
+    fn renew(&mut self, inst: NodeInst, now: Time) {
+        self.judge(inst, now);
+        if let Some(doubt) = self.doubts.get_mut(&inst.node) {
+            doubt.is_renewed = true;
         }
     }
 

@@ -216,6 +216,60 @@ fn a_living_node_refutes_what_two_saw_of_it() {
     assert!(world.agrees());
 }
 
+/// A machine that knows of two others, of which both saw that node 2 refuses, and then heard it
+/// refute, which it said before. Returns also when it was refused.
+fn refuted_after_the_refusals() -> (Membership, Time) {
+    let mut machine = running(1);
+    let start = Time::from_micros(1);
+    machine.on_datagram(address(2), &announce_from(2, 1), at(start));
+    machine.on_datagram(address(3), &announce_from(3, 1), at(start));
+    let peer = Peer {
+        inst: inst(2, 1),
+        address: address(2),
+    };
+    machine.on_lost(peer, Loss::Refused, at(start));
+    machine.witness(inst(3, 1), inst(2, 1), true, at(start));
+    refute(&mut machine, 1, start + ms(1));
+    (machine, start)
+}
+
+fn refute(machine: &mut Membership, incarnation: u16, now: Time) {
+    let src = Identity::new(inst(2, 1), address(2));
+    let dst = Identity::new(inst(1, 5), address(1));
+    let mut datagram = Datagram::bare(src, dst, Message::Gossip);
+    datagram.header.src_incarnation = incarnation;
+    machine.on_datagram(address(2), &datagram.write().unwrap(), at(now));
+}
+
+/// Handles what is due until a time; tells whom it declares down.
+fn downs_until(machine: &mut Membership, end: Time) -> Vec<(NodeInst, Proof)> {
+    let mut downs = Vec::new();
+    while let Some(due) = machine.next_deadline().filter(|due| *due <= end) {
+        for action in machine.on_timer(at(due)) {
+            if let Action::Down(inst, proof) = action {
+                downs.push((inst, proof));
+            }
+        }
+    }
+    downs
+}
+
+#[test]
+fn last_words_of_a_killed_node_do_not_hide_its_death() {
+    let (mut machine, start) = refuted_after_the_refusals();
+    assert_eq!(downs_until(&mut machine, start + ms(390)), []);
+    let downs = downs_until(&mut machine, start + ms(410));
+    assert_eq!(downs, [(inst(2, 1), Proof::Dead)]);
+}
+
+#[test]
+fn a_living_node_that_refuses_is_suspected_twice_and_no_more() {
+    let (mut machine, start) = refuted_after_the_refusals();
+    assert_eq!(downs_until(&mut machine, start + ms(210)), []);
+    refute(&mut machine, 2, start + ms(211));
+    assert_eq!(downs_until(&mut machine, start + ms(1_000)), []);
+}
+
 #[test]
 fn a_cut_three_from_two_heals_within_ten_seconds() {
     for seed in 0..6 {

@@ -11,7 +11,8 @@
 //! | a call whose owner is merely silent | the same, after 1.2 s and with a majority only |
 //! | owned here, held by others than placement wants, or degraded | its shell mends it |
 //! | owned here, taken by a claim that nothing has followed | the same as of an owner that is gone |
-//! | tombstone, or copy of what others hold, past its time | forgotten |
+//! | tombstone past its time, and a node that may have an older copy is away | kept, for an hour more |
+//! | other tombstone, or copy of what others hold, past its time | forgotten |
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::ControlFlow;
@@ -22,7 +23,7 @@ use cluster::{Conf, Header, Missing, REPAIR_ORDER, Verdict, desk};
 use contract::core::Roster;
 use contract::limits::{
     ADDRESS_WAIT_MS, CLAIMS_LOST_MAX, CLAIMS_MAX, SHARDS, SWEEP_HEADERS_PER_TURN,
-    SWEEP_JOBS_PER_TURN,
+    SWEEP_JOBS_PER_TURN, TOMBSTONE_AWAITS_MS,
 };
 use contract::{ActorId, Kind, NodeId, NodeInst, Time};
 
@@ -357,13 +358,13 @@ impl<R: Roster> Turn<'_, R> {
         let id = &header.id;
         if header.is_ended() {
             if header.expires <= self.now.utc && self.fabric.find(id).is_none() {
-                self.forget(id);
+                self.forget(header);
             }
             return false;
         }
         if desk::is_stray(header, self.me().node) {
             if header.expires <= self.now.utc && self.fabric.find(id).is_none() {
-                self.forget(id);
+                self.forget(header);
             }
             return false;
         }
@@ -428,7 +429,11 @@ impl<R: Roster> Turn<'_, R> {
     }
 
     /// Forgets a tombstone, if the others have it: else the next look at it tries again.
-    fn forget(&mut self, id: &ActorId) {
+    fn forget(&mut self, header: &Header) {
+        let id = &header.id;
+        if header.is_ended() && self.may_come_back(header) {
+            return;
+        }
         let shard = cluster::shard(self.fabric.inner.records.ids().record_key(id));
         let Some(until) = self.state.repair.known_until(self.now, shard) else {
             return;
@@ -436,6 +441,23 @@ impl<R: Roster> Turn<'_, R> {
         let store = self.fabric.env().store();
         let actions = self.state.desk.forget(store.as_ref(), until, id);
         self.state.work.extend(actions.into_iter().map(Work::Desk));
+    }
+
+    /// Tells whether a node that is away may bring back what was before a tombstone: with that gone, its
+    /// copy is the newest there is, and a call that has ended is there again.
+    ///
+    /// Who hears nothing of the others has nobody in its view to ask, and a holder that is away has not
+    /// heard of the end. The tombstone names who holds it now: a node that is missed since a moment ago
+    /// may have its copy from before the holders changed.
+    fn may_come_back(&self, header: &Header) -> bool {
+        let until = header
+            .expires
+            .after(Duration::from_millis(TOMBSTONE_AWAITS_MS));
+        let mut holders = header.conf.nodes().into_iter();
+        until > self.now.utc
+            && (holders.any(|node| self.life_of(node).is_none())
+                || self.is_cut_off()
+                || self.misses_somebody())
     }
 
     /// Begins and mends a few.
@@ -483,7 +505,7 @@ impl<R: Roster> Turn<'_, R> {
                 self.fabric.awaken(id, &mut None);
             }
         } else if header.expires <= self.now.utc {
-            self.forget(id);
+            self.forget(header);
         } else {
             self.fabric.inner.index.set_passive(id, header.expires);
         }

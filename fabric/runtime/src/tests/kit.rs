@@ -178,8 +178,8 @@ impl Roster for Counter {
         copies.first().cloned().unwrap_or_default()
     }
 
-    fn follows_the_end(_: &Say) -> bool {
-        false
+    fn follows_the_end(message: &Say) -> bool {
+        matches!(message, Say::Do(steps) if matches!(steps.first(), Some(Step::Adopt(_))))
     }
 
     fn bequeath(_: &ActorId, _: &Rivals<'_>, _: Now) -> Option<Say> {

@@ -151,6 +151,52 @@ async fn a_call_goes_on_as_another_copy_has_it() {
     assert!(cluster.hosts(&dialog(1)).is_empty());
 }
 
+/// What brings a copy is all there is of it: a disk that refuses the copy does not end that. Seed 95195.
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_could_not_be_written_is_gone_on_with_later() {
+    let cluster = Cluster::of(1).await;
+    let end = [Step::End { gate: true }, Step::Stop(call())];
+    cluster.say(0, &call(), act([Step::Add(1), PUT])).await;
+    cluster.say(0, &call(), act(end)).await;
+    assert!(cluster.hosts(&call()).is_empty());
+    let disk = &cluster.nodes[0].disk;
+    disk.set(Mode::Held);
+    let copy = Step::Adopt(vec![(call(), 40), (dialog(3), 7)]);
+    cluster.say(0, &call(), act([copy])).await;
+    // The claim is taken, the copy is not.
+    disk.answer(true);
+    settle().await;
+    assert_eq!(disk.held(), 1, "the copy is written");
+    disk.answer(false);
+    settle().await;
+    cluster.say(0, &dialog(3), act([Step::Out(2)])).await;
+    disk.set(Mode::AtOnce);
+    pass(2_000).await;
+    let logs = cluster.logs();
+    let is_adopted =
+        |line: &String| line.starts_with("call restored Adopted") && line.ends_with(" 40");
+    assert!(logs.iter().any(is_adopted), "{logs:?}");
+    assert!(logs.contains(&"dialog3 out 2".to_owned()), "{logs:?}");
+    assert_eq!(cluster.hosts(&dialog(3)), [0]);
+}
+
+/// The same of a call that goes on here: what it had is found again first.
+#[tokio::test(start_paused = true)]
+async fn a_call_that_has_its_record_goes_on_with_the_copy_later() {
+    let cluster = Cluster::of(1).await;
+    cluster.say(0, &call(), act([Step::Add(1), PUT])).await;
+    let disk = &cluster.nodes[0].disk;
+    disk.set(Mode::Full);
+    let copy = Step::Adopt(vec![(call(), 40), (dialog(3), 7)]);
+    cluster.say(0, &call(), act([copy])).await;
+    disk.set(Mode::AtOnce);
+    pass(2_000).await;
+    let log = of(cluster.logs(), "call");
+    let why = "call restored Adopted { epoch: 1 } 40";
+    assert_eq!(log.last().map(String::as_str), Some(why), "{log:?}");
+    assert_eq!(cluster.hosts(&dialog(3)), [0]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn messages_from_every_node_reach_the_one_actor() {
     let cluster = Cluster::of(3).await;
@@ -471,6 +517,33 @@ async fn a_node_that_comes_back_late_leaves_its_calls_where_they_are() {
     // What comes to the node that is back reaches it.
     cluster.say(2, &call(), act([Step::Add(1), PUT])).await;
     assert_eq!(cluster.nodes[heir[0]].row(&call()).unwrap().state, "6");
+}
+
+/// A call ends while one of its holders is gone, and its tombstone's time passes: who comes back then has the
+/// copy from before, and brings no call back to life. Simulator, 3 nodes, 10 minutes, seed 95008.
+#[tokio::test(start_paused = true)]
+async fn a_tombstone_waits_for_a_holder_that_is_away() {
+    let mut cluster = Cluster::of(3).await;
+    cluster.say(0, &call(), act([Step::Add(5), PUT])).await;
+    pass(1_000).await;
+    let life = cluster.nodes[2].fabric.me();
+    let disk = cluster.kill(2);
+    let end = [Step::End { gate: true }, Step::Stop(call())];
+    cluster.say(0, &call(), act(end)).await;
+    // Long after the two that are left have compared what they have.
+    pass(180_000).await;
+    let again = NodeInst {
+        boot: Boot(life.boot.0 + 1),
+        ..life
+    };
+    cluster.add(again, disk).await;
+    pass(30_000).await;
+    let ids = contract::IdHasher::new([3; 16]);
+    for node in &cluster.nodes {
+        let loaded = cluster::load(node.disk.as_ref(), &ids, &call()).unwrap();
+        let is_over = loaded.is_none_or(|loaded| loaded.header.is_ended());
+        assert!(is_over, "at {}", node.fabric.me());
+    }
 }
 
 /// I3, I9: whoever has lost a record does and says nothing more; what it had not read goes after.
