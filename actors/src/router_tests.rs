@@ -28,6 +28,7 @@ fn domain(routes: Vec<Route>) -> Domain {
         name: "example.org".to_owned(),
         users: BTreeMap::new(),
         routes,
+        groups: BTreeMap::new(),
         calls_max: 0,
     }
 }

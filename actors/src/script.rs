@@ -218,6 +218,7 @@ pub(crate) fn site() -> Site {
         name: name.to_owned(),
         users,
         routes: Vec::new(),
+        groups: BTreeMap::new(),
         calls_max: 0,
     };
     Site {

@@ -240,8 +240,33 @@ pub struct Domain {
     pub users: BTreeMap<String, Account>,
     /// Routes, first match wins.
     pub routes: Vec<Route>,
+    /// Groups by name.
+    pub groups: BTreeMap<String, Group>,
     /// Calls at a time; 0 without limit.
     pub calls_max: u32,
+}
+
+/// Users of a domain who are called for one another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Their names. Bound: `GROUP_MEMBERS_MAX`.
+    pub members: Vec<String>,
+    /// Who is called when.
+    pub order: GroupOrder,
+    /// Seconds for which all, or each, ring.
+    pub ring_s: u16,
+}
+
+/// Who of a group is called when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupOrder {
+    /// All at once.
+    #[default]
+    All,
+    /// One after another, as they are listed.
+    InTurn,
+    /// One after another, in an order that is drawn for each call.
+    Random,
 }
 
 /// One account.
@@ -307,9 +332,10 @@ pub struct Route {
 pub enum Step {
     /// Answers the caller.
     Answer,
-    /// Calls a target (`user/1001`, `user/$1@domain`) and joins both.
+    /// Calls targets and joins who answers: `user/1001`, `user/$1@domain`, `group/sales`; `,` between those
+    /// that are called at once, `|` between those that are called one after another.
     Bridge {
-        /// The target, with `$n` groups.
+        /// The targets, with `$n` groups.
         target: String,
     },
     /// Sends the caller's sound back.

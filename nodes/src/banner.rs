@@ -53,7 +53,10 @@ pub(crate) fn banner(loaded: &Loaded, bound: &[SocketAddr], me: NodeInst) -> Str
         let domain = domain.map_or("", |domain| domain.name.as_str());
         let shown = "1000 ... 1019, password weft-1000 ... weft-1019, domain";
         line("Accounts", &format!("{shown} {domain} (demo)"));
-        line("Call", "9196 echo, 9197 tone, 1000 ... 1019 each other");
+        line(
+            "Call",
+            "9196 echo, 9197 tone, 1000 ... 1019 each other, 2000 a group",
+        );
     }
     if let Some(url) = urls.first() {
         line(

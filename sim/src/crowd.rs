@@ -70,6 +70,9 @@ impl Crowd {
             if plan.transfers {
                 habits.join_much();
             }
+            if plan.groups {
+                habits.group_much();
+            }
             world.count(make.name());
             let is_web = matches!(make, Make::Web | Make::Tab);
             let chance = world.state().chance.split(&format!("ways {number}"));

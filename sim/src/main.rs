@@ -52,6 +52,9 @@ struct Arguments {
     /// Phones put each other through, to numbers and to whom they talk to.
     #[arg(long)]
     transfers: bool,
+    /// Phones call groups: all of one at once, or in turn.
+    #[arg(long)]
+    groups: bool,
     /// Every phone stays with its node; else some are behind a balancer, or go to another node.
     #[arg(long)]
     sticky: bool,
@@ -128,6 +131,9 @@ fn plan_of(arguments: &Arguments, allowed: &[FaultKind], seed: u64) -> Plan {
     }
     if arguments.transfers {
         plan.transfer();
+    }
+    if arguments.groups {
+        plan.group();
     }
     plan.sticky = arguments.sticky;
     plan.steady = arguments.steady.map(|calls| Steady {
@@ -366,8 +372,9 @@ fn print_failure(arguments: &Arguments, plan: &Plan, outcome: &Outcome) {
     let sticky = if plan.sticky { " --sticky" } else { "" };
     let forwards = if plan.forwards { " --forwards" } else { "" };
     let transfers = if plan.transfers { " --transfers" } else { "" };
+    let groups = if plan.groups { " --groups" } else { "" };
     println!(
-        "repeat: cargo run --release -p sim -- --seed {}{nodes}{bug}{sticky}{forwards}{transfers} --minutes {} --faults {} --phones {} --keep {keep}",
+        "repeat: cargo run --release -p sim -- --seed {}{nodes}{bug}{sticky}{forwards}{transfers}{groups} --minutes {} --faults {} --phones {} --keep {keep}",
         plan.seed, arguments.minutes, arguments.faults, plan.phones
     );
 }

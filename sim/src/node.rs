@@ -13,7 +13,8 @@ use actors::Site;
 use actors::console::{Page, Request};
 use actors::registration::settings::{Change, DiversionReason};
 use actors::site::{
-    Account, Auth, Cluster, Credential, Domain, Limits, Listener, MediaPolicy, Route, Step,
+    Account, Auth, Cluster, Credential, Domain, Group, GroupOrder, Limits, Listener, MediaPolicy,
+    Route, Step,
 };
 use cluster::{Cursor, Item};
 use contract::Env;
@@ -358,6 +359,22 @@ fn cluster(role: Role, me: NodeInst) -> Option<Cluster> {
     })
 }
 
+/// Numbers of groups: all at once, in turn, in an order that is drawn.
+pub const GROUPS: [&str; 3] = ["2000", "2001", "2002"];
+
+fn groups() -> BTreeMap<String, Group> {
+    let orders = [GroupOrder::All, GroupOrder::InTurn, GroupOrder::Random];
+    let group = |(number, order): (&str, GroupOrder)| {
+        let group = Group {
+            members: (1000..1006).map(|user| user.to_string()).collect(),
+            order,
+            ring_s: 5,
+        };
+        (number.to_owned(), group)
+    };
+    GROUPS.into_iter().zip(orders).map(group).collect()
+}
+
 fn domain(mixed: bool, users: u32) -> Domain {
     let account = |number: u32| {
         let is_sdes = mixed && (number - 1000) % SDES_EVERY == SDES_AT;
@@ -398,7 +415,14 @@ fn domain(mixed: bool, users: u32) -> Domain {
         ]
         .into_iter()
         .chain(feature_codes(route))
+        .chain(GROUPS.map(|number| {
+            let bridge = Step::Bridge {
+                target: format!("group/{number}"),
+            };
+            route(number, &format!("^{number}$"), vec![bridge])
+        }))
         .collect(),
+        groups: groups(),
         calls_max: 0,
     }
 }

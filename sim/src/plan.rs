@@ -260,6 +260,8 @@ pub struct Plan {
     pub forwards: bool,
     /// Phones put others through.
     pub transfers: bool,
+    /// Phones call groups.
+    pub groups: bool,
     /// Every phone stays with its node.
     pub sticky: bool,
     /// Nodes that begin with the former release, and how many lives they have with it.
@@ -342,6 +344,7 @@ impl Plan {
             mixed: true,
             forwards: false,
             transfers: false,
+            groups: false,
             sticky: false,
             former,
             steady: None,
@@ -359,6 +362,12 @@ impl Plan {
     /// Has phones put others through; nobody can before all nodes are of this release.
     pub fn transfer(&mut self) {
         self.transfers = true;
+        self.former.clear();
+    }
+
+    /// Has phones call groups; nobody can before all nodes are of this release.
+    pub fn group(&mut self) {
+        self.groups = true;
         self.former.clear();
     }
 

@@ -11,8 +11,8 @@ fn plan(seed: u64, minutes: u64) -> Plan {
 }
 
 /// Reads `minutes seed`, perhaps the one kind of fault (or `all`) the seed was found with, `mixed`
-/// if phones of every make took part, the number of nodes, and `forwards` if phones set where calls go, or `transfers` if they put
-/// others through.
+/// if phones of every make took part, the number of nodes, and `forwards` if phones set where calls go, `transfers` if they put
+/// others through, or `groups` if they call those.
 fn recorded(line: &str) -> Plan {
     let mut words = line.split_whitespace();
     let mut number = |what| {
@@ -33,6 +33,7 @@ fn recorded(line: &str) -> Plan {
     match wish {
         Some("forwards") => plan.forward(),
         Some("transfers") => plan.transfer(),
+        Some("groups") => plan.group(),
         Some(_) | None => {}
     }
     plan

@@ -174,6 +174,7 @@ fn site(local: SocketAddr, keys: &FabricKeys) -> Site {
             name: "weft.test".to_owned(),
             users: (1000..1020).map(account).collect(),
             routes: vec![route],
+            groups: BTreeMap::new(),
             calls_max: 0,
         }],
         limits: Limits {

@@ -11,21 +11,22 @@ use contract::{ActorId, Undelivered};
 use sip::Aor;
 
 use super::core::{CALLER, Call, CallCtx, Peer, Side, Stage, State, Timer};
+use super::dial_string;
 use super::early::rewritten;
 use super::offering::{self, Attempt};
 use super::outcome;
 use crate::dialog::wire::Wire;
 use crate::media_leg::{Offering, Report, Stream, Want};
 use crate::registration::settings::DiversionReason;
-use crate::{Target, dialog, media_leg};
+use crate::{Site, Target, dialog, media_leg};
 
 /// Time between look-ups for a phone whose connection is gone, and how many are made
 /// (`architecture.md` §7: 8 s).
-const LOCATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
-const LOCATES_MAX: u8 = 8;
+pub(super) const LOCATE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+pub(super) const LOCATES_MAX: u8 = 8;
 /// Time before the second look-up for a registration that has no time, or whose node has just died and
 /// not been replaced; each next one waits so much longer.
-const LOCATE_BUSY_AFTER: Duration = Duration::from_millis(100);
+pub(super) const LOCATE_BUSY_AFTER: Duration = Duration::from_millis(100);
 /// How long after a call has come from another node a registration of that node may still have no heir:
 /// forks are called anew after up to 8 s, and looked for 8 times.
 const HEIR_WITHIN: Duration = Duration::from_secs(16);
@@ -45,15 +46,16 @@ impl Call {
         }
     }
 
-    /// Calls the target of a route: `user/1001` or `user/1001@domain`.
+    /// Calls the targets of a route (`dial_string.rs`).
     pub(super) fn bridge(&mut self, target: &str, ctx: &mut CallCtx<'_>) {
-        let aor = target
-            .strip_prefix("user/")
-            .and_then(|user| match user.rsplit_once('@') {
-                Some(_) => user.parse::<Aor>().ok(),
-                None => format!("{user}@{}", self.identity().domain).parse().ok(),
-            });
-        let Some(aor) = aor.filter(|aor| aor.domain() == self.identity().domain) else {
+        let site = ctx.site();
+        let is_one = dial_string::is_one_user(target);
+        if !is_one && self.hunt(target, ctx) {
+            return;
+        }
+        let domain = site.domain_of(&self.identity().domain);
+        let user = target.strip_prefix("user/").filter(|_| is_one);
+        let Some(aor) = user.and_then(|user| dial_string::aor(user, domain)) else {
             tracing::warn!(call = %self.data.key, target, "a target that nobody serves");
             return self.give_up(404, "NO_ROUTE_DESTINATION", "weft", ctx);
         };
@@ -72,6 +74,7 @@ impl Call {
     pub(super) fn locate_again(&mut self, ctx: &mut CallCtx<'_>) {
         match self.data.state {
             State::Locating { .. } => self.locate(ctx),
+            State::Ringing if self.is_anybody_sought() => self.locate(ctx),
             State::New
             | State::Preparing
             | State::Ringing
@@ -88,16 +91,32 @@ impl Call {
     }
 
     /// There is no such registration, or it has no time.
-    pub(super) fn on_not_located(&mut self, why: Undelivered, ctx: &mut CallCtx<'_>) {
+    pub(super) fn on_not_located_at(
+        &mut self,
+        registration: &str,
+        why: Undelivered,
+        ctx: &mut CallCtx<'_>,
+    ) {
+        match registration.parse() {
+            Ok(aor) if self.is_hunting() => self.on_member_not_located(&aor, why, ctx),
+            Ok(_) | Err(_) => self.on_not_located(why, ctx),
+        }
+    }
+
+    /// Tells whether it has come from another node a moment ago: what that one had may have no heir yet.
+    pub(super) fn has_just_come(&self, ctx: &CallCtx<'_>) -> bool {
+        let is_recent = |at| ctx.now().mono.since(at) < HEIR_WITHIN;
+        self.changes_of_node > 0 && self.came_at.is_none_or(is_recent)
+    }
+
+    fn on_not_located(&mut self, why: Undelivered, ctx: &mut CallCtx<'_>) {
         let State::Locating { tries } = self.data.state else {
             return ctx.ignore("nobody is looked for");
         };
         if why == Undelivered::Busy && tries < LOCATES_MAX {
             return self.locate_after(tries, LOCATE_BUSY_AFTER * u32::from(tries + 1), ctx);
         }
-        let is_recent = |at| ctx.now().mono.since(at) < HEIR_WITHIN;
-        let has_just_come = self.changes_of_node > 0 && self.came_at.is_none_or(is_recent);
-        if has_just_come && tries < LOCATES_MAX {
+        if self.has_just_come(ctx) && tries < LOCATES_MAX {
             // The registration may have been of the node that is gone as well.
             return self.locate_after(tries, LOCATE_AGAIN_AFTER, ctx);
         }
@@ -120,6 +139,9 @@ impl Call {
 
     /// A registration says where its user can be reached.
     pub(super) fn on_located(&mut self, aor: &Aor, targets: Vec<Target>, ctx: &mut CallCtx<'_>) {
+        if self.is_hunting() {
+            return self.on_member_located(aor, targets, false, ctx);
+        }
         let State::Locating { tries } = self.data.state else {
             return ctx.ignore("nobody is looked for");
         };
@@ -127,14 +149,7 @@ impl Call {
             return ctx.ignore("somebody else was looked for");
         }
         let some_gone = targets.iter().any(|target| target.unreachable);
-        let mut reachable: Vec<Target> = targets
-            .into_iter()
-            .filter(|target| !target.unreachable)
-            .map(|target| Target {
-                flow: ctx.site().flow_from_here(target.flow),
-                ..target
-            })
-            .collect();
+        let mut reachable = reachable(targets, ctx.site());
         if reachable.is_empty() && some_gone && tries < LOCATES_MAX {
             return self.locate_after(tries, LOCATE_AGAIN_AFTER, ctx);
         }
@@ -142,7 +157,7 @@ impl Call {
             return self.on_not_located(Undelivered::Absent, ctx);
         }
         reachable.sort_by_key(|target| std::cmp::Reverse(target.q));
-        reachable.truncate(self.forks_max());
+        reachable.truncate(self.room_for_forks());
         self.data.targets = reachable.into();
         self.enter(State::Ringing);
         let ring_timeout = self.ring_timeout(ctx.site());
@@ -150,16 +165,18 @@ impl Call {
         self.fork(ctx);
     }
 
-    /// Returns how many forks fit the call and its record.
-    fn forks_max(&self) -> usize {
+    /// Returns how many more forks fit the call and its record: one at least if there is none.
+    pub(super) fn room_for_forks(&self) -> usize {
         let offer = self.data.offer.as_ref().map_or(512, |offer| offer.0.len());
-        // Those that a take-over has cancelled are in the record for a while.
-        let leaving = self.data.sides.len().saturating_sub(1);
-        let waiting = usize::from(self.transferor().is_some());
+        let sides = self.data.sides.values();
+        let leaving = sides.filter(|side| side.stage == Stage::Leaving).count();
+        let others = self.data.sides.len().saturating_sub(1 + leaving);
+        // Those that have been cancelled are in the record for a while.
         let fitting = (FORKS_BYTES_MAX / (SIDE_BYTES + 3 * offer))
             .saturating_sub(leaving / 3)
-            .saturating_sub(waiting);
-        fitting.clamp(1, usize::from(SIDES_PER_CALL_MAX - CALLER))
+            .saturating_sub(others);
+        let least = usize::from(!self.is_ringing());
+        fitting.clamp(least, usize::from(SIDES_PER_CALL_MAX - CALLER))
     }
 
     /// Calls the targets of the next q at once.
@@ -190,7 +207,7 @@ impl Call {
         Some(side)
     }
 
-    fn call_target(&mut self, side: u8, target: Target, ctx: &mut CallCtx<'_>) {
+    pub(super) fn call_target(&mut self, side: u8, target: Target, ctx: &mut CallCtx<'_>) {
         if self.data.is_bypassed {
             self.data
                 .sides
@@ -202,7 +219,7 @@ impl Call {
                 None => self.invite(side, target, None),
             };
         }
-        let (offering, is_open) = offering::first(&target, self.data.callee.as_ref(), ctx.site());
+        let (offering, is_open) = offering::first(&target, self.callee_of(side), ctx.site());
         self.describe(side, target, offering, is_open, ctx);
     }
 
@@ -237,14 +254,14 @@ impl Call {
     pub(super) fn ask_offer(&mut self, side: u8, ctx: &CallCtx<'_>) {
         let want = match self.stream_of(self.anchor()).cloned() {
             Some(_) if self.roles.transfer.is_some() => self.want_of_transfer(side, ctx.site()),
-            Some(stream) => Want::of(&self.allowed(stream, ctx.site())),
+            Some(stream) => Want::of(&self.allowed(side, stream, ctx.site())),
             None => Want::both_ways(self.configured(side, ctx.site())),
         };
         self.tell_leg(side, media_leg::Message::MakeOffer { want });
     }
 
     fn invite(&mut self, side: u8, target: Target, sdp: Option<Bytes>) {
-        let Some(callee) = self.data.callee.clone() else {
+        let Some(callee) = self.callee_of(side).cloned() else {
             return;
         };
         let invite = dialog::Invite {
@@ -291,7 +308,7 @@ impl Call {
             }
             (_, Some(Stage::Describing(_)), Report::Unfit { status }) => {
                 self.leave(side, status, "INCOMPATIBLE_DESTINATION");
-                self.note_failure(status, ctx);
+                self.note_failure(side, status, ctx);
             }
             (_, Some(Stage::Active), Report::AnswerTaken(stream)) => {
                 self.set_stream(side, stream);
@@ -315,8 +332,10 @@ impl Call {
             return self.tell_end(side, 487, "NORMAL_CLEARING");
         }
         self.timers.clear(Timer::Ring);
+        self.timers.clear(Timer::LocateAgain);
         self.owe_winner(side);
         self.data.targets.clear();
+        self.end_hunt(side);
         self.end_forks_but(Some(side), "NORMAL_CLEARING");
         let known = self.data.sides.get(&side).and_then(|fork| fork.sdp.clone());
         let Some(sdp) = sdp.map(Wire).or_else(|| known.clone()) else {
@@ -369,25 +388,27 @@ impl Call {
         if self.data.state == State::Ringing && self.try_next_kind(side, status, ctx) {
             return;
         }
-        self.note_failure(status, ctx);
+        self.note_failure(side, status, ctx);
     }
 
-    pub(super) fn note_failure(&mut self, status: u16, ctx: &mut CallCtx<'_>) {
+    /// Counts a final response, as it is passed on, among those that the caller may get.
+    pub(super) fn note_status(&mut self, status: u16) {
+        let best = self.data.best;
+        self.data.best = Some(best.map_or(status, |best| outcome::better(best, status)));
+        self.is_changed = true;
+    }
+
+    pub(super) fn note_failure(&mut self, side: u8, status: u16, ctx: &mut CallCtx<'_>) {
         if self.data.state != State::Ringing {
             return ctx.ignore("nobody is called any more");
         }
-        self.is_changed = true;
-        let status = outcome::passed(status);
-        let best = self
-            .data
-            .best
-            .map_or(status, |best| outcome::better(best, status));
-        self.data.best = Some(best);
+        let status = self.status_of_fork(side, outcome::passed(status));
+        self.note_status(status);
         if status >= 600 {
             self.data.targets.clear();
             self.end_forks(outcome::cause_of_status(status));
         }
-        if self.is_ringing() {
+        if self.is_ringing() || self.is_anybody_sought() {
             return;
         }
         if self.timers.due(Timer::CallAnew).is_some() {
@@ -397,16 +418,31 @@ impl Call {
         }
     }
 
-    fn is_ringing(&self) -> bool {
+    pub(super) fn is_ringing(&self) -> bool {
         let mut sides = self.data.sides.iter();
         sides.any(|(side, fork)| self.is_fork(*side) && fork.stage != Stage::Leaving)
     }
 
-    fn all_failed(&mut self, ctx: &mut CallCtx<'_>) {
+    pub(super) fn all_failed(&mut self, ctx: &mut CallCtx<'_>) {
+        if self.next_round(ctx) {
+            return;
+        }
+        self.hunting = None;
         let status = self.data.best.unwrap_or(480);
         if self.divert_refused(status, ctx) {
             return;
         }
         self.give_up(status, outcome::cause_of_status(status), "callee", ctx);
     }
+}
+
+/// Returns where a user can be reached at present, by flows of this node.
+pub(super) fn reachable(targets: Vec<Target>, site: &Site) -> Vec<Target> {
+    let reachable = targets.into_iter().filter(|target| !target.unreachable);
+    reachable
+        .map(|target| Target {
+            flow: site.flow_from_here(target.flow),
+            ..target
+        })
+        .collect()
 }

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::admission::Arrival;
 use super::diverting::Diverting;
 use super::exchange::Exchange;
+use super::hunting::Hunting;
 use super::joining::Joining;
 pub(super) use super::side::{Side, Stage};
 use super::takeover::Moves;
@@ -207,6 +208,8 @@ pub struct Call {
     pub(super) diverting: Diverting,
     /// Who leaves for another call, or comes from one.
     pub(super) joining: Joining,
+    /// Who else is called, and whose phone a fork is, where several users are.
+    pub(super) hunting: Option<Box<Hunting>>,
     pub(super) timers: Deadlines<Timer>,
     pub(super) is_changed: bool,
     pub(super) out: Vec<Action<crate::Message>>,
@@ -277,6 +280,7 @@ impl Call {
             roles: Roles::default(),
             diverting: Diverting::default(),
             joining: Joining::default(),
+            hunting: None,
             timers: Deadlines::default(),
             is_changed: false,
             out: Vec::new(),
@@ -343,23 +347,6 @@ impl Call {
         let call = self.data.key;
         self.out
             .push(Action::Emit(Emitted::CallState { call, news }));
-    }
-
-    /// Says that the call is here now, and in which state: who has missed what was said of it last
-    /// knows it from here.
-    fn emit_arrival(&mut self, why: Restored) {
-        if matches!(self.data.state, State::New | State::Over) || self.is_other_copy() {
-            return;
-        }
-        let state = self.state();
-        match why {
-            Restored::Moved { .. } => self.emit(CallNews::Moved { state }),
-            Restored::TakenOver { .. }
-            | Restored::Adopted { .. }
-            | Restored::NodeStart
-            | Restored::StartedAlone => self.emit(CallNews::TakenOver { state }),
-            Restored::Panic | Restored::Wake => {}
-        }
     }
 
     /// Returns the side the caller talks to, or will.
@@ -449,8 +436,12 @@ impl Call {
 
     fn on_report(&mut self, side: u8, report: Report, ctx: &mut CallCtx<'_>) {
         let report = match report {
-            Report::OfferTaken(stream) => Report::OfferTaken(self.allowed(stream, ctx.site())),
-            Report::AnswerTaken(stream) => Report::AnswerTaken(self.allowed(stream, ctx.site())),
+            Report::OfferTaken(stream) => {
+                Report::OfferTaken(self.allowed(side, stream, ctx.site()))
+            }
+            Report::AnswerTaken(stream) => {
+                Report::AnswerTaken(self.allowed(side, stream, ctx.site()))
+            }
             other @ (Report::Described { .. }
             | Report::Unfit { .. }
             | Report::NoPort

@@ -89,6 +89,9 @@ impl Call {
         settings: Box<Settings>,
         ctx: &mut CallCtx<'_>,
     ) {
+        if self.is_hunting() {
+            return self.on_member_located(aor, targets, settings.do_not_disturb, ctx);
+        }
         if !matches!(self.data.state, State::Locating { .. }) || !self.looks_for(aor) {
             return ctx.ignore("somebody else was looked for");
         }
@@ -202,6 +205,9 @@ impl Call {
 
     /// Asks the registration of the callee where it is, or to change what it has set.
     pub(super) fn locate(&mut self, ctx: &CallCtx<'_>) {
+        if self.is_hunting() {
+            return self.locate_members(ctx);
+        }
         let Some(callee) = &self.data.callee else {
             return;
         };
@@ -246,11 +252,16 @@ impl Step {
     }
 
     /// Tells whether nodes of an older release know of it.
-    pub(super) const fn is_known_to(&self, schema: contract::SchemaVersion) -> bool {
-        let is_new = matches!(
-            self,
-            Step::Set { .. } | Step::Play { .. } | Step::Replace { .. }
-        );
+    pub(super) fn is_known_to(&self, schema: contract::SchemaVersion) -> bool {
+        let is_new = match self {
+            Step::Set { .. } | Step::Play { .. } | Step::Replace { .. } => true,
+            Step::Bridge { target } => !super::dial_string::is_one_user(target),
+            Step::Answer
+            | Step::Echo
+            | Step::Tone { .. }
+            | Step::Hangup { .. }
+            | Step::Log { .. } => false,
+        };
         schema.0 >= FORM_3_SINCE.0 || !is_new
     }
 }

@@ -36,6 +36,7 @@ impl Call {
         self.data.exchange = None;
         self.moves.clear();
         self.data.targets.clear();
+        self.hunting = None;
         self.timers.clear_all();
         self.close_transfer(487);
         self.close_joining(487);
@@ -86,6 +87,9 @@ impl Call {
     pub(super) fn on_waited(&mut self, ctx: &mut CallCtx<'_>) {
         if matches!(self.data.state, State::Preparing | State::Answering { .. }) {
             return self.give_up(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
+        }
+        if self.end_round(ctx) {
+            return;
         }
         let rings = self.data.state == State::Ringing;
         if !(rings && self.divert(DiversionReason::NoAnswer, ctx)) {
@@ -155,7 +159,7 @@ impl Call {
         } else if is_party {
             self.give_up(500, "NORMAL_TEMPORARY_FAILURE", "weft", ctx);
         } else if !was_leaving {
-            self.note_failure(480, ctx);
+            self.note_failure(side, 480, ctx);
         }
     }
 
@@ -175,7 +179,7 @@ impl Call {
             }
             Some(Stage::Active | Stage::Describing(_)) => {
                 self.leave(side, 503, "NORMAL_CIRCUIT_CONGESTION");
-                self.note_failure(503, ctx);
+                self.note_failure(side, 503, ctx);
             }
         }
     }

@@ -11,7 +11,7 @@
 //! | Preparing | offer taken, or none | first step of the route | by step |
 //! | Preparing, Answering | a leg says nothing for the ring timeout | 500 | Ending |
 //! | any | step Answer, Echo, Tone | description for 200 | Answering |
-//! | any | step Bridge | `Locate` | Locating |
+//! | any | step Bridge | `Locate`; of several users: `hunting.rs` | Locating |
 //! | any | step Hangup, no step left | end | Ending |
 //! | Locating | Located | a leg and dialog a target, best q first | Ringing |
 //! | Locating | LocatedAs | the same, or elsewhere as the user has set: `diverting.rs` | Ringing |
@@ -37,7 +37,9 @@
 //! | `side.rs` | one side |
 //! | `admission.rs` | limits, domain and route of an INVITE |
 //! | `steps.rs` | the steps of a route |
+//! | `dial_string.rs` | whom the targets of a bridge mean |
 //! | `bridge.rs` | targets, forks, who wins |
+//! | `hunting.rs` | several users called for one another |
 //! | `offering.rs` | what kind of media a callee is offered, which codecs |
 //! | `digits.rs` | digits and candidates on their way |
 //! | `early.rs` | 18x and early media for the caller |
@@ -57,11 +59,13 @@ mod answering;
 mod bequest;
 mod bridge;
 mod core;
+pub mod dial_string;
 mod digits;
 mod diverting;
 mod early;
 mod ending;
 mod exchange;
+mod hunting;
 mod joining;
 mod offering;
 pub(crate) mod outcome;

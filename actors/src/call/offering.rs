@@ -51,11 +51,11 @@ const fn next(offering: Offering) -> Option<Offering> {
 impl Call {
     /// Calls the target of a fork that refused the kind of media once more, with the next kind;
     /// tells whether there is one.
-    pub(super) fn try_next_kind(&mut self, side: u8, status: u16, ctx: &mut CallCtx<'_>) -> bool {
+    pub(super) fn try_next_kind(&mut self, former: u8, status: u16, ctx: &mut CallCtx<'_>) -> bool {
         if !matches!(status, 415 | 488 | 606) {
             return false;
         }
-        let fork = self.data.sides.get_mut(&side);
+        let fork = self.data.sides.get_mut(&former);
         let Some(attempt) = fork.and_then(|fork| fork.attempt.take()) else {
             return false;
         };
@@ -63,13 +63,14 @@ impl Call {
             return false;
         };
         tracing::debug!(call = %self.data.key, side, ?offering, "the next kind of media");
+        self.follow_fork(former, side);
         self.describe(side, attempt.target, offering, true, ctx);
         true
     }
 
     /// Leaves of what a side described what its account, and that of the other side, allow.
-    pub(super) fn allowed(&self, mut stream: Stream, site: &Site) -> Stream {
-        for list in self.lists(site) {
+    pub(super) fn allowed(&self, side: u8, mut stream: Stream, site: &Site) -> Stream {
+        for list in self.lists(side, site) {
             stream.codecs.retain(|codec| {
                 codec.role() != CodecRole::Audio
                     || list
@@ -91,7 +92,7 @@ impl Call {
         let aor = if side == self.anchor() {
             self.identity().account.as_ref()
         } else {
-            self.data.callee.as_ref()
+            self.callee_of(side)
         };
         let own = aor
             .and_then(|aor| site.account(aor))
@@ -137,14 +138,11 @@ impl Call {
             direction: Direction::SendRecv,
             ptime,
         };
-        Want::of(&self.allowed(stream, site))
+        Want::of(&self.allowed(side, stream, site))
     }
 
-    fn lists<'s>(&'s self, site: &'s Site) -> impl Iterator<Item = &'s [String]> {
-        let accounts = [self.identity().account.as_ref(), self.data.callee.as_ref()];
-        accounts
-            .into_iter()
-            .flatten()
+    fn lists<'s>(&'s self, side: u8, site: &'s Site) -> impl Iterator<Item = &'s [String]> {
+        self.accounts_of(side)
             .filter_map(|aor| site.account(aor)?.codecs.as_deref())
     }
 }

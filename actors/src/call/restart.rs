@@ -16,7 +16,10 @@ impl Call {
             State::Ringing if self.timers.due(Timer::CallAnew).is_some() => {
                 ctx.ignore("its forks are called anew");
             }
-            State::Ringing => self.ring_on(ctx),
+            State::Ringing => {
+                self.ring_on(ctx);
+                self.locate_members(ctx);
+            }
             State::Answering { .. } => self.drive_answer(ctx),
             State::Talking { .. } => {
                 self.end_leaving();

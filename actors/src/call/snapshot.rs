@@ -5,7 +5,7 @@
 //! | `SnapshotV1` | 1.0 | – |
 //! | `SnapshotV2` | calls that another node had | that, and who does not know yet where we are |
 //! | `SnapshotV3` | schema 2 | how many nodes have had it |
-//! | `Snapshot` | schema 3 | what transfers have made of it, what users have set for it, who comes and leaves |
+//! | `Snapshot` | schema 3 | what transfers have made of it, what users have set for it, who comes and leaves, who of a group is called |
 //!
 //! For schema 1 a call is written in the first form if no other node had it, else in the second:
 //! whoever reads it there knows of one other node. Nobody is put through before all nodes read
@@ -20,6 +20,7 @@ use super::bequest;
 use super::core::{Call, Data, End, Stage, State, Timer};
 use super::diverting::Diverting;
 use super::ending::{BY_THE_OTHER_COPY, GIVE_UP_AFTER};
+use super::hunting::Hunting;
 use super::joining::Joining;
 use super::takeover::Moves;
 use super::transfer::Roles;
@@ -61,6 +62,7 @@ pub struct Snapshot {
     roles: Roles,
     diverting: Diverting,
     joining: Joining,
+    hunting: Option<Box<Hunting>>,
 }
 
 impl From<SnapshotV1> for Snapshot {
@@ -73,6 +75,7 @@ impl From<SnapshotV1> for Snapshot {
             roles: Roles::default(),
             diverting: Diverting::default(),
             joining: Joining::default(),
+            hunting: None,
         }
     }
 }
@@ -112,6 +115,7 @@ impl Snapshot {
         self.data.targets.clear();
         self.moves.clear();
         self.joining = Joining::default();
+        self.hunting = None;
         for side in self.data.sides.values_mut() {
             // A dialog that is only being described was not begun.
             side.has_dialog &= !matches!(side.stage, Stage::Describing(_));
@@ -134,6 +138,7 @@ impl From<SnapshotV2> for Snapshot {
             roles: Roles::default(),
             diverting: Diverting::default(),
             joining: Joining::default(),
+            hunting: None,
         }
     }
 }
@@ -148,6 +153,7 @@ impl From<SnapshotV3> for Snapshot {
             roles: Roles::default(),
             diverting: Diverting::default(),
             joining: Joining::default(),
+            hunting: None,
         }
     }
 }
@@ -162,6 +168,7 @@ impl Snapshot {
         let is_new = !self.roles.is_first()
             || self.diverting != Diverting::default()
             || self.joining != Joining::default()
+            || self.hunting.is_some()
             || self.data.steps.iter().any(has_new_step)
             || self.timers.iter().any(|(timer, _)| *timer == Timer::Step);
         if is_new {
@@ -200,6 +207,7 @@ impl Call {
             roles: self.roles.clone(),
             diverting: self.diverting.clone(),
             joining: self.joining.clone(),
+            hunting: self.hunting.clone(),
         }
     }
 
@@ -213,6 +221,7 @@ impl Call {
             roles: snapshot.roles,
             diverting: snapshot.diverting,
             joining: snapshot.joining,
+            hunting: snapshot.hunting,
             timers,
             is_changed: false,
             out: Vec::new(),

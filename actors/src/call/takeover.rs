@@ -31,6 +31,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use contract::{CallNews, Restored};
 use serde::{Deserialize, Serialize};
 
 use super::core::{AnswerStage, Call, CallCtx, Peer, Stage, State, Timer};
@@ -97,6 +98,23 @@ impl Move {
 }
 
 impl Call {
+    /// Says that the call is here now, and in which state: who has missed what was said of it last
+    /// knows it from here.
+    pub(super) fn emit_arrival(&mut self, why: Restored) {
+        if matches!(self.data.state, State::New | State::Over) || self.is_other_copy() {
+            return;
+        }
+        let state = self.state();
+        match why {
+            Restored::Moved { .. } => self.emit(CallNews::Moved { state }),
+            Restored::TakenOver { .. }
+            | Restored::Adopted { .. }
+            | Restored::NodeStart
+            | Restored::StartedAlone => self.emit(CallNews::TakenOver { state }),
+            Restored::Panic | Restored::Wake => {}
+        }
+    }
+
     /// Goes on with what another node had.
     pub(super) fn take_over(&mut self, may_live: bool, ctx: &mut CallCtx<'_>) {
         self.changes_of_node = self.changes_of_node.saturating_add(1);
@@ -179,6 +197,7 @@ impl Call {
             return ctx.ignore("nobody rings any more");
         }
         self.timers.clear(Timer::CallAnew);
+        self.seek_who_rang();
         self.end_forks("NORMAL_CLEARING");
         self.data.targets.clear();
         self.data.early = None;
@@ -196,6 +215,7 @@ impl Call {
         let patience = self.diverting.patience();
         let patience = patience.filter(|_| self.data.state == State::Ringing);
         let usual = patience.map_or(usual, |wished| wished.min(usual));
+        let usual = self.group_patience().unwrap_or(usual);
         if self.changes_of_node > 0 && self.data.answered.is_none() {
             usual.min(RING_MAX)
         } else {

@@ -10,6 +10,7 @@ mod bridging;
 mod diverting;
 mod ends;
 mod fixture;
+mod hunting;
 mod joining;
 mod json;
 mod json_ends;

@@ -315,6 +315,7 @@ impl Call {
     /// What was known of callees counts no more.
     pub(super) fn forget_forks(&mut self) {
         self.data.targets.clear();
+        self.hunting = None;
         self.data.best = None;
         self.data.early = None;
         self.data.passed = None;

@@ -26,7 +26,7 @@ impl Call {
     ) {
         let is_own = to.call() == Some(self.data.key);
         match (to, why) {
-            (ActorId::Registration(_), why) => self.on_not_located(why, ctx),
+            (ActorId::Registration(of), why) => self.on_not_located_at(&of, why, ctx),
             (to, Undelivered::Busy) if is_own => self.retell(to, message, ctx),
             (ActorId::Dialog(side), Undelivered::Absent) if is_own => {
                 self.on_dialog_absent(side.number(), message, ctx);

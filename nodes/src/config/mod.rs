@@ -7,6 +7,7 @@
 mod address;
 mod credential;
 mod floating;
+mod group;
 mod initial;
 mod overlay;
 mod print;
@@ -27,6 +28,7 @@ use toml::Table;
 
 pub use address::{Interfaces, Listen, Network, RtpPorts};
 pub use credential::{SecretFileError, administrator_token, cluster_key, read_token};
+pub use group::{Group, Order};
 pub use initial::{Initial, InitialError, initial};
 pub use overlay::Origins;
 pub use print::{defaults, effective};
@@ -71,6 +73,9 @@ pub struct Config {
     /// Accounts.
     #[serde(default)]
     pub user: Vec<User>,
+    /// Users who are called for one another.
+    #[serde(default)]
+    pub group: Vec<Group>,
     /// Routes, first match wins.
     #[serde(default)]
     pub route: Vec<Route>,

@@ -1,6 +1,8 @@
 //! `[[route]]`: what a number that is dialled leads to, and which values its keys may have.
 
+use actors::call::dial_string::{self, Word};
 use actors::registration::settings::DiversionReason;
+use contract::limits::GROUP_MEMBERS_MAX;
 use serde::{Deserialize, Serialize};
 
 use super::schema::{HOST, Key, Kind, NAME, has, is_line_of_128, key};
@@ -41,7 +43,7 @@ pub struct Match {
 pub enum Step {
     /// Answers the caller (`false`: does nothing).
     Answer(bool),
-    /// Calls a target and joins both.
+    /// Calls targets and joins who answers.
     Bridge(String),
     /// Sends the caller's sound back (`false`: does nothing).
     Echo(bool),
@@ -120,7 +122,10 @@ pub(super) const STEPS: &[Key] = &[
     key("answer", Kind::Truth),
     key(
         "bridge",
-        Kind::Text("`user/NAME` or `user/NAME@DOMAIN`", is_target),
+        Kind::Text(
+            "`user/NAME` and `group/NAME`, with or without `@DOMAIN`, `,` and `|` between them",
+            is_target,
+        ),
     ),
     key("echo", Kind::Truth),
     key(
@@ -162,8 +167,13 @@ fn is_pattern(text: &str) -> bool {
 }
 
 fn is_target(text: &str) -> bool {
-    text.strip_prefix("user/")
-        .is_some_and(|user| has(user, 320, "._-+*#$@{}"))
+    let rounds = dial_string::words(text).unwrap_or_default();
+    let mut words = rounds.iter().flatten();
+    let is_name = |word: &Word<'_>| match word {
+        Word::User(name) | Word::Group(name) => has(name, 320, "._-+*#$@{}"),
+    };
+    let count = words.clone().count();
+    (1..=GROUP_MEMBERS_MAX).contains(&count) && words.all(is_name)
 }
 
 fn is_cause(text: &str) -> bool {

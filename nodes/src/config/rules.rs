@@ -152,6 +152,7 @@ pub(super) fn check(
     check.domains()?;
     check.expiries()?;
     let passwords = check.users()?;
+    check.groups()?;
     check.routes()?;
     let mut listeners = check.listeners()?;
     let http = check.http(&mut listeners)?;
@@ -217,7 +218,7 @@ impl Check<'_> {
         Ok(())
     }
 
-    fn has_domain(&self, key: &str, domain: Option<&str>) -> Result<(), ConfigError> {
+    pub(super) fn has_domain(&self, key: &str, domain: Option<&str>) -> Result<(), ConfigError> {
         let Some(domain) = domain else { return Ok(()) };
         let mut known = self.config.domain.iter().map(|known| known.name.as_str());
         if known.any(|known| known.eq_ignore_ascii_case(domain)) {
@@ -291,6 +292,9 @@ impl Check<'_> {
             }
             for step in &route.steps {
                 self.step(&key, &route.matches.destination, step)?;
+                if let Step::Bridge(target) = step {
+                    self.targets(&key, route.domain.as_deref(), target)?;
+                }
             }
         }
         Ok(())

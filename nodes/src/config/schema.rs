@@ -10,6 +10,7 @@ use toml::{Table, Value};
 
 use super::ConfigError;
 use super::address::{Listen, Network, RtpPorts};
+use super::group::GROUP;
 use super::route::ROUTE;
 
 /// One key.
@@ -176,6 +177,7 @@ pub(super) const ROOT: &[Key] = &[
     ),
     key("domain", Kind::Named(DOMAIN)),
     key("user", Kind::Named(USER)),
+    key("group", Kind::Named(GROUP)),
     key("route", Kind::Named(ROUTE)),
 ];
 
@@ -462,7 +464,7 @@ fn is_name(text: &str) -> bool {
     has(text, 64, "._-")
 }
 
-fn is_user(text: &str) -> bool {
+pub(super) fn is_user(text: &str) -> bool {
     has(text, 64, "._-+*#")
 }
 

@@ -13,13 +13,14 @@ use std::time::Duration;
 use actors::registration::settings::Change;
 use actors::site::{
     Account, Auth, Cluster, CommitMode, Credential, Domain, FloatingAddress, FloatingListener,
-    Limits, Listener, MediaPolicy, Route, Site, Step,
+    Group, GroupOrder, Limits, Listener, MediaPolicy, Route, Site, Step,
 };
 use contract::{FabricKeys, Secret};
 use regex::{Regex, RegexBuilder};
 
 use super::{
-    Auth as ConfigAuth, Config, Loaded, Plan, Protocol, RouteMedia, Step as ConfigStep, UserMedia,
+    Auth as ConfigAuth, Config, Loaded, Order, Plan, Protocol, RouteMedia, Step as ConfigStep,
+    UserMedia,
 };
 
 /// Octets a compiled route may take; a larger one is refused (threats.md 25).
@@ -162,14 +163,31 @@ fn domains(config: &Config, plan: &Plan) -> Vec<Domain> {
             .route
             .iter()
             .filter(|route| belongs(&route.domain, &name));
+        let groups = config.group.iter();
+        let groups = groups
+            .filter(|group| belongs(&group.domain, &name))
+            .map(|group| (group.name.clone(), self::group(group)));
         Domain {
             users,
+            groups: groups.collect(),
             routes: routes.filter_map(route).collect(),
             calls_max: domain.limits.calls,
             name,
         }
     });
     domains.collect()
+}
+
+fn group(group: &super::Group) -> Group {
+    Group {
+        members: group.members.clone(),
+        order: match group.order {
+            Order::All => GroupOrder::All,
+            Order::InTurn => GroupOrder::InTurn,
+            Order::Random => GroupOrder::Random,
+        },
+        ring_s: group.ring_s,
+    }
 }
 
 fn route(route: &super::Route) -> Option<Route> {

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::Client;
 use super::call::{ClientCall, Stage};
 use crate::line::{Line, Protection};
+use crate::node::GROUPS;
 use crate::phone::{Complaint, Out, PACKET_EVERY, Role};
 
 /// How long a reply to an offer is awaited.
@@ -29,7 +30,10 @@ impl Client {
         if is_busy || !self.habits.calls {
             return;
         }
-        let to = if self.draw(self.habits.extensions) {
+        let groups = self.habits.groups;
+        let to = if groups > 0 && self.draw(groups) {
+            GROUPS[self.rng.below(3) as usize].to_owned()
+        } else if self.draw(self.habits.extensions) {
             ["9196", "9197", "9198", "sip:9196@weft.test", "4711"][self.rng.below(5) as usize]
                 .to_owned()
         } else {

@@ -9,6 +9,7 @@ use sip::{HeaderName, Message};
 use super::call::{Call, CallState, Role};
 use super::text::response;
 use super::{Complaint, Out, PACKET_EVERY, Phone, T1};
+use crate::node::GROUPS;
 
 /// Feature codes that undo do-not-disturb and the forwards.
 const UNDO: [&str; 5] = ["*79", "*73", "*91", "*53", "*63"];
@@ -47,6 +48,12 @@ impl Phone {
         let sets = self.habits.sets;
         if sets > 0 && self.draw(sets) {
             return self.set(now, out);
+        }
+        let groups = self.habits.groups;
+        if groups > 0 && self.draw(groups) {
+            let group = GROUPS[self.rng.below(3) as usize];
+            self.dial(group, false, now, out);
+            return;
         }
         let is_extension = self.draw(self.habits.extensions);
         let called = if let Some(friend) = self.habits.friend {

@@ -29,6 +29,8 @@ pub struct Habits {
     pub sets: u32,
     /// Calls in which it puts the far end through.
     pub joins: u32,
+    /// Calls to groups instead of users.
+    pub groups: u32,
     /// Longest talk.
     pub talk: Duration,
     /// Whom it calls, if always the same.
@@ -57,6 +59,7 @@ const QUIET: Habits = Habits {
     odd: 0,
     sets: 0,
     joins: 0,
+    groups: 0,
     talk: Duration::from_secs(60),
     friend: None,
     expires: SHORT,
@@ -78,6 +81,7 @@ impl Habits {
             odd: 0,
             sets: 0,
             joins: 0,
+            groups: 0,
             talk: Duration::from_secs(u64::from(5 + rng.below(40))),
             friend: None,
             expires: SHORT,
@@ -112,6 +116,14 @@ impl Habits {
         self.calls = true;
         self.joins = 60;
         self.idle = Duration::from_secs(2);
+        self.talk = self.talk.min(Duration::from_secs(10));
+    }
+
+    /// Calls groups again and again.
+    pub fn group_much(&mut self) {
+        self.calls = true;
+        self.groups = 60;
+        self.idle = Duration::from_secs(4);
         self.talk = self.talk.min(Duration::from_secs(10));
     }
 

@@ -56,6 +56,8 @@ pub(super) struct World {
     pub is_json: bool,
     pub emitted: Vec<Emitted>,
     pub targets: Vec<Target>,
+    /// Where some users are, in place of `targets`.
+    pub homes: BTreeMap<Aor, Vec<Target>>,
     /// Registrations of these are known.
     pub registered: Vec<Aor>,
     /// What some of them have set.
@@ -81,6 +83,7 @@ pub(super) struct World {
     pub has_heirs: bool,
     queue: VecDeque<(ActorId, Event<Message, ()>)>,
     entropies: BTreeMap<ActorId, Entropy>,
+    chance: [u8; 32],
     lives: u32,
 }
 
@@ -197,6 +200,7 @@ impl World {
             is_json: false,
             emitted: Vec::new(),
             targets: vec![target(B, 1000)],
+            homes: BTreeMap::new(),
             registered: vec![aor("1001@example.org")],
             settings: BTreeMap::new(),
             next_port: 20_000,
@@ -211,15 +215,17 @@ impl World {
             has_heirs: false,
             queue: VecDeque::new(),
             entropies: BTreeMap::new(),
+            chance: [3; 32],
             lives: 0,
         }
     }
 
     /// Returns where a user is: one whose number ends in 9 is nowhere.
     fn ways(&self, aor: &Aor) -> Vec<Target> {
-        match aor.user().ends_with('9') {
-            true => Vec::new(),
-            false => self.targets.clone(),
+        match self.homes.get(aor) {
+            Some(targets) => targets.clone(),
+            None if aor.user().ends_with('9') => Vec::new(),
+            None => self.targets.clone(),
         }
     }
 
@@ -240,6 +246,12 @@ impl World {
 
     pub fn leg(&self, number: u8) -> ActorId {
         ActorId::MediaLeg(self.side(number))
+    }
+
+    /// Other chances are drawn.
+    pub fn draws_from(&mut self, seed: u16) {
+        let [high, low] = seed.to_be_bytes();
+        self.chance = [high, low].repeat(16).try_into().expect("32 octets");
     }
 
     /// Gives one event and all that follows from it.
@@ -308,11 +320,11 @@ impl World {
     }
 
     fn events_of(&mut self, to: &ActorId, event: Event<Message, ()>) -> Vec<Action<Message>> {
-        let (lives, label) = (self.lives, to.to_string());
+        let (lives, label, chance) = (self.lives, to.to_string(), self.chance);
         let entropy = self
             .entropies
             .entry(to.clone())
-            .or_insert_with(|| Entropy::from_seed([3; 32]).split(&format!("{label}/{lives}")));
+            .or_insert_with(|| Entropy::from_seed(chance).split(&format!("{label}/{lives}")));
         let mut actions = Vec::new();
         let mut ctx = Ctx::new(self.now, to, self.health, &self.site, entropy, &mut actions);
         self.cores

@@ -1,0 +1,170 @@
+//! Groups of users: who rings when, who has the call, who hears whom by sines (RFC 3261 §16.6, §16.7).
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a harness waits for other processes"
+)]
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use weft_tests::baresip::{Baresip, Namespace};
+use weft_tests::browser::Browser;
+use weft_tests::lacks;
+use weft_tests::node::Node;
+use weft_tests::plain::Plain;
+use weft_tests::wait::PATIENCE;
+
+const GROUPS: &str = r#"
+[[group]]
+name = "all"
+members = ["1000", "1001", "1002"]
+ring_s = 30
+
+[[group]]
+name = "turn"
+members = ["1001", "1000", "1002"]
+order = "in_turn"
+ring_s = 3
+
+[[route]]
+name = "all"
+match = { destination = "^2001$" }
+do = [{ bridge = "group/all" }]
+
+[[route]]
+name = "turn"
+match = { destination = "^2002$" }
+do = [{ bridge = "group/turn" }]
+
+[[route]]
+name = "then"
+match = { destination = "^2003$" }
+do = [{ bridge = "user/1001,user/1009|user/1000" }]
+"#;
+
+/// Browsers of both doors ring at once for a phone, and for each other.
+#[test]
+fn a_group_rings_in_browsers_and_the_first_who_answers_has_the_call() {
+    if lacks(&["chromium", "node"]) {
+        return;
+    }
+    let node = Node::start(GROUPS);
+    let browser = Browser::start();
+    let json_page = browser.phone(node.http, "1000", 500.0);
+    let url = format!("ws://{}/ws", node.http);
+    let sip_page = browser.sip(node.http, &url, "1001", 600.0);
+    let mut plain = Plain::new(node.sip, "1002", 700.0);
+
+    // All at once; who calls is not called.
+    let calling = plain.phone.call("2001", plain.port);
+    json_page.wait("incoming");
+    sip_page.wait("incoming");
+    sip_page.must("answer", json!({}));
+    let answer = plain.phone.outcome(&calling, PATIENCE).expect("an answer");
+    let side = plain.phone.established(&calling, &answer);
+    plain.pump.aim(plain.socket, Some(side.media));
+    json_page.wait("ended");
+    sip_page.wait("active");
+    sip_page.hears(700.0);
+    plain.hears(600.0);
+    sip_page.must("hangup", json!({}));
+    assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
+
+    // One declines for good: the others ring on, and one of them has the call.
+    json_page.call("2001");
+    sip_page.wait("incoming");
+    sip_page.must("reject", json!({ "code": 603 }));
+    let side = plain.take();
+    json_page.wait("active");
+    json_page.hears(700.0);
+    plain.hears(500.0);
+    json_page.must("hangup", json!({}));
+    assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
+
+    // One after another: the first lets it ring for its three seconds, the second declines.
+    let calling = plain.phone.call("2002", plain.port);
+    sip_page.wait("incoming");
+    json_page.wait("incoming");
+    sip_page.wait("ended");
+    json_page.must("reject", json!({ "code": 486 }));
+    let outcome = plain.phone.outcome(&calling, PATIENCE).expect("a response");
+    assert_eq!(outcome.status(), 480, "nobody answered the first");
+    node.no_calls_left();
+
+    // A dial string: when nobody of the first has answered, the second is called.
+    let calling = plain.phone.call("2003", plain.port);
+    sip_page.wait("incoming");
+    sip_page.must("reject", json!({ "code": 486 }));
+    json_page.wait("incoming");
+    json_page.must("answer", json!({}));
+    let answer = plain.phone.outcome(&calling, PATIENCE).expect("an answer");
+    let side = plain.phone.established(&calling, &answer);
+    plain.pump.aim(plain.socket, Some(side.media));
+    json_page.wait("active");
+    json_page.hears(700.0);
+    plain.hears(500.0);
+    json_page.must("hangup", json!({}));
+    assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
+}
+
+/// `kill -9` while a group rings: its phones ring on over the restart, and one of them may answer.
+#[test]
+fn a_group_rings_on_after_a_crash() {
+    if lacks(&["chromium", "node"]) {
+        return;
+    }
+    let mut node = Node::start(GROUPS);
+    let browser = Browser::start();
+    let url = format!("ws://{}/ws", node.http);
+    let sip_page = browser.sip(node.http, &url, "1001", 600.0);
+    let mut plain = Plain::new(node.sip, "1000", 700.0);
+    let mut other = Plain::new(node.sip, "1002", 800.0);
+    let calling = plain.phone.call("2001", plain.port);
+    sip_page.wait("incoming");
+    let invite = other.phone.ringing(PATIENCE).expect("an INVITE");
+    let rings = plain.phone.progress(&calling, 180, PATIENCE);
+    assert!(rings.is_some());
+    node.kill();
+    node.start_again();
+    node.wait_ready();
+    let side = other.phone.answer(&invite, other.port);
+    other.pump.aim(other.socket, Some(side.media));
+    let answer = plain.phone.outcome(&calling, PATIENCE).expect("an answer");
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let mine = plain.phone.established(&calling, &answer);
+    plain.pump.aim(plain.socket, Some(mine.media));
+    plain.hears(800.0);
+    other.hears(700.0);
+    assert_eq!(plain.phone.bye(&mut { mine }), 200);
+    assert!(other.phone.serve(&side, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
+}
+
+#[test]
+fn baresip_takes_the_call_of_a_group_when_a_browser_has_not() {
+    if lacks(&["chromium", "node", "baresip", "ip"]) {
+        return;
+    }
+    let space = Namespace::new(24);
+    let outside = SocketAddr::from((space.ours, 5060));
+    let node = Node::start(&format!(
+        "[[profile]]\nname = \"outside\"\nudp = [\"{outside}\"]\nauth = \"digest\"\nacl = [\"10.77.0.0/16\"]\n{GROUPS}"
+    ));
+    let _phone = Baresip::start(&space, "1002", outside, 440);
+    let browser = Browser::start();
+    let page = browser.phone(node.http, "1000", 500.0);
+    let url = format!("ws://{}/ws", node.http);
+    let other = browser.sip(node.http, &url, "1001", 600.0);
+    page.call("2002");
+    other.wait("incoming");
+    page.wait("active");
+    other.wait("ended");
+    page.hears(440.0);
+    page.must("hangup", json!({}));
+    node.no_calls_left();
+}
