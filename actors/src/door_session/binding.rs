@@ -46,7 +46,8 @@ pub(super) enum Purpose {
     },
     /// The dialogs are asked.
     States {
-        expires_s: u32,
+        /// When the binding ends: what is told of it is told when they have answered.
+        ends: Time,
         waiting: BTreeSet<String>,
         states: Vec<CallState>,
         until: Time,
@@ -202,7 +203,7 @@ impl DoorSession {
             self.order(&asked.who, name, None, ClientCommand::Inquire, ctx);
         }
         let purpose = Purpose::States {
-            expires_s,
+            ends: ctx.now().mono + Duration::from_secs(u64::from(expires_s)),
             waiting: calls.iter().cloned().collect(),
             states: Vec::new(),
             until: ctx.now().mono + STATES_WAIT,
@@ -272,7 +273,7 @@ impl DoorSession {
             return;
         };
         let Purpose::States {
-            expires_s,
+            ends,
             waiting,
             mut states,
             ..
@@ -289,6 +290,8 @@ impl DoorSession {
             });
         }
         let who = asked.who.clone();
+        let left = ends.since(ctx.now().mono).as_secs();
+        let expires_s = u32::try_from(left).unwrap_or(u32::MAX);
         self.be_registered(asked, expires_s, Some(states.clone()), ctx);
         for delivery in std::mem::take(&mut self.held) {
             if let Some(side) = self.calls.get(&delivery.name).copied() {

@@ -382,6 +382,9 @@ fn a_dialog_that_says_nothing_does_not_keep_a_client_from_coming_back() {
     assert!(waited >= crate::dialog::json::PARK, "{waited:?}");
     assert!(waited < Duration::from_secs(10), "clients wait so long");
     assert_eq!(said(&actions)[0]["payload"]["calls"][0]["state"], "gone");
+    // It was bound for a minute before that wait, not after it.
+    let left = Duration::from_secs(60).saturating_sub(waited).as_secs();
+    assert_eq!(said(&actions)[0]["payload"]["expires"], left);
 }
 
 #[test]

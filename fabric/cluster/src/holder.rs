@@ -198,8 +198,10 @@ fn store_batch(current: Option<&Image>, image: &Image, fence: Epoch, ids: &IdHas
     }
     Batch {
         changes,
-        // What is there is renewed as long as the disk takes anything.
-        essential: header.is_ended() || current.is_some_and(|now| !now.header.is_ended()),
+        // What is there is renewed as long as the disk takes anything. So is what follows a tombstone: that
+        // was written over a copy as long as the disk took anything, and what only that copy had comes back
+        // so, merged (`cluster.md` §8). Whether there is room for what is new was asked before.
+        essential: header.is_ended() || current.is_some(),
     }
 }
 

@@ -160,6 +160,30 @@ fn what_renews_is_essential_and_what_is_new_is_not() {
 }
 
 #[test]
+fn a_holder_writes_what_follows_a_tombstone_as_long_as_it_writes_the_tombstone() {
+    let id = ActorId::Registration("bob@example.org".into());
+    let is_essential = |held: &Held, owned: &Owned| {
+        let (reply, batch) = decide(held, HolderRequest::Commit(owned.image()), &ids());
+        assert_eq!(reply, HolderReply::Stored(owned.header().version));
+        batch.expect("it is written").essential
+    };
+    let held_of = |owned: &Owned| Held {
+        fence: owned.epoch(),
+        image: Some(owned.image()),
+    };
+    let mut here = Owned::begin(&id, Epoch::ZERO, life(1), &ids());
+    here.put(&id, b"bound here".into(), None).unwrap();
+    assert!(!is_essential(&Held::default(), &here), "it is new");
+    // The other side of a cut has ended it, and knows nothing of what is bound here.
+    let mut other = Owned::begin(&id, here.epoch(), life(2), &ids());
+    other.end(UtcMillis(1_000));
+    assert!(is_essential(&held_of(&here), &other));
+    let mut merged = Owned::begin(&id, other.epoch(), life(1), &ids());
+    merged.put(&id, b"bound here".into(), None).unwrap();
+    assert!(is_essential(&held_of(&other), &merged));
+}
+
+#[test]
 fn a_lost_or_old_part_is_missing_and_never_taken_for_the_new_one() {
     let store = TestStore::default();
     let mut owned = stored_call(&store);
