@@ -97,6 +97,9 @@ fn expand_step(step: &Step, groups: &Captures<'_>) -> Option<Step> {
             level_dbm0: *level_dbm0,
             for_ms: *for_ms,
         },
+        Step::PickUp { target } => Step::PickUp {
+            target: expand(target, groups, is_plain)?,
+        },
         Step::Set { change } => Step::Set {
             change: Box::new(expand_change(change, groups)?),
         },
@@ -131,7 +134,7 @@ pub fn is_dialable(dialled: &str, domain: &Domain) -> bool {
     };
     let mut routes = domain.routes.iter();
     let first = routes.find(|route| route.destination.is_match(dialled));
-    first.is_some_and(|route| !route.steps.iter().any(Step::changes_settings))
+    first.is_some_and(|route| !route.steps.iter().any(Step::is_personal))
 }
 
 /// Tells whether a dialled character cannot change the meaning of a target: no `@` that picks

@@ -371,6 +371,11 @@ pub enum Step {
         /// What; a number with `$n` groups.
         change: Box<Change>,
     },
+    /// Picks up a call that rings one of the targets, or, `groups`: somebody with whom the caller is in a group.
+    PickUp {
+        /// The targets, with `$n` groups.
+        target: String,
+    },
     /// Puts the caller in the place of a party of another call (RFC 3891). No route has it: an INVITE does.
     Replace {
         /// Of which.

@@ -120,9 +120,12 @@ pub(crate) fn is_of_schema_3(message: &Message) -> bool {
                 call::Message::LocatedAs { .. }
                     | call::Message::IsSet(_)
                     | call::Message::Join { .. }
+                    | call::Message::WhoCalls { .. }
             )
             | Message::MediaLeg(media_leg::Message::HandOver | media_leg::Message::TakeUp { .. })
-            | Message::Registration(registration::Message::Set(_))
+            | Message::Registration(
+                registration::Message::Set(_) | registration::Message::WhoCalls { .. }
+            )
             | Message::Console(console::Message::IsSet { .. })
             | Message::DoorSession(door_session::Message::IsSet { .. })
             | Message::Lane(lane::Message::Taken { .. })

@@ -53,12 +53,12 @@ macro_rules! census {
 }
 
 census!(of_registration: registration::Message, [
-    Register, Bind, Resume, Unbind, Locate, FlowGone, Clear, Merge, Set,
+    Register, Bind, Resume, Unbind, Locate, FlowGone, Clear, Merge, Set, WhoCalls,
 ]);
 census!(of_call: call::Message, [
     Invite, Dial, Cancel, Located, Hangup, Progressed, Answered, Failed, Acknowledged, Cancelled,
     Offered, OfferAnswered, OfferRefused, HungUp, Info, Trickle, Digits, Ended, Media, Bequest,
-    Refer, LocatedAs, IsSet, Join,
+    Refer, LocatedAs, IsSet, Join, WhoCalls,
 ]);
 census!(of_dialog: dialog::Message, [
     Request, Response, RequestFailed, Serve, Invite, Retransmitted, Cancelled, Progress, Accept,
@@ -797,6 +797,9 @@ fn registrations() -> Vec<registration::Message> {
         },
         Message::FlowGone { flow: datagram() },
         Message::Clear,
+        Message::WhoCalls {
+            reply: ActorId::Call(call_key()),
+        },
         Message::Merge {
             copy: Bytes::from_static(b"copy"),
         },
@@ -918,6 +921,10 @@ fn calls() -> Vec<call::Message> {
         settings: Box::new(settings()),
     });
     messages.extend([Ok(()), Err(fault())].map(Message::IsSet));
+    messages.push(Message::WhoCalls {
+        aor: aor(),
+        calls: vec![call_key()],
+    });
     messages
 }
 
@@ -952,6 +959,11 @@ fn words() -> impl Iterator<Item = call::Word> {
         Word::Come(Box::new(call::Coming::of_test(ask().from, part))),
         Word::Came(true),
         Word::NotComing(ask().from),
+        Word::PickUp(Box::new(call::PickUp {
+            whom: aor(),
+            from: ask().from,
+            by: Some(aor()),
+        })),
     ];
     words.into_iter().chain(stopped.map(Word::Stopped))
 }

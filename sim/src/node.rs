@@ -362,6 +362,15 @@ fn cluster(role: Role, me: NodeInst) -> Option<Cluster> {
 /// Numbers of groups: all at once, in turn, in an order that is drawn.
 pub const GROUPS: [&str; 3] = ["2000", "2001", "2002"];
 
+/// What picks up a call that rings somebody of one's own groups.
+pub const PICK_UP: &str = "*8";
+
+fn pick_up(target: &str) -> Step {
+    Step::PickUp {
+        target: target.to_owned(),
+    }
+}
+
 fn groups() -> BTreeMap<String, Group> {
     let orders = [GroupOrder::All, GroupOrder::InTurn, GroupOrder::Random];
     let group = |(number, order): (&str, GroupOrder)| {
@@ -421,6 +430,10 @@ fn domain(mixed: bool, users: u32) -> Domain {
             };
             route(number, &format!("^{number}$"), vec![bridge])
         }))
+        .chain([
+            route(PICK_UP, r"^\*8$", vec![pick_up("groups")]),
+            route("pick-up-user", r"^\*\*(1\d\d\d)$", vec![pick_up("user/$1")]),
+        ])
         .collect(),
         groups: groups(),
         calls_max: 0,

@@ -13,6 +13,7 @@ use weft_tests::baresip::{Baresip, Namespace};
 use weft_tests::browser::Browser;
 use weft_tests::lacks;
 use weft_tests::node::Node;
+use weft_tests::phone::{Calling, Dialog};
 use weft_tests::plain::Plain;
 use weft_tests::wait::PATIENCE;
 
@@ -37,6 +38,16 @@ do = [{ bridge = "group/all" }]
 name = "turn"
 match = { destination = "^2002$" }
 do = [{ bridge = "group/turn" }]
+
+[[route]]
+name = "mine"
+match = { destination = '^\*8$' }
+do = [{ pickup = "groups" }]
+
+[[route]]
+name = "one"
+match = { destination = '^\*\*(1...)$' }
+do = [{ pickup = "user/$1" }]
 
 [[route]]
 name = "then"
@@ -110,6 +121,88 @@ fn a_group_rings_in_browsers_and_the_first_who_answers_has_the_call() {
     json_page.must("hangup", json!({}));
     assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
     node.no_calls_left();
+}
+
+/// `/phone`, JsSIP and a plain phone pick up what rings another: they talk to the caller, nobody rings any more.
+#[test]
+fn a_call_that_rings_another_is_picked_up() {
+    if lacks(&["chromium", "node"]) {
+        return;
+    }
+    let node = Node::start(GROUPS);
+    let browser = Browser::start();
+    let json_page = browser.phone(node.http, "1000", 500.0);
+    let url = format!("ws://{}/ws", node.http);
+    let sip_page = browser.sip(node.http, &url, "1001", 600.0);
+    let mut plain = Plain::new(node.sip, "1002", 700.0);
+    let mut caller = Plain::new(node.sip, "1003", 800.0);
+
+    // It rings JsSIP; the page picks it up.
+    for code in ["**1001", "*8"] {
+        let calling = caller.phone.call("1001", caller.port);
+        sip_page.wait("incoming");
+        json_page.call(code);
+        let mine = answered(&mut caller, &calling);
+        sip_page.wait("ended");
+        let hears = || {
+            json_page.wait("active");
+            json_page.hears(800.0);
+        };
+        caller.while_serving(&mine, hears);
+        caller.hears(500.0);
+        json_page.must("hangup", json!({}));
+        assert!(caller.phone.serve(&mine, "BYE", None, PATIENCE).is_some());
+        node.no_calls_left();
+    }
+    let events = sip_page.details()["events"].to_string();
+    assert!(
+        events.contains("ended") || events.contains("failed"),
+        "{events}"
+    );
+
+    // It rings the page; JsSIP picks it up.
+    let calling = caller.phone.call("1000", caller.port);
+    json_page.wait("incoming");
+    sip_page.call("**1000");
+    let mine = answered(&mut caller, &calling);
+    json_page.wait("ended");
+    caller.while_serving(&mine, || {
+        sip_page.wait("active");
+        sip_page.hears(800.0);
+    });
+    caller.hears(600.0);
+    sip_page.must("hangup", json!({}));
+    assert!(caller.phone.serve(&mine, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
+
+    // JsSIP calls the page; a plain phone of their group picks it up.
+    sip_page.call("1000");
+    json_page.wait("incoming");
+    let calling = plain.phone.call("*8", plain.port);
+    let mine = answered(&mut plain, &calling);
+    json_page.wait("ended");
+    plain.while_serving(&mine, || {
+        sip_page.wait("active");
+        sip_page.hears(700.0);
+    });
+    plain.hears(600.0);
+    sip_page.must("hangup", json!({}));
+    assert!(plain.phone.serve(&mine, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
+
+    // Nothing rings.
+    let calling = plain.phone.call("**1000", plain.port);
+    let outcome = plain.phone.outcome(&calling, PATIENCE).expect("a response");
+    assert_eq!(outcome.status(), 480);
+}
+
+/// A call of a plain phone is answered.
+fn answered(phone: &mut Plain, calling: &Calling) -> Dialog {
+    let answer = phone.phone.outcome(calling, PATIENCE).expect("an answer");
+    assert_eq!(answer.status(), 200, "{answer:?}");
+    let side = phone.phone.established(calling, &answer);
+    phone.pump.aim(phone.socket, Some(side.media));
+    side
 }
 
 /// `kill -9` while a group rings: its phones ring on over the restart, and one of them may answer.

@@ -73,6 +73,7 @@ impl Call {
 
     pub(super) fn locate_again(&mut self, ctx: &mut CallCtx<'_>) {
         match self.data.state {
+            State::Locating { .. } if self.picking.is_some() => self.on_who_calls_late(ctx),
             State::Locating { .. } => self.locate(ctx),
             State::Ringing if self.is_anybody_sought() => self.locate(ctx),
             State::New
@@ -98,6 +99,7 @@ impl Call {
         ctx: &mut CallCtx<'_>,
     ) {
         match registration.parse() {
+            Ok(aor) if self.picking.is_some() => self.on_who_calls(&aor, &[], ctx),
             Ok(aor) if self.is_hunting() => self.on_member_not_located(&aor, why, ctx),
             Ok(_) | Err(_) => self.on_not_located(why, ctx),
         }
@@ -336,7 +338,7 @@ impl Call {
         self.owe_winner(side);
         self.data.targets.clear();
         self.end_hunt(side);
-        self.end_forks_but(Some(side), "NORMAL_CLEARING");
+        self.end_forks_but(Some(side), "LOSE_RACE");
         let known = self.data.sides.get(&side).and_then(|fork| fork.sdp.clone());
         let Some(sdp) = sdp.map(Wire).or_else(|| known.clone()) else {
             return self.give_up(488, "INCOMPATIBLE_DESTINATION", "weft", ctx);

@@ -16,6 +16,7 @@ use super::diverting::Diverting;
 use super::exchange::Exchange;
 use super::hunting::Hunting;
 use super::joining::Joining;
+use super::picking::Picking;
 pub(super) use super::side::{Side, Stage};
 use super::takeover::Moves;
 use super::transfer::Roles;
@@ -210,6 +211,8 @@ pub struct Call {
     pub(super) joining: Joining,
     /// Who else is called, and whose phone a fork is, where several users are.
     pub(super) hunting: Option<Box<Hunting>>,
+    /// Which calls the caller may pick up.
+    pub(super) picking: Option<Box<Picking>>,
     pub(super) timers: Deadlines<Timer>,
     pub(super) is_changed: bool,
     pub(super) out: Vec<Action<crate::Message>>,
@@ -245,7 +248,8 @@ impl Call {
             | Message::Refer { .. }
             | Message::LocatedAs { .. }
             | Message::IsSet(_)
-            | Message::Join { .. } => return None,
+            | Message::Join { .. }
+            | Message::WhoCalls { .. } => return None,
         };
         let data = Data {
             key,
@@ -281,6 +285,7 @@ impl Call {
             diverting: Diverting::default(),
             joining: Joining::default(),
             hunting: None,
+            picking: None,
             timers: Deadlines::default(),
             is_changed: false,
             out: Vec::new(),
@@ -431,6 +436,7 @@ impl Call {
             } => self.on_located_as(&aor, targets, settings, ctx),
             Message::IsSet(result) => self.on_set(result, ctx),
             Message::Join { side, word } => self.on_join_word(side, word, ctx),
+            Message::WhoCalls { aor, calls } => self.on_who_calls(&aor, &calls, ctx),
         }
     }
 

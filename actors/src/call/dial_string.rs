@@ -10,6 +10,8 @@
 //! group/sales            the members of a group, as it says: all at once, in turn, or drawn by lot
 //! ```
 
+use std::collections::BTreeSet;
+
 use contract::Entropy;
 use contract::limits::GROUP_MEMBERS_MAX;
 use sip::Aor;
@@ -90,6 +92,24 @@ pub(super) fn rounds(
     Some(rounds)
 }
 
+/// Returns everybody whom a dial string means but who calls; `None` for what nobody serves.
+pub(super) fn users(text: &str, domain: &Domain, caller: &Aor) -> Option<BTreeSet<Aor>> {
+    let mut users = BTreeSet::new();
+    for word in words(text)?.into_iter().flatten() {
+        match word {
+            Word::User(user) => {
+                users.insert(aor(user, domain)?);
+            }
+            Word::Group(name) => {
+                let group = domain.groups.get(own_name(name, domain)?)?;
+                users.extend(members(group, domain));
+            }
+        }
+    }
+    users.remove(caller);
+    Some(users)
+}
+
 fn in_turn(group: &Group, domain: &Domain, rng: &mut Entropy) -> Vec<Round> {
     let mut members: Vec<Aor> = members(group, domain).collect();
     if group.order == GroupOrder::Random {
@@ -105,7 +125,7 @@ fn in_turn(group: &Group, domain: &Domain, rng: &mut Entropy) -> Vec<Round> {
     members.into_iter().map(one).collect()
 }
 
-fn members(group: &Group, domain: &Domain) -> impl Iterator<Item = Aor> {
+pub(super) fn members(group: &Group, domain: &Domain) -> impl Iterator<Item = Aor> {
     let members = group.members.iter();
     members.filter_map(|name| format!("{name}@{}", domain.name).parse().ok())
 }

@@ -128,7 +128,7 @@ impl Call {
         let plan = router::plan(&to, site.domain_of(by.domain()), profile);
         // Only who dials a feature code means it.
         let plan = plan.filter(|plan| {
-            plan.bypass == self.data.is_bypassed && !plan.steps.iter().any(Step::changes_settings)
+            plan.bypass == self.data.is_bypassed && !plan.steps.iter().any(Step::is_personal)
         });
         let Some(plan) = plan else {
             tracing::info!(call = %self.data.key, %by, to, "no route takes what it is to be sent to");
@@ -187,8 +187,7 @@ impl Call {
 
     /// A step of the route changes what the caller has set.
     pub(super) fn set(&mut self, change: Change, ctx: &mut CallCtx<'_>) {
-        let is_own = self.diverting.path.is_empty() && self.roles.transfer.is_none();
-        let Some(account) = self.identity().account.clone().filter(|_| is_own) else {
+        let Some(account) = self.own_account() else {
             return self.give_up(403, "CALL_REJECTED", "weft", ctx);
         };
         self.data.callee = Some(account);
@@ -204,7 +203,10 @@ impl Call {
     }
 
     /// Asks the registration of the callee where it is, or to change what it has set.
-    pub(super) fn locate(&mut self, ctx: &CallCtx<'_>) {
+    pub(super) fn locate(&mut self, ctx: &mut CallCtx<'_>) {
+        if self.picking.is_some() {
+            return self.ask_who_calls(ctx);
+        }
         if self.is_hunting() {
             return self.locate_members(ctx);
         }
@@ -245,16 +247,18 @@ impl Call {
 }
 
 impl Step {
-    /// Tells whether it changes what the caller has set: who is called or transfers may not have that
-    /// done in another's name.
-    pub(crate) const fn changes_settings(&self) -> bool {
-        matches!(self, Step::Set { .. })
+    /// Tells whether it acts in the caller's name: changes what it has set, or picks up what rings others.
+    /// Who is called or transfers may not have that done in another's name.
+    pub(crate) const fn is_personal(&self) -> bool {
+        matches!(self, Step::Set { .. } | Step::PickUp { .. })
     }
 
     /// Tells whether nodes of an older release know of it.
     pub(super) fn is_known_to(&self, schema: contract::SchemaVersion) -> bool {
         let is_new = match self {
-            Step::Set { .. } | Step::Play { .. } | Step::Replace { .. } => true,
+            Step::Set { .. } | Step::Play { .. } | Step::Replace { .. } | Step::PickUp { .. } => {
+                true
+            }
             Step::Bridge { target } => !super::dial_string::is_one_user(target),
             Step::Answer
             | Step::Echo

@@ -37,6 +37,7 @@ impl Call {
         self.moves.clear();
         self.data.targets.clear();
         self.hunting = None;
+        self.picking = None;
         self.timers.clear_all();
         self.close_transfer(487);
         self.close_joining(487);

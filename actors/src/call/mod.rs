@@ -15,6 +15,7 @@
 //! | any | step Hangup, no step left | end | Ending |
 //! | Locating | Located | a leg and dialog a target, best q first | Ringing |
 //! | Locating | LocatedAs | the same, or elsewhere as the user has set: `diverting.rs` | Ringing |
+//! | any | step PickUp | `WhoCalls` to registrations, then that call is asked (`picking.rs`) | Locating |
 //! | any | step Set | `Set` to the caller's own registration | Locating |
 //! | Locating | no registration | 404 without such an account, else 480 | Ending |
 //! | Locating | only unreachable ones | asks again each second, 8 times | Locating |
@@ -51,6 +52,7 @@
 //! | `bequest.rs` | what another node had answered meanwhile |
 //! | `undelivered.rs` | what comes back |
 //! | `transfer.rs` | a party is put through to somebody else |
+//! | `picking.rs` | a caller picks up a call that rings somebody else |
 //! | `joining/` | a party comes in the place of a party of another call |
 //! | `outcome.rs` | best response, causes |
 
@@ -69,6 +71,7 @@ mod hunting;
 mod joining;
 mod offering;
 pub(crate) mod outcome;
+mod picking;
 mod restart;
 mod side;
 mod snapshot;
@@ -82,14 +85,14 @@ mod undelivered;
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::{ActorId, FlowRef};
+use contract::{ActorId, CallKey, FlowRef};
 use serde::{Deserialize, Serialize};
 use sip::{Aor, Uri};
 
 pub(crate) use self::core::CALLER;
 pub use self::core::{Call, Timer};
 pub use self::diverting::Diversion;
-pub use self::joining::{Ask, Coming, Replaces, Stopped, Word};
+pub use self::joining::{Ask, Coming, PickUp, Replaces, Stopped, Word};
 pub use self::snapshot::{Snapshot, SnapshotV1, SnapshotV2, SnapshotV3};
 pub use self::transfer::Refer;
 use crate::registration::settings::{Fault, Settings};
@@ -248,6 +251,13 @@ pub enum Message {
         /// What is said.
         word: Word,
     },
+    /// A registration answers `WhoCalls`.
+    WhoCalls {
+        /// Whose.
+        aor: Aor,
+        /// The calls that have looked for it, the oldest first.
+        calls: Vec<CallKey>,
+    },
 }
 
 /// A JSON client calls somebody.
@@ -322,6 +332,7 @@ impl Message {
                 (format!("bequest of {} parts", parts.len()), octets)
             }
             Message::Refer { side, refer } => (format!("side {side} refers to {}", refer.to), 64),
+            Message::WhoCalls { calls, .. } => (format!("{} call", calls.len()), 64),
             Message::Join { side, word } => {
                 let (what, octets) = word.describe();
                 (format!("side {side}: {what}"), octets)

@@ -6,7 +6,7 @@
 use sip::HeaderName;
 
 /// Word, Q.850 code, SIP status of a call that ends with it before it is answered.
-const CAUSES: [(&str, u8, u16); 26] = [
+const CAUSES: [(&str, u8, u16); 29] = [
     ("UNALLOCATED_NUMBER", 1, 404),
     ("NO_ROUTE_DESTINATION", 3, 404),
     ("NORMAL_CLEARING", 16, 480),
@@ -33,6 +33,9 @@ const CAUSES: [(&str, u8, u16); 26] = [
     ("ALLOTTED_TIMEOUT", 102, 480),
     ("MEDIA_TIMEOUT", 102, 480),
     ("ATTENDED_TRANSFER", 16, 480),
+    ("LOSE_RACE", 16, 487),
+    ("PICKED_OFF", 16, 487),
+    ("NO_PICKUP", 16, 480),
 ];
 
 /// Returns the SIP status of a cause; 480 for a word that is not known.
@@ -43,6 +46,13 @@ pub(crate) fn status_of_cause(cause: &str) -> u16 {
 /// Returns the value of a Reason header; `None` for a word that is not known.
 pub(crate) fn reason_header(cause: &str) -> Option<String> {
     row(cause).map(|(word, code, _)| format!("Q.850;cause={code};text=\"{word}\""))
+}
+
+/// Returns the value of a Reason header of a CANCEL: phones do not show as missed what somebody else has
+/// answered (RFC 3326 §2).
+pub(crate) fn reason_of_cancel(cause: &str) -> Option<&'static str> {
+    let is_elsewhere = matches!(cause, "LOSE_RACE" | "PICKED_OFF");
+    is_elsewhere.then_some("SIP;cause=200;text=\"Call completed elsewhere\"")
 }
 
 /// Returns the known word of a cause as an operator or a route wrote it.

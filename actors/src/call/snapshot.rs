@@ -22,6 +22,7 @@ use super::diverting::Diverting;
 use super::ending::{BY_THE_OTHER_COPY, GIVE_UP_AFTER};
 use super::hunting::Hunting;
 use super::joining::Joining;
+use super::picking::Picking;
 use super::takeover::Moves;
 use super::transfer::Roles;
 use crate::site::Step;
@@ -63,6 +64,7 @@ pub struct Snapshot {
     diverting: Diverting,
     joining: Joining,
     hunting: Option<Box<Hunting>>,
+    picking: Option<Box<Picking>>,
 }
 
 impl From<SnapshotV1> for Snapshot {
@@ -76,6 +78,7 @@ impl From<SnapshotV1> for Snapshot {
             diverting: Diverting::default(),
             joining: Joining::default(),
             hunting: None,
+            picking: None,
         }
     }
 }
@@ -116,6 +119,7 @@ impl Snapshot {
         self.moves.clear();
         self.joining = Joining::default();
         self.hunting = None;
+        self.picking = None;
         for side in self.data.sides.values_mut() {
             // A dialog that is only being described was not begun.
             side.has_dialog &= !matches!(side.stage, Stage::Describing(_));
@@ -139,6 +143,7 @@ impl From<SnapshotV2> for Snapshot {
             diverting: Diverting::default(),
             joining: Joining::default(),
             hunting: None,
+            picking: None,
         }
     }
 }
@@ -154,6 +159,7 @@ impl From<SnapshotV3> for Snapshot {
             diverting: Diverting::default(),
             joining: Joining::default(),
             hunting: None,
+            picking: None,
         }
     }
 }
@@ -169,6 +175,7 @@ impl Snapshot {
             || self.diverting != Diverting::default()
             || self.joining != Joining::default()
             || self.hunting.is_some()
+            || self.picking.is_some()
             || self.data.steps.iter().any(has_new_step)
             || self.timers.iter().any(|(timer, _)| *timer == Timer::Step);
         if is_new {
@@ -208,6 +215,7 @@ impl Call {
             diverting: self.diverting.clone(),
             joining: self.joining.clone(),
             hunting: self.hunting.clone(),
+            picking: self.picking.clone(),
         }
     }
 
@@ -222,6 +230,7 @@ impl Call {
             diverting: snapshot.diverting,
             joining: snapshot.joining,
             hunting: snapshot.hunting,
+            picking: snapshot.picking,
             timers,
             is_changed: false,
             out: Vec::new(),

@@ -39,6 +39,7 @@ impl Call {
                     self.timers.set(Timer::Step, ctx.now().mono, length);
                     return self.begin_answer(Peer::Tone { hertz, level_dbm0 }, ctx);
                 }
+                Step::PickUp { target } => return self.pick_up(&target, ctx),
                 Step::Set { change } => return self.set(*change, ctx),
                 Step::Replace { replaces } => return self.leave_at_once(*replaces, ctx),
                 Step::Bridge { target } => return self.bridge(&target, ctx),

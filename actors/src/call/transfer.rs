@@ -245,7 +245,7 @@ impl Call {
         if plan.bypass {
             return Err(488);
         }
-        if plan.steps.iter().any(Step::changes_settings) {
+        if plan.steps.iter().any(Step::is_personal) {
             return Err(403);
         }
         tracing::debug!(call = %self.data.key, route = plan.route, "routed for a transfer");

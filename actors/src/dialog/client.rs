@@ -159,7 +159,13 @@ impl Dialog {
             return self.enter(State::Ended, ctx);
         };
         let lane = self.data.birth.as_ref().map_or(0, |birth| birth.lane);
-        match sip::request::cancel_of(&invite.0) {
+        let reason = self.data.end.as_deref();
+        let reason = reason.and_then(call::outcome::reason_of_cancel);
+        let cancel = match reason {
+            Some(reason) => sip::request::cancel_with_reason(&invite.0, reason),
+            None => sip::request::cancel_of(&invite.0),
+        };
+        match cancel {
             Ok(cancel) => self.request(lane, cancel, ctx),
             Err(error) => tracing::warn!(%error, "a CANCEL could not be written"),
         }

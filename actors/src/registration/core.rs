@@ -1,11 +1,12 @@
 //! The transitions of a registration.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use contract::limits::BINDINGS_PER_AOR;
+use contract::limits::{BINDINGS_PER_AOR, RINGING_CALLS_MAX};
 use contract::{
-    Action, ActorId, BindingNews, Core, Ctx, Emitted, Event, FlowRef, NodeId, Now, RestoreError,
-    Store, Time,
+    Action, ActorId, BindingNews, CallKey, Core, Ctx, Emitted, Event, FlowRef, NodeId, Now,
+    RestoreError, Store, Time,
 };
 use rsip::Transport;
 use sip::Aor;
@@ -30,6 +31,8 @@ pub struct Registration {
     /// The latest stamp that was seen here, but for those of the bindings.
     pub(super) clock: Stamp,
     pub(super) watching: Watching,
+    /// Which calls have looked for it, and when first: not stored. Bound: `RINGING_CALLS_MAX`.
+    pub(super) callers: VecDeque<(CallKey, Time)>,
     /// What the user has set, if it ever has.
     pub(super) settings: Option<Kept>,
 }
@@ -47,6 +50,9 @@ pub enum Timer {
 
 /// Quiet time after which a registration is only its record.
 const QUIET: Duration = Duration::from_secs(2);
+
+/// How long a call that has looked for it may ring: it is remembered, and the actor stays, for that time.
+const LOOKED_FOR_LATELY: Duration = Duration::from_secs(90);
 
 /// What a JSON client wants.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +80,7 @@ impl Registration {
             Message::Resume { .. }
             | Message::Unbind { .. }
             | Message::Locate { .. }
+            | Message::WhoCalls { .. }
             | Message::FlowGone { .. }
             | Message::Clear => None,
         }
@@ -88,6 +95,7 @@ impl Registration {
             past,
             clock,
             watching,
+            callers: VecDeque::new(),
             settings: None,
         }
     }
@@ -111,8 +119,11 @@ impl Registration {
 
     /// Returns the quiet time after which it may passivate.
     #[must_use]
-    pub const fn passivates_after(&self) -> Option<Duration> {
-        Some(QUIET)
+    pub fn passivates_after(&self) -> Option<Duration> {
+        Some(match self.callers.is_empty() {
+            true => QUIET,
+            false => LOOKED_FOR_LATELY,
+        })
     }
 
     fn on_message(&mut self, from: &ActorId, message: Message, ctx: &mut Context<'_>) {
@@ -124,6 +135,7 @@ impl Registration {
             Message::Resume { client } => self.on_client(&client, Wish::Resume, ctx),
             Message::Unbind { client } => self.on_client(&client, Wish::Unbind, ctx),
             Message::Locate { reply } => self.on_locate(reply, ctx),
+            Message::WhoCalls { reply } => self.on_who_calls(reply, ctx),
             Message::FlowGone { flow } => self.on_flow_gone(flow, ctx),
             Message::Clear => self.on_clear(ctx),
             Message::Set(set) => self.on_set(*set, ctx),
@@ -291,6 +303,9 @@ impl Registration {
     fn on_locate(&mut self, reply: ActorId, ctx: &mut Context<'_>) {
         self.ask_unreachable(ctx);
         let now = ctx.now().mono;
+        if let ActorId::Call(call) = reply {
+            self.note_caller(call, now);
+        }
         let mut found: Vec<&Binding> = self
             .bindings
             .iter()
@@ -316,6 +331,30 @@ impl Registration {
             None => call::Message::Located { aor, targets }.into(),
         };
         ctx.tell(reply, located);
+    }
+
+    /// A call looks for the user, perhaps once more.
+    fn note_caller(&mut self, call: CallKey, now: Time) {
+        self.callers
+            .retain(|(_, at)| now.since(*at) < LOOKED_FOR_LATELY);
+        if self.callers.iter().any(|(known, _)| *known == call) {
+            return;
+        }
+        if self.callers.len() >= RINGING_CALLS_MAX {
+            self.callers.pop_front();
+        }
+        self.callers.push_back((call, now));
+    }
+
+    fn on_who_calls(&mut self, reply: ActorId, ctx: &mut Context<'_>) {
+        let now = ctx.now().mono;
+        let callers = self.callers.iter();
+        let calls = callers
+            .filter(|(_, at)| now.since(*at) < LOOKED_FOR_LATELY)
+            .map(|(call, _)| *call)
+            .collect();
+        let aor = self.aor.clone();
+        ctx.tell(reply, call::Message::WhoCalls { aor, calls }.into());
     }
 
     fn on_clear(&mut self, ctx: &mut Context<'_>) {

@@ -36,6 +36,7 @@
 //! | Set | no account, a bad number, no room, an older release in the cluster | the fault | – |
 //! | Set | else | changed, gated; what is set now | – |
 //! | Locate | the user has set something | the same with it | – |
+//! | WhoCalls | | calls that have asked for targets in the last 90 s, the oldest first | – |
 //! | Expire | due bindings | removed, stored; the last one: the record ends | §10.3 |
 //! | Forget | nothing is bound or set, and no removal is to be remembered | the record ends | `cluster.md` §8 |
 //! | Restored | the node was started | bindings over its own connections are unreachable | – |
@@ -127,6 +128,11 @@ pub enum Message {
     },
     /// What the user has set is changed, or asked for; answered by the asker's own word for it.
     Set(Box<Set>),
+    /// A call asks which others have looked for it lately; answered by `WhoCalls`.
+    WhoCalls {
+        /// Who asks.
+        reply: ActorId,
+    },
 }
 
 impl Message {
@@ -146,6 +152,7 @@ impl Message {
             Message::Clear => ("clear".to_owned(), 16),
             Message::Merge { copy } => ("merge".to_owned(), copy.len()),
             Message::Set(set) => (format!("set for {}", set.reply), 128),
+            Message::WhoCalls { reply } => (format!("who calls, for {reply}"), 32),
         }
     }
 }

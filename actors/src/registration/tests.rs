@@ -526,6 +526,43 @@ fn nobody_registers_for_another() {
     assert_eq!(statuses(&tell(&mut stage, inbound)), [403]);
 }
 
+/// What looks for a user may ring it: whoever picks up asks for that, while it may.
+#[test]
+fn the_calls_that_look_for_a_user_are_known_while_they_may_ring() {
+    let mut stage = registered();
+    let asks = ActorId::Call(CallKey::from_bits(9 << 100));
+    let who = |stage: &mut Stage<Registration>| {
+        let reply = asks.clone();
+        let actions = stage.tell(Message::WhoCalls { reply });
+        match told(&actions).pop() {
+            Some((to, crate::Message::Call(call::Message::WhoCalls { calls, .. }))) => {
+                assert_eq!(to, asks);
+                calls
+            }
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(who(&mut stage), []);
+    assert_eq!(stage.core.passivates_after(), Some(Duration::from_secs(2)));
+    let call = |number: u128| CallKey::from_bits(number << 100);
+    for number in [1, 2, 1] {
+        let reply = ActorId::Call(call(number));
+        stage.tell(Message::Locate { reply });
+    }
+    assert_eq!(who(&mut stage), [call(1), call(2)]);
+    let stays = stage.core.passivates_after();
+    assert!(stays > Some(Duration::from_secs(60)), "{stays:?}");
+    for number in 3..30 {
+        let reply = ActorId::Call(call(number));
+        stage.tell(Message::Locate { reply });
+    }
+    let known = who(&mut stage);
+    assert_eq!(known.len(), contract::limits::RINGING_CALLS_MAX);
+    assert_eq!(known.last(), Some(&call(29)));
+    stage.pass(Duration::from_secs(91));
+    assert_eq!(who(&mut stage), []);
+}
+
 #[test]
 fn only_a_register_starts_a_registration() {
     let stage = stage();

@@ -186,7 +186,12 @@ impl Registration {
         let known: Vec<FlowRef> = self.bindings.iter().map(|one| one.flow).collect();
         // What is asked of connections stays; all else is the merged one's.
         let watching = std::mem::take(&mut self.watching);
-        *self = Registration { watching, ..merged };
+        let callers = std::mem::take(&mut self.callers);
+        *self = Registration {
+            watching,
+            callers,
+            ..merged
+        };
         ctx.store();
         for binding in &self.bindings {
             if !binding.unreachable && !known.contains(&binding.flow) {

@@ -46,6 +46,8 @@ pub const PARTS_PER_RECORD_MAX: usize = 64;
 pub const SIDES_PER_CALL_MAX: u8 = 24;
 /// Members of a group, and users that one `bridge` names; more are a fault of the configuration.
 pub const GROUP_MEMBERS_MAX: usize = 16;
+/// Calls of which a registration remembers that they have looked for it: the oldest is forgotten.
+pub const RINGING_CALLS_MAX: usize = 16;
 /// Seconds for which a group rings before the next one is called, as it may be set.
 pub const GROUP_RING_S_MIN: u16 = 3;
 /// The same, at most.

@@ -111,7 +111,7 @@ impl Check<'_> {
         match unknown {
             Some(unknown) => {
                 let allowed = "the name of a [[group]] of the route's domain";
-                self.refusal(&format!("{key}.do.bridge"), unknown, allowed)
+                self.refusal(&format!("{key}.do"), unknown, allowed)
             }
             None => Ok(()),
         }

@@ -53,6 +53,8 @@ pub enum Step {
     Hangup(String),
     /// Writes a line to the log.
     Log(String),
+    /// Picks up a call that rings somebody else.
+    Pickup(String),
     /// Whether the caller is not to be disturbed.
     Dnd(bool),
     /// Where calls to the caller go.
@@ -143,6 +145,13 @@ pub(super) const STEPS: &[Key] = &[
     key(
         "log",
         Kind::Text("1-128 characters, no control ones", is_line_of_128),
+    ),
+    key(
+        "pickup",
+        Kind::Text(
+            "`groups`, or what `bridge` takes: whose call is picked up",
+            |text| text == "groups" || is_target(text),
+        ),
     ),
     key("dnd", Kind::Truth),
     key(

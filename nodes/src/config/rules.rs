@@ -292,7 +292,7 @@ impl Check<'_> {
             }
             for step in &route.steps {
                 self.step(&key, &route.matches.destination, step)?;
-                if let Step::Bridge(target) = step {
+                if let Step::Bridge(target) | Step::Pickup(target) = step {
                     self.targets(&key, route.domain.as_deref(), target)?;
                 }
             }
@@ -303,6 +303,7 @@ impl Check<'_> {
     fn step(&self, key: &str, pattern: &str, step: &Step) -> Result<(), ConfigError> {
         let (word, target) = match step {
             Step::Bridge(target) => ("bridge", target),
+            Step::Pickup(target) => ("pickup", target),
             Step::Forward(Forward { to: Some(to), .. }) => ("forward.to", to),
             Step::Forward(_)
             | Step::Answer(_)

@@ -206,6 +206,9 @@ fn step(step: &ConfigStep) -> Option<Step> {
         ConfigStep::Bridge(target) => Some(Step::Bridge {
             target: target.clone(),
         }),
+        ConfigStep::Pickup(target) => Some(Step::PickUp {
+            target: target.clone(),
+        }),
         ConfigStep::Echo(wanted) => wanted.then_some(Step::Echo),
         ConfigStep::Tone(tone) => Some(match tone.for_ms {
             Some(for_ms) => Step::Play {

@@ -9,7 +9,7 @@ use sip::{HeaderName, Message};
 use super::call::{Call, CallState, Role};
 use super::text::response;
 use super::{Complaint, Out, PACKET_EVERY, Phone, T1};
-use crate::node::GROUPS;
+use crate::node::{GROUPS, PICK_UP};
 
 /// Feature codes that undo do-not-disturb and the forwards.
 const UNDO: [&str; 5] = ["*79", "*73", "*91", "*53", "*63"];
@@ -51,8 +51,12 @@ impl Phone {
         }
         let groups = self.habits.groups;
         if groups > 0 && self.draw(groups) {
-            let group = GROUPS[self.rng.below(3) as usize];
-            self.dial(group, false, now, out);
+            let called = match self.rng.below(5) as usize {
+                3 => PICK_UP.to_owned(),
+                4 => format!("**{}", 1000 + self.rng.below(12)),
+                group => GROUPS[group].to_owned(),
+            };
+            self.dial(&called, false, now, out);
             return;
         }
         let is_extension = self.draw(self.habits.extensions);

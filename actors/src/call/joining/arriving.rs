@@ -24,12 +24,13 @@
 
 use contract::{ActorId, CallNews, SideKey};
 use serde::{Deserialize, Serialize};
+use sip::{Aor, NameAddr};
 
 use super::super::Message;
 use super::super::core::{
     AnswerStage, CALLER, Call, CallCtx, Caller, Peer, Side, Stage, State, Timer,
 };
-use super::{Ask, COME_WITHIN, Coming, Word};
+use super::{Ask, COME_WITHIN, Coming, PickUp, Word};
 use crate::media_leg::{self, Stream, Want};
 use crate::wire::FORM_3_SINCE;
 use crate::{Site, dialog};
@@ -44,6 +45,14 @@ pub(super) struct Awaited {
     from: SideKey,
     /// As which side.
     place: u8,
+    /// It comes as the callee of a call that rings; `side` rings whom it picks up.
+    is_picking: bool,
+}
+
+/// Who has come.
+struct Newcomer {
+    name: NameAddr,
+    account: Option<Aor>,
 }
 
 impl Call {
@@ -93,6 +102,34 @@ impl Call {
             side,
             from: ask.from,
             place,
+            is_picking: false,
+        });
+        self.timers.set(Timer::Join, ctx.now().mono, COME_WITHIN);
+        self.is_changed = true;
+        Ok(place)
+    }
+
+    /// A party wants to come as the callee, which rings.
+    pub(super) fn on_pick_up(&mut self, ask: &PickUp, ctx: &mut CallCtx<'_>) {
+        let result = self.let_in_as_callee(ask, ctx);
+        let result = result.map(|place| self.side_key(place));
+        let (to, side) = (ActorId::Call(ask.from.call()), ask.from.number());
+        let word = Word::Asked(result);
+        self.tell(to, Message::Join { side, word }.into());
+    }
+
+    fn let_in_as_callee(&mut self, ask: &PickUp, ctx: &mut CallCtx<'_>) -> Result<u8, u16> {
+        let known = self.joining.awaited.as_ref();
+        if let Some(known) = known.filter(|known| known.from == ask.from && known.is_picking) {
+            return Ok(known.place);
+        }
+        let side = self.may_pick_up(ask, ctx)?;
+        let place = self.take_side().ok_or(503_u16)?;
+        self.joining.awaited = Some(Awaited {
+            side,
+            from: ask.from,
+            place,
+            is_picking: true,
         });
         self.timers.set(Timer::Join, ctx.now().mono, COME_WITHIN);
         self.is_changed = true;
@@ -126,7 +163,7 @@ impl Call {
         };
         self.timers.clear(Timer::Join);
         self.is_changed = true;
-        if !self.is_there(awaited.side) {
+        if !awaited.is_picking && !self.is_there(awaited.side) {
             let by = self.word_of(awaited.side);
             self.end(480, "NORMAL_CLEARING", &by, ctx);
         }
@@ -143,7 +180,8 @@ impl Call {
     /// Who shall be replaced hangs up: the others wait for who comes.
     pub(in super::super) fn let_replaced_go(&mut self, side: u8) -> bool {
         let awaited = self.joining.awaited.as_ref();
-        let is_replaced = awaited.is_some_and(|awaited| awaited.side == side);
+        let is_replaced =
+            awaited.is_some_and(|awaited| awaited.side == side && !awaited.is_picking);
         if is_replaced {
             self.let_side_go(side);
         }
@@ -161,6 +199,14 @@ impl Call {
         let from = coming.from;
         let is_there = match (is_known, awaited, &self.data.state) {
             (true, ..) => true,
+            (_, Some(awaited), state) if awaited.is_picking => {
+                let rings = *state == State::Ringing;
+                match rings {
+                    true => self.take_callee(&awaited, coming, ctx),
+                    false => self.stop_awaiting(ctx),
+                }
+                rings
+            }
             // What is open is finished first; it is said again. Who has gone finishes nothing.
             (_, Some(awaited), State::Answering { .. }) if self.is_there(awaited.side) => return,
             (_, Some(_), State::Talking { .. }) if self.data.exchange.is_some() => return,
@@ -189,31 +235,8 @@ impl Call {
 
     fn replace(&mut self, awaited: &Awaited, coming: Coming, ctx: &mut CallCtx<'_>) {
         let Awaited { side, place, .. } = *awaited;
-        let party = self.word_of(side);
         let other = self.other_side(side);
-        self.joining.awaited = None;
-        self.joining.arrived.push(awaited.clone());
-        self.timers.clear(Timer::Join);
-        self.is_changed = true;
-        self.data
-            .sides
-            .insert(place, Side::new(Stage::Active, true));
-        let beside = other.map(|other| self.side_key(other));
-        let leg = media_leg::Message::TakeUp {
-            part: coming.leg,
-            beside,
-        };
-        self.spawn(ActorId::MediaLeg(self.side_key(place)), leg.into());
-        let dialog = dialog::Message::TakeUp {
-            part: coming.dialog,
-            from: coming.from,
-        };
-        self.spawn(ActorId::Dialog(self.side_key(place)), dialog.into());
-        let by = coming.account.as_ref().map_or_else(
-            || coming.name.uri.to_string(),
-            |account| account.as_str().to_owned(),
-        );
-        self.emit(CallNews::Replaced { party, by });
+        let coming = self.take_in(awaited, coming, other);
         let is_anchor = side == self.anchor();
         if is_anchor {
             let identity = Caller {
@@ -251,6 +274,53 @@ impl Call {
         }
         self.owe(place);
         self.begin_moves(ctx);
+    }
+
+    /// Dialog and leg of who comes go on here; returns who that is.
+    fn take_in(&mut self, awaited: &Awaited, coming: Coming, beside: Option<u8>) -> Newcomer {
+        let (party, place) = (self.word_of(awaited.side), awaited.place);
+        self.joining.awaited = None;
+        self.joining.arrived.push(awaited.clone());
+        self.timers.clear(Timer::Join);
+        self.is_changed = true;
+        self.data
+            .sides
+            .insert(place, Side::new(Stage::Active, true));
+        let leg = media_leg::Message::TakeUp {
+            part: coming.leg,
+            beside: beside.map(|beside| self.side_key(beside)),
+        };
+        self.spawn(ActorId::MediaLeg(self.side_key(place)), leg.into());
+        let dialog = dialog::Message::TakeUp {
+            part: coming.dialog,
+            from: coming.from,
+        };
+        self.spawn(ActorId::Dialog(self.side_key(place)), dialog.into());
+        let by = coming.account.as_ref().map_or_else(
+            || coming.name.uri.to_string(),
+            |account| account.as_str().to_owned(),
+        );
+        self.emit(CallNews::Replaced { party, by });
+        Newcomer {
+            name: coming.name,
+            account: coming.account,
+        }
+    }
+
+    /// A party comes as the callee of a call that rings: the caller is answered, nobody rings any more.
+    fn take_callee(&mut self, awaited: &Awaited, coming: Coming, ctx: &mut CallCtx<'_>) {
+        let (anchor, place) = (self.anchor(), awaited.place);
+        self.data.targets.clear();
+        self.hunting = None;
+        for timer in [Timer::Ring, Timer::LocateAgain, Timer::CallAnew] {
+            self.timers.clear(timer);
+        }
+        self.end_forks("PICKED_OFF");
+        let coming = self.take_in(awaited, coming, Some(anchor));
+        self.data.callee = coming.account;
+        self.joining.unsettled = Some(anchor);
+        self.owe(place);
+        self.begin_answer(Peer::Side(place), ctx);
     }
 
     /// Returns what who has come is offered: what the other party speaks, and what it may know besides.

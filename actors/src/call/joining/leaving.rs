@@ -7,6 +7,7 @@
 //! | – | the same, of a dialog of this call | 482 | – |
 //! | – | Refer with Replaces | 202, `Ask` | Asking |
 //! | – | an INVITE with Replaces | `Ask` | Asking |
+//! | – | a pick-up (`picking.rs`) | `PickUp`; refused: the next call is asked | Asking |
 //! | Asking | 500 ms; Asked: 491 | `Ask` again, 60 times, then as with 408 | Asking |
 //! | Asking | Asked: status, nobody is there | the status to who transfers; it talks on. Else the end | – |
 //! | Asking | Asked: a place, the party has no 200 | its 200 | Answering |
@@ -22,13 +23,13 @@
 //! | Gone | the dialog there has ended | tombstone, call record | – |
 
 use bytes::Bytes;
-use contract::{Action, ActorId, CallNews, SideKey};
+use contract::{Action, ActorId, CallKey, CallNews, SideKey};
 use serde::{Deserialize, Serialize};
 use sip::Aor;
 
 use super::super::core::{CALLER, Call, CallCtx, End, Peer, Stage, State, Timer};
 use super::super::{Message, outcome};
-use super::{Ask, Coming, REPEAT_AFTER, REPEATS_MAX, Replaces, Stopped, Word};
+use super::{Ask, Coming, PickUp, REPEAT_AFTER, REPEATS_MAX, Replaces, Stopped, Word};
 use crate::dialog;
 use crate::media_leg::{self, Destination};
 
@@ -38,7 +39,7 @@ pub(super) struct Leaving {
     /// Which.
     side: u8,
     /// In whose place.
-    replaces: Replaces,
+    goal: Goal,
     /// Who transfers, while it is there; nobody: who goes has asked for it.
     by: Option<u8>,
     /// Whose account it was that wants it, and whether that is proven.
@@ -52,6 +53,24 @@ pub(super) struct Leaving {
     /// What it goes on with: not recorded, since its dialog and its leg give the same once more.
     #[serde(skip)]
     parts: Parts,
+}
+
+/// In whose place a party comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Goal {
+    /// That of the peer of a dialog.
+    Replace(Replaces),
+    /// That of whoever a call rings.
+    PickUp { call: CallKey, whom: Aor },
+}
+
+impl Goal {
+    const fn call(&self) -> CallKey {
+        match self {
+            Goal::Replace(replaces) => replaces.dialog.call(),
+            Goal::PickUp { call, .. } => *call,
+        }
+    }
 }
 
 /// What a party goes on with.
@@ -103,7 +122,7 @@ impl Call {
         let to = ActorId::Call(replaces.dialog.call()).to_string();
         self.joining.leaving = Some(Box::new(Leaving {
             side,
-            replaces: replaces.clone(),
+            goal: Goal::Replace(replaces.clone()),
             by: Some(by),
             account: self.account_of(by).cloned(),
             is_proven,
@@ -121,13 +140,27 @@ impl Call {
 
     /// The caller comes in the place of a party of another call: its INVITE says so.
     pub(in super::super) fn leave_at_once(&mut self, replaces: Replaces, ctx: &mut CallCtx<'_>) {
+        self.leave_by_itself(Goal::Replace(replaces), ctx);
+    }
+
+    /// The caller comes as the callee of a call that rings.
+    pub(in super::super) fn leave_to_pick_up(
+        &mut self,
+        call: CallKey,
+        whom: Aor,
+        ctx: &mut CallCtx<'_>,
+    ) {
+        self.leave_by_itself(Goal::PickUp { call, whom }, ctx);
+    }
+
+    fn leave_by_itself(&mut self, goal: Goal, ctx: &mut CallCtx<'_>) {
         self.joining.leaving = Some(Box::new(Leaving {
             side: CALLER,
             by: None,
             account: self.data.caller.account.clone(),
             is_proven: ctx.site().is_proving(self.data.caller.listener),
-            to: ActorId::Call(replaces.dialog.call()).to_string(),
-            replaces,
+            to: ActorId::Call(goal.call()).to_string(),
+            goal,
             step: Step::Asking,
             repeats: 0,
             parts: Parts::default(),
@@ -158,16 +191,7 @@ impl Call {
         self.is_changed = true;
         self.timers.set(Timer::Join, ctx.now().mono, REPEAT_AFTER);
         match leaving.step {
-            Step::Asking => {
-                let to = ActorId::Dialog(leaving.replaces.dialog);
-                let ask = Ask {
-                    replaces: leaving.replaces,
-                    from: self.side_key(side),
-                    by: leaving.account,
-                    is_proven: leaving.is_proven,
-                };
-                self.tell(to, dialog::Message::Replace(Box::new(ask)).into());
-            }
+            Step::Asking => self.ask(leaving),
             Step::Answering { .. } => {
                 self.timers.clear(Timer::Join);
             }
@@ -175,6 +199,29 @@ impl Call {
             Step::Gone => {
                 self.timers.clear(Timer::Join);
                 self.tell_dialog(side, dialog::Message::HandedOver);
+            }
+        }
+    }
+
+    /// Asks the other call whether the party may come.
+    fn ask(&mut self, leaving: Leaving) {
+        let (from, by) = (self.side_key(leaving.side), leaving.account);
+        match leaving.goal {
+            Goal::Replace(replaces) => {
+                let to = ActorId::Dialog(replaces.dialog);
+                let is_proven = leaving.is_proven;
+                let ask = Ask {
+                    replaces,
+                    from,
+                    by,
+                    is_proven,
+                };
+                self.tell(to, dialog::Message::Replace(Box::new(ask)).into());
+            }
+            Goal::PickUp { call, whom } => {
+                let word = Word::PickUp(Box::new(PickUp { whom, from, by }));
+                let side = CALLER;
+                self.tell(ActorId::Call(call), Message::Join { side, word }.into());
             }
         }
     }
@@ -274,8 +321,14 @@ impl Call {
 
     /// It does not, or does not now.
     pub(super) fn on_not_let_in(&mut self, side: u8, status: u16, ctx: &mut CallCtx<'_>) {
+        let is_picking = self.picking.is_some();
         match self.leaving_of(side).map(|leaving| &leaving.step) {
             Some(Step::Asking) if status == 491 => ctx.ignore("it is asked again"),
+            Some(Step::Asking) if is_picking => {
+                self.joining.leaving = None;
+                self.timers.clear(Timer::Join);
+                self.ask_next_found(ctx);
+            }
             Some(Step::Asking) => self.stay(status, ctx),
             Some(Step::Answering { .. } | Step::Coming { .. } | Step::Gone) | None => {
                 ctx.ignore("not asked, or no longer");
@@ -342,6 +395,10 @@ impl Call {
             return self.end(481, "NORMAL_CLEARING", "weft", ctx);
         }
         let (by, to) = (leaving.by.take(), leaving.to.clone());
+        let cause = match leaving.goal {
+            Goal::Replace(_) => "ATTENDED_TRANSFER",
+            Goal::PickUp { .. } => "PICKED_OFF",
+        };
         leaving.parts = Parts::default();
         self.step(Step::Gone, ctx);
         self.out.push(Action::Stop {
@@ -352,7 +409,7 @@ impl Call {
             self.tell_transferor(by, 200, true);
         }
         let end = End {
-            cause: "ATTENDED_TRANSFER".to_owned(),
+            cause: cause.to_owned(),
             status: 480,
             by: by.map_or_else(|| "weft".to_owned(), |by| self.word_of(by)),
             at: ctx.now().utc,
@@ -400,7 +457,10 @@ impl Call {
     /// Returns who transfers so, and to where, if somebody does.
     pub(in super::super) fn joining_refer(&self) -> Option<(u8, &Replaces)> {
         let leaving = self.joining.leaving.as_ref()?;
-        Some((leaving.by?, &leaving.replaces))
+        let Goal::Replace(replaces) = &leaving.goal else {
+            return None;
+        };
+        Some((leaving.by?, replaces))
     }
 
     /// Who transfers hangs up, or is gone: the other party leaves all the same.
@@ -435,7 +495,9 @@ impl Call {
             return self.on_awaited_absent(to, ctx);
         };
         match (step, to) {
-            (Step::Asking, ActorId::Dialog(_)) => self.on_not_let_in(side, 481, ctx),
+            (Step::Asking, ActorId::Dialog(_) | ActorId::Call(_)) => {
+                self.on_not_let_in(side, 481, ctx)
+            }
             (Step::Coming { place }, ActorId::Call(key)) if *key == place.call() => {
                 self.on_came(side, false, ctx);
             }

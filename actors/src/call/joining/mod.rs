@@ -13,6 +13,7 @@
 //! Coming     dialog, then leg, stop and give what they have
 //!            ── Come ─────────────────────▶ they go on under that number; the peer hears a re-INVITE
 //!            ◀─ Came ────────────────────── who was replaced leaves
+//!            ── PickUp, to the call ──────▶ rings whom? a number is kept for who comes as the callee
 //! given up   ── NotComing ───────────────▶ nobody is awaited any more
 //! Gone       its dialog only passes requests on until the other one has ended
 //! ```
@@ -35,6 +36,7 @@ use sip::{Aor, NameAddr};
 use self::arriving::Awaited;
 use self::leaving::Leaving;
 use super::core::{Call, CallCtx};
+pub use super::picking::PickUp;
 use crate::Site;
 
 /// Time between repetitions of what was not answered.
@@ -157,6 +159,8 @@ pub enum Word {
     Came(bool),
     /// To the call that is joined: who was let in does not come after all.
     NotComing(SideKey),
+    /// To a call that rings somebody: a party wants to come as its callee.
+    PickUp(Box<PickUp>),
 }
 
 impl Word {
@@ -177,6 +181,7 @@ impl Word {
             }
             Word::Came(is_there) => (format!("it has come: {is_there}"), 16),
             Word::NotComing(from) => (format!("{from} does not come"), 32),
+            Word::PickUp(ask) => (format!("{} picks up", ask.from), 128),
         }
     }
 }
@@ -210,6 +215,7 @@ impl Call {
             Word::Come(coming) => self.on_come(*coming, ctx),
             Word::Came(is_there) => self.on_came(side, is_there, ctx),
             Word::NotComing(from) => self.on_not_coming(side, from, ctx),
+            Word::PickUp(ask) => self.on_pick_up(&ask, ctx),
         }
     }
 

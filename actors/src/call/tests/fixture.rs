@@ -62,6 +62,8 @@ pub(super) struct World {
     pub registered: Vec<Aor>,
     /// What some of them have set.
     pub settings: BTreeMap<Aor, Settings>,
+    /// Calls that have looked for some of them.
+    pub callers: BTreeMap<Aor, Vec<contract::CallKey>>,
     /// Registrations set questions aside: no answer ever comes.
     pub is_deaf: bool,
     /// Messages that kill their receiver twice: they are set aside.
@@ -201,6 +203,7 @@ impl World {
             emitted: Vec::new(),
             targets: vec![target(B, 1000)],
             homes: BTreeMap::new(),
+            callers: BTreeMap::new(),
             registered: vec![aor("1001@example.org")],
             settings: BTreeMap::new(),
             next_port: 20_000,
@@ -443,6 +446,16 @@ impl World {
                 };
                 self.queue.push_back((reply, event));
             }
+            Message::Registration(registration::Message::WhoCalls { .. }) if self.is_deaf => {}
+            Message::Registration(registration::Message::WhoCalls { reply })
+                if self.registered_at(&to).is_some() =>
+            {
+                let aor = self.registered_at(&to).expect("it is").clone();
+                let calls = self.callers.get(&aor).cloned().unwrap_or_default();
+                let message = call::Message::WhoCalls { aor, calls }.into();
+                self.queue
+                    .push_back((reply, Event::Message { from: to, message }));
+            }
             message
                 if self.has_other && to.call().is_some() && to.call() != self.call_id().call() =>
             {
@@ -453,6 +466,11 @@ impl World {
                 self.queue.push_back((to, Event::Message { from, message }));
             }
         }
+    }
+
+    fn registered_at(&self, id: &ActorId) -> Option<&Aor> {
+        let mut known = self.registered.iter();
+        known.find(|known| *id == ActorId::Registration(known.as_str().into()))
     }
 
     fn note(&mut self, by: &ActorId, message: lane::Message, is_urgent: bool, is_gated: bool) {

@@ -15,12 +15,12 @@ fn sdp_b() -> String {
 }
 
 /// Two calls of 1000 at A: one with 1001 at B, which it leaves, one with 1002 at C.
-struct Calls {
-    left: World,
-    joined: World,
+pub(super) struct Calls {
+    pub left: World,
+    pub joined: World,
 }
 
-fn other_call() -> World {
+pub(super) fn other_call() -> World {
     let mut world = World::new();
     world.site.ids = contract::keys::FabricKeys::new([8; 32]).ids();
     world.health.schema = SchemaVersion::NEWEST;
@@ -77,7 +77,7 @@ impl Calls {
     }
 
     /// Carries one message from one call to the other; tells whether there was one.
-    fn carry_one(&mut self) -> bool {
+    pub fn carry_one(&mut self) -> bool {
         let (here, there) = match self.left.abroad.is_empty() {
             false => (&mut self.left, &mut self.joined),
             true => (&mut self.joined, &mut self.left),
@@ -90,12 +90,12 @@ impl Calls {
         true
     }
 
-    fn carry(&mut self) {
+    pub fn carry(&mut self) {
         let carried = (0..100).take_while(|_| self.carry_one()).count();
         assert!(carried < 100, "they talk for ever");
     }
 
-    fn pass(&mut self, length: Duration) {
+    pub fn pass(&mut self, length: Duration) {
         self.left.pass(length);
         self.joined.pass(length);
         self.carry();
@@ -528,7 +528,7 @@ fn comes_through_a_kill(killed: usize, is_left: bool, is_heir: bool) {
 }
 
 /// Answers the last offer to a peer if it is open.
-fn settle(world: &mut World, peer: &str, sdp: &str) {
+pub(super) fn settle(world: &mut World, peer: &str, sdp: &str) {
     let address = peer.parse().expect("an address");
     let last = world.sent.iter().rev().find(|sent| {
         sent.flow.remote() == address
