@@ -127,9 +127,10 @@ fn lanes_learn_of_the_end_of_a_connection_whose_actor_panicked_or_was_ended() {
     assert!(matches!(read, Ok(0)), "its connection is closed: {read:?}");
     // Ended from outside, it tells nobody: the socket does.
     let second = first + 1;
-    let peer = TcpStream::connect(tcp).expect("connected");
-    let id = ActorId::Flow(running.node.fabric().me().node, second);
     let fabric = running.node.fabric();
+    running.until("the first is gone", || fabric.live(Kind::Flow) == 0);
+    let peer = TcpStream::connect(tcp).expect("connected");
+    let id = ActorId::Flow(fabric.me().node, second);
     running.until("it is there", || fabric.live(Kind::Flow) > 0);
     fabric.stop(&id, &id);
     running.until("it is gone", || fabric.live(Kind::Flow) == 0);

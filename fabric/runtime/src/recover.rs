@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use contract::core::{Event, Restored, Roster, Undelivered};
 use contract::limits::RESTART_BACKOFF_MS_MAX;
-use contract::{CloseCode, Kind, StoreFault, Time};
+use contract::{Kind, StoreFault, Time};
 
 use crate::gate::Ticket;
 use crate::intensity::Verdict;
@@ -193,11 +193,6 @@ impl<R: Roster> State<R> {
         self.leave = Undelivered::Busy;
         let killer = self.suspended.take().and_then(|one| one.killer);
         self.bounce_killer(killer);
-        if let Some(flow) = &self.flow {
-            self.fabric
-                .env()
-                .close(flow, CloseCode::Internal, "its actor was given up");
-        }
     }
 
     fn bounce_killer(&self, killer: Option<Event<R::Message, ()>>) {

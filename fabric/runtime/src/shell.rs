@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use cluster::{Owned, Version};
 use contract::core::{Event, Restored, Roster, Undelivered};
-use contract::{ActorId, Entropy, FlowRef, Kind, Now, Time};
+use contract::{ActorId, CloseCode, Entropy, FlowRef, Kind, Now, Time};
 use ractor::{Actor, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use crate::entry::{Entry, Side};
@@ -467,6 +467,12 @@ impl<R: Roster> State<R> {
             fabric.close_port(&id);
         }
         fabric.take_out(&self.entry);
+        if let Some(flow) = self.flow.as_ref().filter(|_| self.is_lost) {
+            // Not before the place is free: whoever says that it is closed finds nobody to tell it to, and
+            // tells those itself who wait for this connection.
+            let why = "its actor was given up";
+            fabric.env().close(flow, CloseCode::Internal, why);
+        }
         if fabric.find(&id).is_none() {
             // Whoever came too late; a successor looks itself.
             fabric.release_sides(&id, self.fate());
