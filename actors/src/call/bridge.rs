@@ -338,6 +338,7 @@ impl Call {
         self.owe_winner(side);
         self.data.targets.clear();
         self.end_hunt(side);
+        self.end_pick_up();
         self.end_forks_but(Some(side), "LOSE_RACE");
         let known = self.data.sides.get(&side).and_then(|fork| fork.sdp.clone());
         let Some(sdp) = sdp.map(Wire).or_else(|| known.clone()) else {

@@ -103,7 +103,9 @@ impl Call {
         hunting.sought = round.members.into_iter().map(|one| (one, 0)).collect();
         hunting.members.clear();
         hunting.ring_s = round.ring_s;
-        self.timers.clear(Timer::LocateAgain);
+        for timer in [Timer::LocateAgain, Timer::CallAnew] {
+            self.timers.clear(timer);
+        }
         self.enter(State::Locating { tries: 0 });
         let wait = self.ring_timeout(ctx.site());
         self.timers.set(Timer::Ring, ctx.now().mono, wait);
@@ -223,7 +225,7 @@ impl Call {
     }
 
     /// The next round begins if nobody rings, or is looked for, any more.
-    fn go_on_without_ringing(&mut self, ctx: &mut CallCtx<'_>) {
+    pub(super) fn go_on_without_ringing(&mut self, ctx: &mut CallCtx<'_>) {
         let is_sought = self.is_anybody_sought();
         if !is_sought && !self.is_ringing() && self.timers.due(Timer::CallAnew).is_none() {
             self.all_failed(ctx);
@@ -238,14 +240,22 @@ impl Call {
 
     /// Returns the status of a fork as it counts for the call: whoever declines for good does so for itself.
     pub(super) fn status_of_fork(&mut self, side: u8, status: u16) -> u16 {
-        let hunting = self.hunting.as_ref();
-        let member = hunting.and_then(|hunting| hunting.members.get(&side).cloned());
+        // Whoever could not be reached in the moment of a take-over is called anew with those who rang.
+        let is_anew = self.timers.due(Timer::CallAnew).is_some();
+        let members = self.hunting.as_mut().map(|hunting| &mut hunting.members);
+        let member = members.and_then(|members| match is_anew {
+            true => members.get(&side).cloned(),
+            false => members.remove(&side),
+        });
         let Some(member) = member.filter(|_| status >= 600) else {
             return status;
         };
         let others: Vec<u8> = self.sides_of(&member).collect();
         for other in others {
             self.leave(other, 487, outcome::cause_of_status(status));
+        }
+        if let Some(hunting) = &mut self.hunting {
+            hunting.members.retain(|_, one| *one != member);
         }
         486
     }
@@ -306,18 +316,9 @@ impl Call {
 
     /// Those whose phones rang at another node are looked for again.
     pub(super) fn seek_who_rang(&mut self) {
-        let members = self.hunting.iter().flat_map(|hunting| &hunting.members);
-        let is_active = |side: &u8| {
-            let known = self.data.sides.get(side);
-            known.is_some_and(|known| known.stage != Stage::Leaving)
-        };
-        let rang: Vec<Aor> = members
-            .filter(|(side, _)| is_active(side))
-            .map(|(_, member)| member.clone())
-            .collect();
         if let Some(hunting) = &mut self.hunting {
-            hunting.sought.extend(rang.into_iter().map(|one| (one, 0)));
-            hunting.members.clear();
+            let rang = std::mem::take(&mut hunting.members).into_values();
+            hunting.sought.extend(rang.map(|one| (one, 0)));
         }
     }
 

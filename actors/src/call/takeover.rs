@@ -206,6 +206,10 @@ impl Call {
         self.timers
             .set(Timer::Ring, ctx.now().mono, self.ring_timeout(ctx.site()));
         self.enter(State::Locating { tries: 0 });
+        if self.is_hunting() && !self.is_anybody_sought() {
+            // Everybody has refused by now.
+            return self.go_on_without_ringing(ctx);
+        }
         self.locate(ctx);
     }
 

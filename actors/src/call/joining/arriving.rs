@@ -169,6 +169,15 @@ impl Call {
         }
     }
 
+    /// Somebody has answered: who wanted to pick up the call comes too late.
+    pub(in super::super) fn end_pick_up(&mut self) {
+        let awaited = &mut self.joining.awaited;
+        if awaited.take_if(|awaited| awaited.is_picking).is_some() {
+            self.timers.clear(Timer::Join);
+            self.is_changed = true;
+        }
+    }
+
     /// Returns in whose place a side has come, if in anybody's.
     pub(in super::super) fn stands_for(&self, side: u8) -> Option<u8> {
         let mut arrived = self.joining.arrived.iter();

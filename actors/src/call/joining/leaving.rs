@@ -290,6 +290,7 @@ impl Call {
             // It was given up meanwhile.
             None => return self.tell_not_coming(side, place),
         }
+        self.picking = None;
         if self.data.answered.is_none() {
             self.step(Step::Answering { place }, ctx);
             return self.begin_answer(Peer::Nobody, ctx);

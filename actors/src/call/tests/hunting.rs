@@ -261,6 +261,34 @@ fn another_node_calls_again_who_rang_and_nobody_who_refused() {
     );
 }
 
+/// Its phone cannot be reached in the moment of the take-over: it is called with the others; who has declined
+/// is not, on none of its phones.
+#[test]
+fn who_is_lost_with_its_node_is_called_anew() {
+    let mut world = world(GroupOrder::All, &["1001", "1002", "1003"]);
+    let both = vec![target(B, 1000), target(E, 1000)];
+    world.homes.insert(aor("1001@example.org"), both);
+    world.call("2000", SDP_A);
+    for peer in [B, C, D, E] {
+        world.answer(peer, "INVITE", 180, "");
+    }
+    world.answer(B, "INVITE", 603, "");
+    world.inherit(2);
+    for number in [2, 3, 4, 5] {
+        let id = world.dialog(number);
+        if world.last(C, "INVITE").by == id {
+            let failed = crate::call::Message::Failed {
+                side: number,
+                status: 480,
+            };
+            let call = world.call_id();
+            world.tell(call, failed);
+        }
+    }
+    world.pass(Duration::from_millis(60));
+    assert_eq!(rung(&world), [1, 2, 2, 1], "{:#?}", world.lines());
+}
+
 /// A kill after every so many events: who calls sends its INVITE again until it is answered, and everybody
 /// of the group is called before it hears that nobody has answered.
 #[test]
