@@ -43,10 +43,14 @@ pub(super) enum Purpose {
     /// The registration is asked; then the dialogs of these calls.
     Resume {
         calls: Vec<String>,
+        /// When it was asked first.
+        since: Time,
     },
     /// The dialogs are asked.
     States {
-        /// When the binding ends: what is told of it is told when they have answered.
+        /// When the binding ends: what is told of it is told when they have answered. Counted from
+        /// the question, as the answer may have been long on its way. What remained was rounded up:
+        /// the last second is not to be relied on.
         ends: Time,
         waiting: BTreeSet<String>,
         states: Vec<CallState>,
@@ -119,7 +123,8 @@ impl DoorSession {
             }
         };
         let calls = resume.calls.iter().map(ToString::to_string).collect();
-        let asked = asked(id, proven, String::new(), Purpose::Resume { calls });
+        let since = ctx.now().mono;
+        let asked = asked(id, proven, String::new(), Purpose::Resume { calls, since });
         let Some(client) = self.client(&asked.who, ctx) else {
             return;
         };
@@ -183,7 +188,10 @@ impl DoorSession {
         self.deadlines.clear(Timer::Answer);
         match asked.purpose.clone() {
             Purpose::Register => self.be_registered(asked, expires_s, None, ctx),
-            Purpose::Resume { calls } => self.ask_states(asked, &calls, expires_s, ctx),
+            Purpose::Resume { calls, since } => {
+                let ends = since + Duration::from_secs(u64::from(expires_s));
+                self.ask_states(asked, &calls, ends, ctx);
+            }
             Purpose::States { .. } | Purpose::Unregister => {
                 self.asked = Some(asked);
                 ctx.ignore("told once more");
@@ -192,18 +200,12 @@ impl DoorSession {
     }
 
     /// Asks the dialogs of the client's calls how far they are.
-    fn ask_states(
-        &mut self,
-        asked: Asked,
-        calls: &[String],
-        expires_s: u32,
-        ctx: &mut Context<'_>,
-    ) {
+    fn ask_states(&mut self, asked: Asked, calls: &[String], ends: Time, ctx: &mut Context<'_>) {
         for name in calls {
             self.order(&asked.who, name, None, ClientCommand::Inquire, ctx);
         }
         let purpose = Purpose::States {
-            ends: ctx.now().mono + Duration::from_secs(u64::from(expires_s)),
+            ends,
             waiting: calls.iter().cloned().collect(),
             states: Vec::new(),
             until: ctx.now().mono + STATES_WAIT,
@@ -217,7 +219,13 @@ impl DoorSession {
     /// Some dialogs have not answered: those of a node that died are somewhere else soon.
     fn ask_states_again(&mut self, ctx: &mut Context<'_>) {
         let Some(Asked {
-            purpose: Purpose::States { waiting, until, .. },
+            purpose:
+                Purpose::States {
+                    ends,
+                    waiting,
+                    until,
+                    ..
+                },
             who,
             ..
         }) = &self.asked
@@ -225,7 +233,7 @@ impl DoorSession {
             return;
         };
         let now = ctx.now().mono;
-        if *until <= now {
+        if *until <= now || left_s(*ends, now) == 0 {
             return self.resume(ctx);
         }
         let (who, waiting) = (who.clone(), waiting.clone());
@@ -267,7 +275,8 @@ impl DoorSession {
         }
     }
 
-    /// All calls are known: `registered`, then what waited, then the dialogs say theirs again.
+    /// All calls are known: `registered`, then what waited, then the dialogs say theirs again. Of a
+    /// binding that has ended meanwhile nobody is told that it holds: the client registers anew.
     fn resume(&mut self, ctx: &mut Context<'_>) {
         let Some(asked) = self.asked.take() else {
             return;
@@ -282,6 +291,11 @@ impl DoorSession {
             return;
         };
         self.deadlines.clear(Timer::Answer);
+        let expires_s = left_s(ends, ctx.now().mono);
+        if expires_s == 0 {
+            self.asked = Some(asked);
+            return self.on_refused(410, "no such binding", ctx);
+        }
         for name in waiting {
             let state = "gone".to_owned();
             states.push(CallState {
@@ -290,16 +304,19 @@ impl DoorSession {
             });
         }
         let who = asked.who.clone();
-        let left = ends.since(ctx.now().mono).as_secs();
-        let expires_s = u32::try_from(left).unwrap_or(u32::MAX);
         self.be_registered(asked, expires_s, Some(states.clone()), ctx);
+        self.say_held(ctx);
+        for known in states.iter().filter(|known| known.state != "gone") {
+            self.order(&who, &known.call_id, None, ClientCommand::Resumed, ctx);
+        }
+    }
+
+    /// Says what dialogs wanted said before the client had its answer.
+    fn say_held(&mut self, ctx: &mut Context<'_>) {
         for delivery in std::mem::take(&mut self.held) {
             if let Some(side) = self.calls.get(&delivery.name).copied() {
                 self.say(side, &delivery, ctx);
             }
-        }
-        for known in states.iter().filter(|known| known.state != "gone") {
-            self.order(&who, &known.call_id, None, ClientCommand::Resumed, ctx);
         }
     }
 
@@ -367,6 +384,8 @@ impl DoorSession {
         };
         self.deadlines.clear(Timer::Answer);
         self.fail(asked.id.as_deref(), status, why, ctx);
+        // Some of it is said only once, and the connection is still there.
+        self.say_held(ctx);
     }
 
     pub(super) fn on_no_registration(&mut self, why: Undelivered, ctx: &mut Context<'_>) {
@@ -398,8 +417,7 @@ impl DoorSession {
         };
         let dn = who.aor.to_string();
         let end = self.deadlines.due(Timer::Expired);
-        let left = end.map_or(0, |end| end.since(ctx.now().mono).as_secs());
-        let in_s = u32::try_from(left).unwrap_or(u32::MAX);
+        let in_s = end.map_or(0, |end| left_s(end, ctx.now().mono));
         self.start(None, &ServerMessage::Expiring { dn, in_s }, ctx);
     }
 
@@ -411,6 +429,11 @@ impl DoorSession {
             self.enter(State::Open, ctx);
         }
     }
+}
+
+/// Returns the whole seconds until then.
+fn left_s(ends: Time, now: Time) -> u32 {
+    u32::try_from(ends.since(now).as_secs()).unwrap_or(u32::MAX)
 }
 
 fn asked(id: Option<String>, proven: Proven, display: String, purpose: Purpose) -> Asked {

@@ -14,6 +14,7 @@
 //! | Open | resumeSession, right token | registration is asked | Open | – |
 //! | Open | Bound | `registered` | Registered | – |
 //! | Open | Bound after resumeSession | the dialogs of its calls are asked; then `registered` | Registered | `architecture.md` §7 |
+//! | Open | the binding ends while they are asked | `registerFailed` 410, then what waited | Open | `cluster.md` I4 |
 //! | Open | Refused | `registerFailed` | Open | – |
 //! | Open | an order for a call | `error` 401 | Open | – |
 //! | Registered | call | `call::Message::Dial` | Registered | – |

@@ -388,6 +388,46 @@ fn a_dialog_that_says_nothing_does_not_keep_a_client_from_coming_back() {
 }
 
 #[test]
+fn a_client_is_not_told_of_a_binding_that_has_ended_while_its_calls_were_asked() {
+    let (_, token) = registered(7);
+    // 9 s that are 8 s and a little, and a dialog that says nothing for as long.
+    let mut stage = open(8);
+    let payload = json!({ "token": token, "calls": ["mine"] });
+    frame(&mut stage, "resumeSession", payload, "s");
+    let mut waited = Duration::from_millis(500);
+    stage.pass(waited);
+    stage.tell(Message::Bound { expires_s: 9 });
+    let from = ActorId::Dialog(CallKey::from_bits(77 << 64).side(2));
+    let message = delivery(flow_of(8), About::News);
+    let actions = stage.event(Event::Message { from, message });
+    assert!(said(&actions).is_empty(), "it follows the answer");
+    let mut actions = Actions::new();
+    while said(&actions).is_empty() && waited < Duration::from_secs(12) {
+        actions = stage.pass(Duration::from_millis(500));
+        waited += Duration::from_millis(500);
+    }
+    assert!(waited <= Duration::from_secs(9), "{waited:?}");
+    assert_eq!(kinds(&actions), ["registerFailed", "trying"]);
+    assert_eq!(said(&actions)[0]["payload"]["code"], 410);
+    assert_eq!(stage.core.state(), "open");
+    // It registers anew over the same connection.
+    register(&mut stage, "1000", "weft-1000");
+    let actions = stage.tell(Message::Bound { expires_s: 60 });
+    assert_eq!(kinds(&actions), ["registered"]);
+    assert_eq!(said(&actions)[0]["payload"]["expires"], 60);
+}
+
+#[test]
+fn the_time_a_registration_took_to_answer_is_none_that_is_left() {
+    let (_, token) = registered(7);
+    let mut stage = open(8);
+    frame(&mut stage, "resumeSession", json!({ "token": token }), "s");
+    stage.pass(Duration::from_millis(2_500));
+    let actions = stage.tell(Message::Bound { expires_s: 60 });
+    assert_eq!(said(&actions)[0]["payload"]["expires"], 57);
+}
+
+#[test]
 fn a_token_of_nobody_or_of_yesterday_is_refused() {
     let (_, token) = registered(7);
     let table = [("", 401), ("0000", 401), (&token[1..], 401)];
