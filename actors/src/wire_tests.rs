@@ -963,6 +963,7 @@ fn words() -> impl Iterator<Item = call::Word> {
             whom: aor(),
             from: ask().from,
             by: Some(aor()),
+            is_proven: true,
         })),
     ];
     words.into_iter().chain(stopped.map(Word::Stopped))

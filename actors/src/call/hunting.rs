@@ -253,6 +253,10 @@ impl Call {
         let others: Vec<u8> = self.sides_of(&member).collect();
         for other in others {
             self.leave(other, 487, outcome::cause_of_status(status));
+            if self.data.early == Some(other) {
+                self.data.early = None;
+                self.ring_back();
+            }
         }
         if let Some(hunting) = &mut self.hunting {
             hunting.members.retain(|_, one| *one != member);
@@ -276,7 +280,7 @@ impl Call {
     /// A side takes the place of another one: the same member is offered something else.
     pub(super) fn follow_fork(&mut self, former: u8, side: u8) {
         if let Some(hunting) = &mut self.hunting
-            && let Some(member) = hunting.members.get(&former).cloned()
+            && let Some(member) = hunting.members.remove(&former)
         {
             hunting.members.insert(side, member);
         }

@@ -56,6 +56,8 @@ pub struct PickUp {
     pub from: SideKey,
     /// Whose account that is.
     pub by: Option<Aor>,
+    /// It has shown that it is that: it is not only what From says.
+    pub is_proven: bool,
 }
 
 /// Whose calls a step picks up: those of the targets of a dial string, or `groups`: of everybody with whom
@@ -199,13 +201,20 @@ impl Call {
         if by != Some(ask.whom.domain()) {
             return Err(403);
         }
+        // Where the caller had to show who it is, nobody else comes by what From says.
+        if ctx.site().is_proving(self.identity().listener) && !ask.is_proven {
+            return Err(403);
+        }
         if ctx.health().schema < FORM_3_SINCE {
             return Err(503);
         }
         if self.data.is_bypassed {
             return Err(488);
         }
-        if self.joining.is_open() || !self.moves.is_empty() {
+        // Who has not been answered is told where we are by its 200.
+        let is_being_told = self.data.answered.is_some() && !self.moves.is_empty();
+        let is_called_anew = self.timers.due(Timer::CallAnew).is_some();
+        if self.joining.is_open() || is_being_told || is_called_anew {
             return Err(491);
         }
         Ok(side)

@@ -127,6 +127,9 @@ impl Registration {
     }
 
     fn on_message(&mut self, from: &ActorId, message: Message, ctx: &mut Context<'_>) {
+        let now = ctx.now().mono;
+        self.callers
+            .retain(|(_, at)| now.since(*at) < LOOKED_FOR_LATELY);
         match message {
             Message::Register(inbound) => self.on_register(from, &inbound, ctx),
             Message::Bind { client, expires_s } => {
@@ -335,8 +338,6 @@ impl Registration {
 
     /// A call looks for the user, perhaps once more.
     fn note_caller(&mut self, call: CallKey, now: Time) {
-        self.callers
-            .retain(|(_, at)| now.since(*at) < LOOKED_FOR_LATELY);
         if self.callers.iter().any(|(known, _)| *known == call) {
             return;
         }

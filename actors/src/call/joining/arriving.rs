@@ -85,7 +85,7 @@ impl Call {
         if ask.from.call() == self.data.key {
             return Err(482);
         }
-        if self.is_busy() {
+        if self.is_busy() || self.picking.is_some() {
             return Err(491);
         }
         if ask.by.is_none() || self.account_of(side) != ask.by.as_ref() {
@@ -209,7 +209,8 @@ impl Call {
         let is_there = match (is_known, awaited, &self.data.state) {
             (true, ..) => true,
             (_, Some(awaited), state) if awaited.is_picking => {
-                let rings = *state == State::Ringing;
+                // A round of a group may be over, or the call be just taken over.
+                let rings = matches!(state, State::Ringing | State::Locating { .. });
                 match rings {
                     true => self.take_callee(&awaited, coming, ctx),
                     false => self.stop_awaiting(ctx),

@@ -219,7 +219,13 @@ impl Call {
                 self.tell(to, dialog::Message::Replace(Box::new(ask)).into());
             }
             Goal::PickUp { call, whom } => {
-                let word = Word::PickUp(Box::new(PickUp { whom, from, by }));
+                let is_proven = leaving.is_proven;
+                let word = Word::PickUp(Box::new(PickUp {
+                    whom,
+                    from,
+                    by,
+                    is_proven,
+                }));
                 let side = CALLER;
                 self.tell(ActorId::Call(call), Message::Join { side, word }.into());
             }
@@ -282,6 +288,13 @@ impl Call {
 
     /// The other call lets the party in.
     pub(super) fn on_let_in(&mut self, side: u8, place: SideKey, ctx: &mut CallCtx<'_>) {
+        let asked = self.leaving_of(side).map(|leaving| leaving.goal.clone());
+        if let Some(Goal::PickUp { call, .. }) = asked
+            && call != place.call()
+        {
+            // Of a call that was asked before, and said nothing then.
+            return self.tell_not_coming(side, place);
+        }
         match self.leaving_of(side).map(|leaving| &leaving.step) {
             Some(Step::Asking) => {}
             Some(Step::Answering { .. } | Step::Coming { .. } | Step::Gone) => {
@@ -492,13 +505,13 @@ impl Call {
     /// Nobody is at the dialog that shall be replaced, or in the call that is joined.
     pub(in super::super) fn on_joined_absent(&mut self, to: &ActorId, ctx: &mut CallCtx<'_>) {
         let leaving = self.joining.leaving.as_deref();
+        let asked = leaving.map(|leaving| leaving.goal.call());
         let Some((side, step)) = leaving.map(|leaving| (leaving.side, leaving.step.clone())) else {
             return self.on_awaited_absent(to, ctx);
         };
         match (step, to) {
-            (Step::Asking, ActorId::Dialog(_) | ActorId::Call(_)) => {
-                self.on_not_let_in(side, 481, ctx)
-            }
+            // Several calls may have been asked: only the one that is asked now counts.
+            (Step::Asking, to) if to.call() == asked => self.on_not_let_in(side, 481, ctx),
             (Step::Coming { place }, ActorId::Call(key)) if *key == place.call() => {
                 self.on_came(side, false, ctx);
             }

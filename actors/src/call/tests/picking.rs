@@ -166,9 +166,34 @@ fn the_call_that_rings_longest_is_picked_up_and_the_next_if_it_does_not_ring_any
     assert_eq!(to.call(), Some(gone));
     let why = contract::Undelivered::Absent;
     let back = contract::Event::Undelivered { to, message, why };
+    calls.left.give(from.clone(), back.clone());
+    // It was asked twice: the second word of it is none of the next call.
     calls.left.give(from, back);
     calls.carry();
     assert_eq!(calls.left.count(A, "200"), 1);
+}
+
+/// `threats.md` 24: on a closed network an account is what From says.
+#[test]
+fn who_has_not_proven_who_it_is_picks_up_nothing() {
+    let mut calls = ringing();
+    calls.left.call("**1002", SDP_A);
+    let (from, to, message) = calls.left.abroad.remove(0);
+    let crate::Message::Call(call::Message::Join { side, word }) = message else {
+        panic!("{message:?}");
+    };
+    let call::Word::PickUp(mut ask) = word else {
+        panic!("{word:?}");
+    };
+    ask.is_proven = false;
+    let word = call::Word::PickUp(ask);
+    let message = call::Message::Join { side, word }.into();
+    calls
+        .joined
+        .give(to, contract::Event::Message { from, message });
+    calls.carry();
+    assert_eq!(calls.left.record().cause, "NO_PICKUP");
+    assert_eq!(calls.joined.state(&calls.joined.call_id()), "ringing");
 }
 
 /// Somebody answers in the moment between.
