@@ -121,12 +121,13 @@ pub(crate) fn is_of_schema_3(message: &Message) -> bool {
                     | call::Message::IsSet(_)
                     | call::Message::Join { .. }
                     | call::Message::WhoCalls { .. }
+                    | call::Message::Steer(_)
             )
             | Message::MediaLeg(media_leg::Message::HandOver | media_leg::Message::TakeUp { .. })
             | Message::Registration(
                 registration::Message::Set(_) | registration::Message::WhoCalls { .. }
             )
-            | Message::Console(console::Message::IsSet { .. })
+            | Message::Console(console::Message::IsSet { .. } | console::Message::Steered { .. })
             | Message::DoorSession(door_session::Message::IsSet { .. })
             | Message::Lane(lane::Message::Taken { .. })
             | Message::MediaLeg(media_leg::Message::Join {

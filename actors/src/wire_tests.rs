@@ -58,7 +58,7 @@ census!(of_registration: registration::Message, [
 census!(of_call: call::Message, [
     Invite, Dial, Cancel, Located, Hangup, Progressed, Answered, Failed, Acknowledged, Cancelled,
     Offered, OfferAnswered, OfferRefused, HungUp, Info, Trickle, Digits, Ended, Media, Bequest,
-    Refer, LocatedAs, IsSet, Join, WhoCalls,
+    Refer, LocatedAs, IsSet, Join, WhoCalls, Steer,
 ]);
 census!(of_dialog: dialog::Message, [
     Request, Response, RequestFailed, Serve, Invite, Retransmitted, Cancelled, Progress, Accept,
@@ -78,7 +78,7 @@ census!(of_lane: lane::Message, [
     Received, Respond, Request, SendAck, Challenge, CheckNonce, NonceChecked, FlowGone, Strayed,
     NodeGone, Taken,
 ]);
-census!(of_console: console::Message, [Request, Ask, Answered, End, IsSet]);
+census!(of_console: console::Message, [Request, Ask, Answered, End, IsSet, Steered]);
 census!(of_lookup: Lookup, [Host, Actors, Actor, Trace, Node, Members, Move, Drain]);
 census!(of_answer: Answer, [Host, Actors, Actor, Trace, Node, Members, Moved, Draining]);
 census!(of_state: MemberState, [Joining, Up, Draining]);
@@ -106,8 +106,9 @@ census!(of_offer_kind: OfferKind, [Hold, Resume, Reoffer]);
 census!(of_offering: Offering, [Rtp, Sdes, Webrtc]);
 census!(of_console_request: console::Request, [
     Nodes, Actors, Inspect, Trace, Stop, Move, Calls, Registrations, User, Drain, Here,
-    Settings,
+    Settings, Steer,
 ]);
+census!(of_order: call::Order, [Hangup, Transfer, Hold, Unhold, Digits]);
 census!(of_server: ServerMessage, [
     Registered, RegisterFailed, Unregistered, Trying, Ringing, CallAccepted, CallRejected,
     Incoming, Cancelled, Hangup, Held, Resumed, Reoffer, Reanswer, Dtmf, Info, Pong, Replaced,
@@ -166,6 +167,7 @@ fn every_variant_is_among_the_samples() {
     assert_complete(OFFER_KINDS.iter(), of_offer_kind);
     assert_complete(OFFERINGS.iter(), of_offering);
     assert_complete(console_requests().iter(), of_console_request);
+    assert_complete(orders().iter(), of_order);
     assert_complete(server_messages().iter(), of_server);
     assert_complete(lookups().iter(), of_lookup);
     assert_complete(answers().iter(), of_answer);
@@ -925,7 +927,38 @@ fn calls() -> Vec<call::Message> {
         aor: aor(),
         calls: vec![call_key()],
     });
+    messages.extend(orders().map(|order| {
+        Message::Steer(Box::new(call::Steer {
+            reply: ActorId::Console(NodeId(2)),
+            echo: "9".to_owned(),
+            command: Some("c-1".to_owned()),
+            order,
+        }))
+    }));
     messages
+}
+
+fn orders() -> [call::Order; 5] {
+    [
+        call::Order::Hangup {
+            cause: "NORMAL_CLEARING".to_owned(),
+        },
+        call::Order::Transfer {
+            party: call::Party::Caller,
+            to: "1002".to_owned(),
+        },
+        call::Order::Hold {
+            party: call::Party::Callee,
+        },
+        call::Order::Unhold {
+            party: call::Party::Caller,
+        },
+        call::Order::Digits {
+            party: call::Party::Callee,
+            digits: "12#".to_owned(),
+            duration: Duration::from_millis(160),
+        },
+    ]
 }
 
 fn ask() -> call::Ask {
@@ -1313,6 +1346,11 @@ fn console_requests() -> Vec<console::Request> {
             dn: "1000".to_owned(),
             set: Some(Box::new(settings())),
         },
+        Request::Steer {
+            call: call_key(),
+            command: None,
+            order: orders()[0].clone(),
+        },
     ];
     requests.extend(Kind::ALL.map(|kind| Request::Actors {
         kind: Some(kind),
@@ -1505,6 +1543,10 @@ fn consoles() -> Vec<console::Message> {
     messages.extend(answers.map(|answer| Message::Answered { number, answer }));
     messages.extend([Ok(settings()), Err(fault())].map(|result| Message::IsSet {
         echo: "17".to_owned(),
+        result,
+    }));
+    messages.extend([Ok(()), Err(fault())].map(|result| Message::Steered {
+        echo: "18".to_owned(),
         result,
     }));
     messages

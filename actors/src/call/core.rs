@@ -18,6 +18,7 @@ use super::hunting::Hunting;
 use super::joining::Joining;
 use super::picking::Picking;
 pub(super) use super::side::{Side, Stage};
+use super::steering::Steering;
 use super::takeover::Moves;
 use super::transfer::Roles;
 use super::{Message, Snapshot};
@@ -213,6 +214,8 @@ pub struct Call {
     pub(super) hunting: Option<Box<Hunting>>,
     /// Which calls the caller may pick up.
     pub(super) picking: Option<Box<Picking>>,
+    /// What applications have ordered.
+    pub(super) steering: Steering,
     pub(super) timers: Deadlines<Timer>,
     pub(super) is_changed: bool,
     pub(super) out: Vec<Action<crate::Message>>,
@@ -249,7 +252,8 @@ impl Call {
             | Message::LocatedAs { .. }
             | Message::IsSet(_)
             | Message::Join { .. }
-            | Message::WhoCalls { .. } => return None,
+            | Message::WhoCalls { .. }
+            | Message::Steer(_) => return None,
         };
         let data = Data {
             key,
@@ -286,6 +290,7 @@ impl Call {
             joining: Joining::default(),
             hunting: None,
             picking: None,
+            steering: Steering::default(),
             timers: Deadlines::default(),
             is_changed: false,
             out: Vec::new(),
@@ -437,6 +442,7 @@ impl Call {
             Message::IsSet(result) => self.on_set(result, ctx),
             Message::Join { side, word } => self.on_join_word(side, word, ctx),
             Message::WhoCalls { aor, calls } => self.on_who_calls(&aor, &calls, ctx),
+            Message::Steer(steer) => self.on_steer(*steer, ctx),
         }
     }
 

@@ -56,12 +56,7 @@ impl Call {
                 .push(Action::Emit(Emitted::Digit { call, side, digit }));
         }
         match self.talks_with(side).filter(|_| !self.data.is_bypassed) {
-            Some(other) => {
-                for digit in digits.chars() {
-                    self.tell_dialog(other, dialog::Message::Digit { digit });
-                }
-                self.tell_leg(other, media_leg::Message::Digits { digits, duration });
-            }
+            Some(other) => self.play_digits(other, digits, duration),
             None => ctx.ignore("nobody to play the digits to"),
         }
     }

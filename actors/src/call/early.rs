@@ -114,9 +114,12 @@ impl Call {
             let Some(stream) = self.stream_of(to) else {
                 continue;
             };
-            let to = Destination::Relay {
-                to: self.side_key(to),
-                onward: stream.codecs.clone(),
+            let to = match self.is_parted(from, to) {
+                true => Destination::Nowhere,
+                false => Destination::Relay {
+                    to: self.side_key(to),
+                    onward: stream.codecs.clone(),
+                },
             };
             self.tell_leg(from, media_leg::Message::Join { to, is_watched });
         }

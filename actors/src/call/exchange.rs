@@ -80,7 +80,7 @@ impl Exchange {
     }
 
     /// Begins one of our own.
-    const fn to_settle(to: u8, want: Want) -> Self {
+    pub(super) const fn to_settle(to: u8, want: Want) -> Self {
         Exchange {
             from: None,
             to: Some(to),
@@ -140,6 +140,7 @@ impl Call {
                 self.tell_leg(from, media_leg::Message::TakeOffer { sdp: sdp.0 });
             }
             (Stage::Offering(want), _, Some(to)) => {
+                let want = self.as_held(to, want);
                 self.tell_leg(to, media_leg::Message::MakeOffer { want });
             }
             (Stage::Waiting(sdp), None, Some(to)) if self.is_moving(to) => {
@@ -154,6 +155,7 @@ impl Call {
                 self.tell_leg(to, media_leg::Message::TakeAnswer { sdp: sdp.0 });
             }
             (Stage::Answering(want), Some(from), _) => {
+                let want = self.as_held(from, want);
                 self.tell_leg(from, media_leg::Message::MakeAnswer { want });
             }
             (Stage::Describing, Some(from), to) => {
@@ -162,7 +164,7 @@ impl Call {
                     Some(stream) => Codecs::Only(stream.codecs.clone()),
                     None => self.configured(from, ctx.site()),
                 };
-                let want = Want::both_ways(codecs);
+                let want = self.as_held(from, Want::both_ways(codecs));
                 self.tell_leg(from, media_leg::Message::MakeOffer { want });
             }
             (Stage::Settling(sdp), Some(from), _) => {
@@ -215,7 +217,7 @@ impl Call {
                 self.advance(side, Stage::Waiting(Some(Wire(sdp))), ctx);
             }
             (Stage::Closing(_), Report::AnswerTaken(stream)) if is_to => {
-                let want = Want::of(&stream);
+                let want = self.as_if_free(side, Want::of(&stream));
                 self.set_stream(side, stream);
                 match from {
                     Some(_) => self.advance(side, Stage::Answering(want), ctx),
@@ -428,6 +430,9 @@ impl Call {
         if !self.data.is_bypassed {
             for side in [from, to].into_iter().flatten() {
                 self.tell_leg(side, media_leg::Message::Rollback);
+            }
+            if let (None, Some(to)) = (from, to) {
+                self.release(to);
             }
         }
     }

@@ -30,6 +30,7 @@
 //! | Talking | Restored, taken over | both parties are told where we are | Talking |
 //! | Ringing | Restored, taken over | forks are cancelled, `Locate` | Locating |
 //! | any | Trickle, Digits | to the leg that it is for | same |
+//! | any | Steer | as an application orders (`steering.rs`) | by order |
 //! | any | Cancelled, HungUp, Silent, Hangup, longest call | other sides end | Ending |
 //! | Ending | all sides Ended, or 40 s | tombstone, call record, Stop | – |
 //!
@@ -53,6 +54,7 @@
 //! | `undelivered.rs` | what comes back |
 //! | `transfer.rs` | a party is put through to somebody else |
 //! | `picking.rs` | a caller picks up a call that rings somebody else |
+//! | `steering.rs` | what applications order |
 //! | `joining/` | a party comes in the place of a party of another call |
 //! | `outcome.rs` | best response, causes |
 
@@ -75,6 +77,7 @@ mod picking;
 mod restart;
 mod side;
 mod snapshot;
+mod steering;
 mod steps;
 mod takeover;
 #[cfg(test)]
@@ -94,6 +97,7 @@ pub use self::core::{Call, Timer};
 pub use self::diverting::Diversion;
 pub use self::joining::{Ask, Coming, PickUp, Replaces, Stopped, Word};
 pub use self::snapshot::{Snapshot, SnapshotV1, SnapshotV2, SnapshotV3};
+pub use self::steering::{Order, Party, Steer};
 pub use self::transfer::Refer;
 use crate::registration::settings::{Fault, Settings};
 use crate::{Inbound, Target, media_leg};
@@ -258,6 +262,8 @@ pub enum Message {
         /// The calls that have looked for it, the oldest first.
         calls: Vec<CallKey>,
     },
+    /// An application orders something.
+    Steer(Box<Steer>),
 }
 
 /// A JSON client calls somebody.
@@ -333,6 +339,7 @@ impl Message {
             }
             Message::Refer { side, refer } => (format!("side {side} refers to {}", refer.to), 64),
             Message::WhoCalls { calls, .. } => (format!("{} call", calls.len()), 64),
+            Message::Steer(steer) => (format!("order {:?}", steer.order), 128),
             Message::Join { side, word } => {
                 let (what, octets) = word.describe();
                 (format!("side {side}: {what}"), octets)

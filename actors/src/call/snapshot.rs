@@ -5,7 +5,7 @@
 //! | `SnapshotV1` | 1.0 | – |
 //! | `SnapshotV2` | calls that another node had | that, and who does not know yet where we are |
 //! | `SnapshotV3` | schema 2 | how many nodes have had it |
-//! | `Snapshot` | schema 3 | what transfers have made of it, what users have set for it, who comes and leaves, who of a group is called |
+//! | `Snapshot` | schema 3 | what transfers have made of it, what users have set for it, who comes and leaves, who of a group is called, what applications have ordered |
 //!
 //! For schema 1 a call is written in the first form if no other node had it, else in the second:
 //! whoever reads it there knows of one other node. Nobody is put through before all nodes read
@@ -23,6 +23,7 @@ use super::ending::{BY_THE_OTHER_COPY, GIVE_UP_AFTER};
 use super::hunting::Hunting;
 use super::joining::Joining;
 use super::picking::Picking;
+use super::steering::Steering;
 use super::takeover::Moves;
 use super::transfer::Roles;
 use crate::site::Step;
@@ -65,6 +66,7 @@ pub struct Snapshot {
     joining: Joining,
     hunting: Option<Box<Hunting>>,
     picking: Option<Box<Picking>>,
+    steering: Steering,
 }
 
 impl From<SnapshotV1> for Snapshot {
@@ -79,6 +81,7 @@ impl From<SnapshotV1> for Snapshot {
             joining: Joining::default(),
             hunting: None,
             picking: None,
+            steering: Steering::default(),
         }
     }
 }
@@ -144,6 +147,7 @@ impl From<SnapshotV2> for Snapshot {
             joining: Joining::default(),
             hunting: None,
             picking: None,
+            steering: Steering::default(),
         }
     }
 }
@@ -160,6 +164,7 @@ impl From<SnapshotV3> for Snapshot {
             joining: Joining::default(),
             hunting: None,
             picking: None,
+            steering: Steering::default(),
         }
     }
 }
@@ -176,6 +181,7 @@ impl Snapshot {
             || self.joining != Joining::default()
             || self.hunting.is_some()
             || self.picking.is_some()
+            || self.steering != Steering::default()
             || self.data.steps.iter().any(has_new_step)
             || self.timers.iter().any(|(timer, _)| *timer == Timer::Step);
         if is_new {
@@ -216,6 +222,7 @@ impl Call {
             joining: self.joining.clone(),
             hunting: self.hunting.clone(),
             picking: self.picking.clone(),
+            steering: self.steering.clone(),
         }
     }
 
@@ -231,6 +238,7 @@ impl Call {
             joining: snapshot.joining,
             hunting: snapshot.hunting,
             picking: snapshot.picking,
+            steering: snapshot.steering,
             timers,
             is_changed: false,
             out: Vec::new(),

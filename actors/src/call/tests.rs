@@ -22,6 +22,7 @@ mod renegotiation;
 mod restarts;
 mod routes;
 mod security;
+mod steering;
 mod stored;
 mod taken_over;
 mod taken_over_anyhow;

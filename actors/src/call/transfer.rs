@@ -63,7 +63,7 @@ impl Roles {
 /// A transfer on its way.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Transfer {
-    /// What was asked for.
+    /// What was asked for; `None`: an application ordered it, or nobody has to hear how it goes.
     refer: Option<Refer>,
     /// Who transfers, while it is there.
     by: Option<u8>,
@@ -112,6 +112,12 @@ impl Call {
         self.roles.transfer.as_ref()?.by
     }
 
+    /// Returns who has transferred and is told how it goes: nobody of what an application ordered.
+    fn hearer(&self) -> Option<u8> {
+        let transfer = self.roles.transfer.as_ref()?;
+        transfer.by.filter(|_| transfer.refer.is_some())
+    }
+
     /// Tells whether a side is one that is called, and has not won.
     pub(super) fn is_fork(&self, side: u8) -> bool {
         !self.is_party(side) && self.transferor() != Some(side)
@@ -132,7 +138,7 @@ impl Call {
         }
         let result = match &refer.replaces {
             Some(replaces) => self.leave_for(side, replaces, refer.is_proven, ctx),
-            None => self.transfer(side, refer, ctx),
+            None => self.transfer(side, refer, false, ctx),
         };
         if let Err(status) = result {
             self.tell_dialog(side, dialog::Message::RefuseRefer { status });
@@ -163,7 +169,15 @@ impl Call {
     }
 
     /// Begins a transfer, or says which status it is refused with.
-    fn transfer(&mut self, leaving: u8, refer: &Refer, ctx: &mut CallCtx<'_>) -> Result<(), u16> {
+    ///
+    /// In: `is_ordered`: an application has said so; who leaves does not know.
+    pub(super) fn transfer(
+        &mut self,
+        leaving: u8,
+        refer: &Refer,
+        is_ordered: bool,
+        ctx: &mut CallCtx<'_>,
+    ) -> Result<(), u16> {
         let anchor = self.may_put_through(leaving, ctx)?;
         let (identity, plan) = self.routed(leaving, anchor, refer, ctx)?;
         let before = Before {
@@ -191,7 +205,7 @@ impl Call {
             anchor,
             identity: Some(Box::new(identity)),
             transfer: Some(Box::new(Transfer {
-                refer: Some(refer.clone()),
+                refer: (!is_ordered).then(|| refer.clone()),
                 by: Some(leaving),
                 spoken,
                 before: Some(before),
@@ -199,7 +213,9 @@ impl Call {
         };
         self.forget_forks();
         self.diverting.clear();
-        self.tell_dialog(leaving, dialog::Message::AcceptRefer);
+        if !is_ordered {
+            self.tell_dialog(leaving, dialog::Message::AcceptRefer);
+        }
         self.tell_leg(
             leaving,
             media_leg::Message::Join {
@@ -327,7 +343,7 @@ impl Call {
 
     /// A new callee progresses: who transferred hears how far it is.
     pub(super) fn report_transfer(&mut self, status: u16) {
-        if let Some(by) = self.transferor() {
+        if let Some(by) = self.hearer() {
             self.tell_transferor(by, status, false);
         }
     }
@@ -359,8 +375,13 @@ impl Call {
             to: self.identity().to.clone(),
         });
         if let Some(by) = transfer.by {
-            self.tell_transferor(by, 200, true);
+            if transfer.refer.is_some() {
+                self.tell_transferor(by, 200, true);
+            }
             self.leave(by, 200, "NORMAL_CLEARING");
+        }
+        if self.release_all() {
+            self.connect(peer);
         }
         self.open_anchor(peer, &transfer.spoken);
     }
@@ -400,9 +421,10 @@ impl Call {
     }
 
     fn return_from_transfer(&mut self, status: u16) -> bool {
-        let Some(by) = self.transferor() else {
+        if self.transferor().is_none() {
             return false;
-        };
+        }
+        let hearer = self.hearer();
         let before = self.roles.transfer.take().and_then(|open| open.before);
         let Some(Before {
             anchor,
@@ -427,7 +449,9 @@ impl Call {
         self.forget_forks();
         self.data.callee = callee;
         self.data.steps = steps;
-        self.tell_transferor(by, outcome::passed(status), true);
+        if let Some(by) = hearer {
+            self.tell_transferor(by, outcome::passed(status), true);
+        }
         self.emit(CallNews::TransferFailed { status });
         self.connect(Peer::Side(peer));
         true
@@ -435,7 +459,7 @@ impl Call {
 
     /// The call ends with a transfer open: who has transferred hears that it does.
     pub(super) fn close_transfer(&mut self, status: u16) {
-        if let Some(by) = self.transferor() {
+        if let Some(by) = self.hearer() {
             self.tell_transferor(by, status, true);
         }
     }

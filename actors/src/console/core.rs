@@ -7,8 +7,8 @@ use contract::limits::{
     API_WAIT_S, CONSOLE_PENDING_MAX, DETAIL_ROWS_MAX, PAGE_ROWS_MAX, ROWS_MERGED_MAX,
 };
 use contract::{
-    ActorId, Answer, Core, Ctx, Event, Kind, Lookup, Member, NodeId, Now, RestoreError, Time,
-    Undelivered,
+    ActorId, Answer, CallKey, Core, Ctx, Event, Kind, Lookup, Member, NodeId, Now, RestoreError,
+    Time, Undelivered,
 };
 use sip::Aor;
 
@@ -16,8 +16,10 @@ use super::gather::{Part, Row};
 use super::moving;
 use super::reply::{end, finish, refuse, reply};
 use super::{Message, Page, Request, Snapshot};
+use crate::call::{Order, Steer};
 use crate::registration::settings::{Change, Fault, Set, Settings};
-use crate::{Site, registration};
+use crate::wire::FORM_3_SINCE;
+use crate::{Site, call, registration};
 
 /// The inspector of a node.
 #[derive(Debug, Default)]
@@ -87,6 +89,8 @@ pub(super) enum Want {
     Drain,
     /// A registration says what is set.
     Settings,
+    /// A call says whether it does what is ordered.
+    Steered(CallKey),
     /// Another console wants to know: the answer goes there as it is.
     Other,
 }
@@ -182,6 +186,11 @@ impl Console {
                 self.ask(ticket, Want::Drain, what, &Scope::Named(&node), ctx);
             }
             Request::Settings { dn, set } => self.on_settings(ticket, &dn, set, ctx),
+            Request::Steer {
+                call,
+                command,
+                order,
+            } => self.on_steer(ticket, call, command, order, ctx),
             Request::Here => {
                 let node = ctx.site().name.clone();
                 let scope = Scope::Named(&node);
@@ -210,32 +219,81 @@ impl Console {
         let Some(aor) = ctx.site().aor(user, host) else {
             return refuse(ticket, 400, "no user part", ctx);
         };
-        let site = ctx.site();
-        let pending = Pending {
-            ticket: Ticket::Http(ticket),
-            due: ctx.now().mono + Duration::from_secs(API_WAIT_S),
-            want: Want::Settings,
-            first: None,
-            parts: vec![Part::new(site.node, site.name.clone())],
-        };
-        self.requests += 1;
-        self.pending.insert(self.requests, pending);
         let set = Set {
             change: set.map_or(Change::Nothing, Change::Replace),
             reply: ctx.me().clone(),
-            echo: self.requests.to_string(),
+            echo: self.await_actor(ticket, Want::Settings, ctx),
         };
         let to = ActorId::Registration(aor.as_str().into());
         ctx.tell(to, registration::Message::Set(Box::new(set)).into());
     }
 
+    /// Keeps a request that an actor will answer; returns what its answer carries back.
+    fn await_actor(&mut self, ticket: u64, want: Want, ctx: &Context<'_>) -> String {
+        let site = ctx.site();
+        let pending = Pending {
+            ticket: Ticket::Http(ticket),
+            due: ctx.now().mono + Duration::from_secs(API_WAIT_S),
+            want,
+            first: None,
+            parts: vec![Part::new(site.node, site.name.clone())],
+        };
+        self.requests += 1;
+        self.pending.insert(self.requests, pending);
+        self.requests.to_string()
+    }
+
+    /// Returns the request that an actor answers.
+    fn answered(&mut self, echo: &str) -> Option<(u64, Want)> {
+        let pending = self.pending.remove(&echo.parse().ok()?)?;
+        match pending.ticket {
+            Ticket::Http(ticket) => Some((ticket, pending.want)),
+            Ticket::Console(..) => None,
+        }
+    }
+
+    fn on_steer(
+        &mut self,
+        ticket: u64,
+        call: CallKey,
+        command: Option<String>,
+        order: Order,
+        ctx: &mut Context<'_>,
+    ) {
+        if ctx.health().schema < FORM_3_SINCE {
+            let detail = "a node of an earlier release does not know orders";
+            return refuse(ticket, 503, detail, ctx);
+        }
+        let steer = Steer {
+            reply: ctx.me().clone(),
+            echo: self.await_actor(ticket, Want::Steered(call), ctx),
+            command,
+            order,
+        };
+        let message = call::Message::Steer(Box::new(steer));
+        ctx.tell(ActorId::Call(call), message.into());
+    }
+
+    /// A call does what is ordered, or says why not.
+    fn on_steered(&mut self, echo: &str, result: Result<(), Fault>, ctx: &mut Context<'_>) {
+        match (self.answered(echo), result) {
+            (Some((ticket, Want::Steered(call))), Ok(())) => {
+                reply(
+                    ticket,
+                    202,
+                    &serde_json::json!({ "call": call.to_string() }),
+                    ctx,
+                );
+            }
+            (Some((ticket, _)), Ok(())) => refuse(ticket, 500, "it was no order", ctx),
+            (Some((ticket, _)), Err(Fault { status, why })) => refuse(ticket, status, &why, ctx),
+            (None, _) => ctx.ignore("nobody waits for it"),
+        }
+    }
+
     /// A registration says what is set, or why nothing is.
     fn on_set(&mut self, echo: &str, result: Result<Settings, Fault>, ctx: &mut Context<'_>) {
-        let pending = echo
-            .parse()
-            .ok()
-            .and_then(|number: u64| self.pending.remove(&number));
-        let Some(Ticket::Http(ticket)) = pending.map(|pending| pending.ticket) else {
+        let Some((ticket, _)) = self.answered(echo) else {
             return ctx.ignore("nobody waits for it");
         };
         match result {
@@ -441,6 +499,7 @@ impl Console {
                 | Want::Moving { .. }
                 | Want::Drain
                 | Want::Settings
+                | Want::Steered(_)
                 | Want::Other => vec![what; next.parts.len()],
             };
             self.put_each(next, whats, ctx);
@@ -513,6 +572,7 @@ impl Core for Console {
                 Message::Answered { number, answer } => self.on_answer(number, answer, ctx),
                 Message::End { id } => end(&id, ctx),
                 Message::IsSet { echo, result } => self.on_set(&echo, result, ctx),
+                Message::Steered { echo, result } => self.on_steered(&echo, result, ctx),
             },
             Event::Answer { token, answer } => self.on_answer(token, answer, ctx),
             Event::Undelivered {
@@ -529,6 +589,17 @@ impl Core for Console {
                     Undelivered::Absent => Fault::new(404, "no such user"),
                 };
                 self.on_set(&set.echo, Err(fault), ctx);
+            }
+            Event::Undelivered {
+                message: crate::Message::Call(call::Message::Steer(steer)),
+                why,
+                ..
+            } => {
+                let fault = match why {
+                    Undelivered::Busy => Fault::new(503, "the call is too busy"),
+                    Undelivered::Absent => Fault::new(404, "no such call"),
+                };
+                self.on_steered(&steer.echo, Err(fault), ctx);
             }
             Event::Timer(Timer::Overdue) => self.on_overdue(ctx),
             Event::Undelivered { .. } => ctx.ignore("it ended meanwhile"),

@@ -14,6 +14,7 @@
 //! | Trace | Trace | 200, lines |
 //! | User | registration of the number | 200, bindings; 404 |
 //! | Settings | registration of the number: `Set` | 200, what is set now; its fault |
+//! | Steer | the call: `Steer` | 202, done or begun; its fault |
 //! | Stop | Actor | 202, told; 404, 409 |
 //! | Move | Actor, then Move of the node that has it | 200, moved; 404, 409, 503, 504 with the reason |
 //! | Drain | Drain of that node | 202, draining; 404 |
@@ -35,11 +36,12 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use contract::{ActorId, Answer, Kind, Lookup};
+use contract::{ActorId, Answer, CallKey, Kind, Lookup};
 use serde::{Deserialize, Serialize};
 
 pub use self::core::{Console, Timer};
 pub use self::snapshot::Snapshot;
+use crate::call::Order;
 use crate::registration::settings::{Fault, Settings};
 
 /// What the console may be told.
@@ -77,6 +79,13 @@ pub enum Message {
         echo: String,
         /// What is set now.
         result: Result<Settings, Fault>,
+    },
+    /// A call answers `Steer`.
+    Steered {
+        /// Our number of the request.
+        echo: String,
+        /// Whether it is done, or begun.
+        result: Result<(), Fault>,
     },
 }
 
@@ -166,6 +175,15 @@ pub enum Request {
         /// All of them as they shall be; `None`: they are only asked for.
         set: Option<Box<Settings>>,
     },
+    /// Something is ordered of a call.
+    Steer {
+        /// Which.
+        call: CallKey,
+        /// Name of the command: said once more, it is not carried out again.
+        command: Option<String>,
+        /// What.
+        order: Order,
+    },
 }
 
 impl Message {
@@ -178,6 +196,7 @@ impl Message {
             Message::Answered { number, .. } => (format!("answer {number}"), 1_024),
             Message::End { id } => (format!("end {id}"), 64),
             Message::IsSet { echo, .. } => (format!("settings of {echo}"), 128),
+            Message::Steered { echo, .. } => (format!("order {echo}"), 64),
         }
     }
 }

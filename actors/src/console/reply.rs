@@ -59,7 +59,7 @@ pub(super) fn finish(pending: Pending, ctx: &mut Context<'_>) -> Option<(Pending
             let (list, missing) = list(want, parts, missing);
             reply(ticket, 200, &answer::with_missing(list, &missing), ctx);
         }
-        Want::Settings | Want::Other => {}
+        Want::Settings | Want::Steered(_) | Want::Other => {}
     }
     None
 }
@@ -134,6 +134,7 @@ fn list(want: Want, parts: Vec<Part>, missing: Vec<String>) -> (Value, Vec<Strin
         | Want::Moving { .. }
         | Want::Drain
         | Want::Settings
+        | Want::Steered(_)
         | Want::Other => {
             let lines = gather::trace(parts);
             (all(lines.iter().map(|line| json!(line)).collect()), missing)

@@ -10,6 +10,7 @@ use std::time::Duration;
 use contract::limits::CONSOLE_PENDING_MAX;
 use contract::{
     Action, ActorRow, ActorView, Answer, Boot, CallKey, Event, Lookup, NodeId, NodeInst, NodeView,
+    SchemaVersion, Undelivered,
 };
 use serde_json::Value;
 
@@ -299,4 +300,58 @@ fn what_never_moves_is_refused_and_nobody_is_asked() {
         assert!(detail.contains(why), "{id}: {detail}");
         assert_eq!(actions.len(), 1, "{id}");
     }
+}
+
+/// An order goes to its call wherever that is; what the call says, or that nobody has it, is the answer.
+#[test]
+fn an_order_to_a_call_is_answered_by_it() {
+    let request = || Request::Steer {
+        call: CallKey::from_bits(1 << 100),
+        command: Some("c-1".to_owned()),
+        order: Order::Hold {
+            party: call::Party::Callee,
+        },
+    };
+    let mut stage = stage();
+    stage.health.schema = SchemaVersion(2);
+    let (status, _) = answered(&ask(&mut stage, request()));
+    assert_eq!(
+        status, 503,
+        "a node of the release before would not know it"
+    );
+
+    stage.health.schema = SchemaVersion::NEWEST;
+    let answers = [
+        (Some(Ok(())), Undelivered::Absent, 202),
+        (Some(Err(Fault::new(409, "no"))), Undelivered::Absent, 409),
+        (None, Undelivered::Absent, 404),
+        (None, Undelivered::Busy, 503),
+    ];
+    for (result, why, expected) in answers {
+        let asked = ask(&mut stage, request());
+        let (to, message) = told(&asked).remove(0);
+        assert_eq!(to, self::call());
+        let crate::Message::Call(call::Message::Steer(steer)) = message.clone() else {
+            panic!("{message:?}");
+        };
+        assert_eq!(steer.command.as_deref(), Some("c-1"));
+        let echo = steer.echo;
+        let actions = match result {
+            Some(result) => stage.tell(Message::Steered { echo, result }),
+            None => stage.event(Event::Undelivered {
+                to: self::call(),
+                message,
+                why,
+            }),
+        };
+        assert_eq!(answered(&actions).0, expected);
+    }
+    let late = stage.tell(Message::Steered {
+        echo: "1".to_owned(),
+        result: Ok(()),
+    });
+    assert!(
+        late.iter()
+            .all(|action| !matches!(action, Action::Http { .. }))
+    );
 }

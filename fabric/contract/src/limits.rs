@@ -225,6 +225,14 @@ pub const CALL_MESSAGE_BYTES_MAX: usize = 6 * 1024;
 pub const FORKS_BYTES_MAX: usize = 32 * 1024;
 /// Requests of one dialog that wait for their responses; an INFO beyond it is not relayed.
 pub const DIALOG_REQUESTS_MAX: usize = 8;
+/// Milliseconds of a digit that a client or application wants played, if it does not say how many.
+pub const DIGIT_MS: u16 = 160;
+/// The fewest that it may say: what detectors need (RFC 4733 §2.5.1.2 has no bound).
+pub const DIGIT_MS_MIN: u16 = 40;
+/// The most.
+pub const DIGIT_MS_MAX: u16 = 6_000;
+/// Commands of applications that a call remembers, so that a repeat does nothing; the oldest go.
+pub const CALL_COMMANDS_KEPT_MAX: usize = 16;
 /// Messages of a call that wait because an inbox of its own sides was full; more: the call ends.
 pub const CALL_RETELLS_MAX: usize = 16;
 

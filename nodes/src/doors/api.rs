@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use actors::call::{Order as CallOrder, Party};
 use actors::console::{Page, Request};
 use actors::registration::settings::Settings;
 use axum::Router;
@@ -14,8 +15,12 @@ use axum::extract::{DefaultBodyLimit, Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use contract::limits::{API_BODY_BYTES_MAX, API_WAIT_S, DRAIN_MAX_S, PAGE_ROWS_MAX};
+use contract::limits::{
+    API_BODY_BYTES_MAX, API_WAIT_S, DIGIT_MS, DIGIT_MS_MAX, DIGIT_MS_MIN, DRAIN_MAX_S,
+    PAGE_ROWS_MAX,
+};
 use contract::{ActorId, Kind};
+use doors::json::{CommandName, Dialled, Digits};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -44,6 +49,7 @@ pub(super) fn guarded() -> Router<Arc<HttpParts>> {
         .route("/api/v1/actors/{id}/move", post(move_actor))
         .route("/api/v1/calls", get(calls))
         .route("/api/v1/calls/{id}/events", get(events::of_call))
+        .route("/api/v1/calls/{id}/{order}", post(steer))
         .route("/api/v1/events", get(events::events))
         .route("/api/v1/registrations", get(registrations))
         .route("/api/v1/users/{dn}", get(user))
@@ -310,6 +316,89 @@ async fn move_actor(
     let Order { epoch, to, .. } = order(body)?;
     let to = to.ok_or_else(|| Problem::bad("`to` must name a node"))?;
     Ok(respond(&ask(&parts, Request::Move { id, to, epoch }).await))
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Steering {
+    command_id: Option<CommandName>,
+    party: Option<Party>,
+    to: Option<Dialled>,
+    cause: Option<String>,
+    digits: Option<Digits>,
+    duration_ms: Option<u16>,
+}
+
+impl Steering {
+    fn party(&self) -> Result<Party, Problem> {
+        let missing = || Problem::bad("`party` must be `caller` or `callee`");
+        self.party.ok_or_else(missing)
+    }
+
+    /// Returns the order that a path names.
+    fn order(self, name: &str) -> Result<CallOrder, Problem> {
+        Ok(match name {
+            "hangup" => CallOrder::Hangup {
+                cause: self.cause.unwrap_or_else(|| "NORMAL_CLEARING".to_owned()),
+            },
+            "transfer" => CallOrder::Transfer {
+                party: self.party()?,
+                to: (self.to.as_ref().map(ToString::to_string))
+                    .ok_or_else(|| Problem::bad("`to` must be a number or address"))?,
+            },
+            "hold" => CallOrder::Hold {
+                party: self.party()?,
+            },
+            "unhold" => CallOrder::Unhold {
+                party: self.party()?,
+            },
+            "dtmf" => CallOrder::Digits {
+                party: self.party()?,
+                duration: digit_length(self.duration_ms)?,
+                digits: (self.digits.as_ref().map(ToString::to_string))
+                    .ok_or_else(|| Problem::bad("`digits` must be 1 to 64 of 0-9 * # A-D"))?,
+            },
+            _ => {
+                return Err(Problem {
+                    status: 404,
+                    detail: format!(
+                        "there is no order {name}: hangup, transfer, hold, unhold, dtmf"
+                    ),
+                });
+            }
+        })
+    }
+}
+
+fn digit_length(wished_ms: Option<u16>) -> Result<Duration, Problem> {
+    let length_ms = wished_ms.unwrap_or(DIGIT_MS);
+    if !(DIGIT_MS_MIN..=DIGIT_MS_MAX).contains(&length_ms) {
+        let range = format!("`duration_ms` must be {DIGIT_MS_MIN} to {DIGIT_MS_MAX}");
+        return Err(Problem::bad(range));
+    }
+    Ok(Duration::from_millis(u64::from(length_ms)))
+}
+
+/// `POST /api/v1/calls/{id}/{order}`: the body says to whom; `command_id` makes a repeat harmless.
+async fn steer(
+    State(parts): Parts,
+    Path((id, name)): Path<(String, String)>,
+    body: Given,
+) -> Result<Response, Problem> {
+    let call = events::call_key(&id)?;
+    let body = given(body)?;
+    let steering = match body.is_empty() {
+        true => Steering::default(),
+        false => read_body::<Steering>(&body)?,
+    };
+    let command = steering.command_id.as_ref().map(ToString::to_string);
+    let order = steering.order(&name)?;
+    let request = Request::Steer {
+        call,
+        command,
+        order,
+    };
+    Ok(respond(&ask(&parts, request).await))
 }
 
 /// The node that is asked, in a path.

@@ -199,7 +199,7 @@ fn open(parts: &HttpParts, asked: Asked, headers: &HeaderMap) -> Result<Reader, 
 }
 
 /// Reads the ID of a call, as an actor's or as a UUID.
-fn call_key(text: &str) -> Result<CallKey, Problem> {
+pub(super) fn call_key(text: &str) -> Result<CallKey, Problem> {
     match text.parse::<ActorId>() {
         Ok(ActorId::Call(call)) => return Ok(call),
         Ok(_) => return Err(Problem::bad(format!("{text} is no call"))),

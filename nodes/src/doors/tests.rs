@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use actors::call::{Order, Party};
 use actors::console::{Page, Request};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method};
 use bytes::Bytes;
@@ -139,6 +140,20 @@ impl Door {
         (status.unwrap_or(0), text)
     }
 
+    /// Each row is one message to the console, and its answer is JSON.
+    fn expect_each(&self, table: Vec<(&str, &str, &str, Request)>) {
+        let bearer = format!("Authorization: Bearer {TOKEN}");
+        for (method, path, body, expected) in table {
+            let (status, text) = self.ask(method, path, &[&bearer], body);
+            assert!((200..300).contains(&status), "{path}: {text}");
+            assert!(
+                text.contains("application/json") && text.contains("nosniff"),
+                "{text}"
+            );
+            assert_eq!(self.asked(), [expected], "{path}");
+        }
+    }
+
     fn asked(&self) -> Vec<Request> {
         std::mem::take(&mut *self.console.asked.lock().expect("not poisoned"))
     }
@@ -151,7 +166,6 @@ fn page(offset: usize, limit: usize) -> Page {
 #[test]
 fn every_route_is_one_message_to_the_console() {
     let door = door("up", true);
-    let bearer = format!("Authorization: Bearer {TOKEN}");
     let lane = || "lane:1/0".parse().expect("an ID");
     let registration = || "registration:1000@weft.local".parse().expect("an ID");
     let table: Vec<(&str, &str, &str, Request)> = vec![
@@ -262,16 +276,92 @@ fn every_route_is_one_message_to_the_console() {
             },
         ),
     ];
-    for (method, path, body, expected) in table {
-        let (status, text) = door.ask(method, path, &[&bearer], body);
-        assert!((200..300).contains(&status), "{path}: {text}");
-        assert!(
-            text.contains("application/json") && text.contains("nosniff"),
-            "{text}"
-        );
-        assert_eq!(door.asked(), [expected], "{path}");
-    }
+    door.expect_each(table);
 }
+
+#[test]
+fn orders_to_a_call_are_messages_to_the_console() {
+    let door = door("up", true);
+    let id = "6f0e4ad1-7c52-4f0a-9d5c-3a1b2c3d4e5f";
+    let steer = |command: Option<&str>, order| Request::Steer {
+        call: id.parse().expect("a call"),
+        command: command.map(str::to_owned),
+        order,
+    };
+    let path = |name: &str| format!("/api/v1/calls/{id}/{name}");
+    let table = [
+        (
+            path("hangup"),
+            "",
+            steer(
+                None,
+                Order::Hangup {
+                    cause: "NORMAL_CLEARING".to_owned(),
+                },
+            ),
+        ),
+        (
+            path("hangup"),
+            r#"{"cause":"USER_BUSY","command_id":"c-1"}"#,
+            steer(
+                Some("c-1"),
+                Order::Hangup {
+                    cause: "USER_BUSY".to_owned(),
+                },
+            ),
+        ),
+        (
+            path("transfer"),
+            r#"{"party":"caller","to":"1002"}"#,
+            steer(
+                None,
+                Order::Transfer {
+                    party: Party::Caller,
+                    to: "1002".to_owned(),
+                },
+            ),
+        ),
+        (
+            path("hold"),
+            r#"{"party":"callee"}"#,
+            steer(
+                None,
+                Order::Hold {
+                    party: Party::Callee,
+                },
+            ),
+        ),
+        (
+            format!("/api/v1/calls/call:{id}/unhold"),
+            r#"{"party":"callee"}"#,
+            steer(
+                None,
+                Order::Unhold {
+                    party: Party::Callee,
+                },
+            ),
+        ),
+        (
+            path("dtmf"),
+            r#"{"party":"caller","digits":"12#","duration_ms":40}"#,
+            steer(
+                None,
+                Order::Digits {
+                    party: Party::Caller,
+                    digits: "12#".to_owned(),
+                    duration: Duration::from_millis(40),
+                },
+            ),
+        ),
+    ];
+    let table = table.iter();
+    let rows = table.map(|(path, body, order)| ("POST", path.as_str(), *body, order.clone()));
+    door.expect_each(rows.collect());
+}
+
+const CALL_HOLD: &str = "/api/v1/calls/6f0e4ad1-7c52-4f0a-9d5c-3a1b2c3d4e5f/hold";
+const CALL_TRANSFER: &str = "/api/v1/calls/6f0e4ad1-7c52-4f0a-9d5c-3a1b2c3d4e5f/transfer";
+const CALL_DTMF: &str = "/api/v1/calls/6f0e4ad1-7c52-4f0a-9d5c-3a1b2c3d4e5f/dtmf";
 
 #[test]
 fn what_is_no_request_is_a_problem_and_asks_nobody() {
@@ -294,6 +384,46 @@ fn what_is_no_request_is_a_problem_and_asks_nobody() {
         ("POST", "/api/v1/nodes/a/drain", "{\"max_s\":9000}", 400),
         ("GET", "/api/v1/nodes/a/drain", "", 405),
         ("POST", "/api/v1/actors/lane:1%2F0/stop", big.as_str(), 413),
+        (
+            "POST",
+            "/api/v1/calls/x/hold",
+            "{\"party\":\"caller\"}",
+            400,
+        ),
+        ("POST", CALL_HOLD, "", 400),
+        ("POST", CALL_HOLD, "{\"party\":\"both\"}", 400),
+        (
+            "POST",
+            CALL_HOLD,
+            "{\"party\":\"caller\",\"command_id\":\"a b\"}",
+            400,
+        ),
+        ("POST", CALL_TRANSFER, "{\"party\":\"caller\"}", 400),
+        (
+            "POST",
+            CALL_TRANSFER,
+            "{\"party\":\"caller\",\"to\":\"1\\r\\nX: y\"}",
+            400,
+        ),
+        (
+            "POST",
+            CALL_DTMF,
+            "{\"party\":\"caller\",\"digits\":\"x\"}",
+            400,
+        ),
+        (
+            "POST",
+            CALL_DTMF,
+            "{\"party\":\"caller\",\"digits\":\"1\",\"duration_ms\":1}",
+            400,
+        ),
+        (
+            "POST",
+            "/api/v1/calls/6f0e4ad1-7c52-4f0a-9d5c-3a1b2c3d4e5f/sing",
+            "",
+            404,
+        ),
+        ("GET", CALL_HOLD, "", 405),
         ("GET", "/api/v1/sheep", "", 404),
         ("DELETE", "/api/v1/nodes", "", 405),
     ];

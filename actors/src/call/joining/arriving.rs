@@ -293,6 +293,7 @@ impl Call {
         self.joining.arrived.push(awaited.clone());
         self.timers.clear(Timer::Join);
         self.is_changed = true;
+        self.release_all();
         self.data
             .sides
             .insert(place, Side::new(Stage::Active, true));

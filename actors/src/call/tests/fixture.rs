@@ -14,11 +14,11 @@ use contract::{
 use regex::Regex;
 use sip::Aor;
 
-use crate::registration::settings::Settings;
+use crate::registration::settings::{Fault, Settings};
 use crate::script::{DIGEST, datagram, site};
 use crate::site::{Route, Step};
 use crate::{AnyCore, Inbound, Message, Site, Target, TransactionRef};
-use crate::{call, dialog, lane, registration};
+use crate::{call, console, dialog, lane, registration};
 
 /// What went to a lane.
 #[derive(Clone, Debug)]
@@ -77,6 +77,8 @@ pub(super) struct World {
     pub events: usize,
     /// The node is killed and started again after each of these events.
     pub kills_after: Option<usize>,
+    /// What consoles were told of their orders.
+    pub steered: Vec<(String, Result<(), Fault>)>,
     /// There is another call, on a stage of its own.
     pub has_other: bool,
     /// What it is told, by whom.
@@ -213,6 +215,7 @@ impl World {
             is_full: false,
             events: 0,
             kills_after: None,
+            steered: Vec::new(),
             has_other: false,
             abroad: Vec::new(),
             has_heirs: false,
@@ -411,6 +414,9 @@ impl World {
         }
         match message {
             Message::Lane(message) => self.note(by, message, urgent, gated),
+            Message::Console(console::Message::Steered { echo, result }) => {
+                self.steered.push((echo, result));
+            }
             Message::Registration(registration::Message::Locate { .. }) if self.is_deaf => {}
             Message::Registration(message @ registration::Message::Locate { .. })
                 if self.busy > 0 =>

@@ -63,6 +63,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod transfer;
+pub(crate) use self::transfer::address;
 
 use bytes::Bytes;
 use contract::{ActorId, FlowRef, SideKey};

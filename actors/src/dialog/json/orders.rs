@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use contract::limits::DIALOG_REQUESTS_MAX;
+use contract::limits::{DIALOG_REQUESTS_MAX, DIGIT_MS, DIGIT_MS_MAX, DIGIT_MS_MIN};
 use doors::json::ServerMessage;
 
 use super::core::{DialogCtx, JsonDialog, Role, State};
@@ -15,12 +15,6 @@ use super::{ClientCommand, ClientOrder};
 use crate::call;
 use crate::dialog::signal::{DTMF_RELAY, signal_of};
 use crate::door_session::{self, About};
-
-/// Length of a digit if the client says none, and what it may say (RFC 4733 §2.5.1.2 has no bound;
-/// 40 ms is what detectors need).
-const DIGIT_MS: u16 = 160;
-const DIGIT_MS_MIN: u16 = 40;
-const DIGIT_MS_MAX: u16 = 6_000;
 
 impl JsonDialog {
     /// Takes an order of a client.

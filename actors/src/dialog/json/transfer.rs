@@ -72,7 +72,7 @@ impl JsonDialog {
 }
 
 /// Returns the address that a client means.
-pub(super) fn address(to: &str, domain: &str) -> Option<Uri> {
+pub(crate) fn address(to: &str, domain: &str) -> Option<Uri> {
     if let Ok(uri) = to.parse::<Uri>()
         && uri.user_raw().is_some()
     {

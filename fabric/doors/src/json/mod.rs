@@ -24,7 +24,9 @@ pub use self::client::{
 };
 pub use self::read::{JsonError, Refused, Request, read};
 pub use self::server::{CallState, IceServer, Outbound, Party, ServerMessage, Why};
-pub use self::text::{CallName, CandidateText, Dialled, Digits, Instance, Label, TextError};
+pub use self::text::{
+    CallName, CandidateText, CommandName, Dialled, Digits, Instance, Label, TextError,
+};
 
 /// Subprotocol of the WebSocket handshake (RFC 6455 §1.9).
 pub const SUBPROTOCOL: &str = "weft.json.v1";

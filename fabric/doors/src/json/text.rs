@@ -95,6 +95,10 @@ text! {
     Instance, "an instance: 1 to 64 of A-Z a-z 0-9 . _ -", 1..=64, is_word
 }
 text! {
+    /// What an application calls a command: said once more, it is not carried out again.
+    CommandName, "a command_id: 1 to 64 of A-Z a-z 0-9 . _ -", 1..=64, is_word
+}
+text! {
     /// A number or address: `1000`, `1000@example.org`, `sip:1000@example.org`.
     Dialled, "a number or address of at most 256 octets", 1..=256, is_dialled
 }
