@@ -94,10 +94,21 @@ impl Activation {
     /// than a majority of a set has answered, as where one of two is a quorum.
     #[must_use]
     pub fn may_have_rival(&self) -> bool {
+        !self.have_answered(|set| set.nodes().len() / 2 + 1)
+    }
+
+    /// Tells whether holders that have not answered may have let another node win the same copy as a
+    /// majority, which looks for no rival: less than half of a set has answered.
+    #[must_use]
+    pub fn may_be_outvoted(&self) -> bool {
+        !self.have_answered(|set| set.nodes().len().div_ceil(2))
+    }
+
+    /// Tells whether so many of each set have answered.
+    fn have_answered(&self, wanted: fn(&HolderSet) -> usize) -> bool {
         let newest = self.newest();
         let conf = newest.map_or(&self.assumed, |image| &image.header.conf);
-        let majority = |set: &HolderSet| set.nodes().len() / 2 + 1;
-        !has_quorum(conf, majority, |node| self.answers.contains_key(&node))
+        has_quorum(conf, wanted, |node| self.answers.contains_key(&node))
     }
 
     /// Returns what each of them is asked.

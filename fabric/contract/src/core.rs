@@ -147,9 +147,9 @@ pub enum Restored {
         /// Number of the epoch under which this node has it: no other node has it under the same.
         epoch: u64,
     },
-    /// As `TakenOver`, and not the newest copy: that of a node which went on with it for a while,
-    /// cut off from the one that took it over, or that another claim has passed. Both may have used
-    /// numbers behind it.
+    /// As `TakenOver`, and another node may have used numbers behind this copy: it is that of a node which
+    /// went on with it for a while, cut off from the one that took it over; or another claim has passed
+    /// it; or most of its holders were not heard, which may have started again and go on with it.
     Adopted {
         /// As there.
         epoch: u64,

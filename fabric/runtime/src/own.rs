@@ -34,6 +34,7 @@ impl<R: Roster> State<R> {
                 placed,
                 giver,
                 may_live,
+                may_be_outvoted,
             } => match newest {
                 // A tombstone of one side of a partition, and bindings of the other.
                 Some(newest) if !newest.header.is_ended() || merges(&id, &copies) => {
@@ -42,6 +43,7 @@ impl<R: Roster> State<R> {
                         degraded,
                         giver,
                         may_live,
+                        may_be_outvoted,
                     };
                     self.take_over(*newest, &copies, claim);
                 }
@@ -131,7 +133,10 @@ impl<R: Roster> State<R> {
             Restored::Moved {
                 epoch: claim.epoch.n,
             }
-        } else if id.kind() == Kind::Call && is_passed && !claim.may_live {
+        } else if id.kind() == Kind::Call && (is_passed || claim.may_be_outvoted) && !claim.may_live
+        {
+            // A death that is proven is that of a life: the node may have started again, unheard here,
+            // and may go on from this same copy.
             Restored::Adopted {
                 epoch: claim.epoch.n,
             }
@@ -335,6 +340,8 @@ struct Claim {
     giver: Option<NodeInst>,
     /// Who owned it is not proven to be dead; or it was this node, and another may go on with it.
     may_live: bool,
+    /// Most of its holders have not been heard: they may go on with it among themselves.
+    may_be_outvoted: bool,
 }
 
 /// Commits that nothing is lacking; if something is, the verdict marks it again.

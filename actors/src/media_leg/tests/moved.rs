@@ -340,8 +340,9 @@ fn two_nodes_that_are_cut_apart_use_no_number_twice() {
     assert!(ask(&mut cut_off, blocks).is_some(), "it is back");
 }
 
-/// Who takes its own copy back begins behind a node that went on from the same copy, and behind all that
-/// one may have used while it was cut off, whether or not it had left room.
+/// Who takes its own copy back, or has heard no other holder, begins behind a node that went on from the
+/// same copy, started again or not, and behind all that one may have used while it was cut off, whether
+/// or not it had left room.
 #[test]
 fn two_heirs_of_one_copy_use_no_number_twice() {
     let (stage, _, _) = secured();
@@ -352,9 +353,9 @@ fn two_heirs_of_one_copy_use_no_number_twice() {
     };
     let used = SEQUENCE_BLOCK * (u16::from(CUT_OFF_BLOCKS_MAX) + 1);
     for back in [Restored::StartedAlone, Restored::Adopted { epoch: 3 }] {
-        for may_live in [false, true] {
-            let other = begins(Restored::TakenOver { may_live, epoch: 2 });
-            let ahead = begins(back).wrapping_sub(other);
+        let taken_over = |may_live| Restored::TakenOver { may_live, epoch: 2 };
+        for why in [Restored::NodeStart, taken_over(false), taken_over(true)] {
+            let ahead = begins(back).wrapping_sub(begins(why));
             // A peer guesses roll-overs rightly over half of the numbers (RFC 3711 §3.3.1).
             assert!((used..1 << 15).contains(&ahead), "{back:?}: {ahead}");
         }

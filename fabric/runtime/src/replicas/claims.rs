@@ -63,6 +63,9 @@ pub(crate) enum Claimed {
         giver: Option<NodeInst>,
         /// Who owned it is not proven to be dead; or it was this node, and another may go on with it.
         may_live: bool,
+        /// Most of its holders have not been heard: those that are thought dead may have started again
+        /// and go on with it among themselves.
+        may_be_outvoted: bool,
     },
     /// It is another node's.
     Elsewhere,
@@ -492,6 +495,7 @@ impl<R: Roster> Turn<'_, R> {
             // One that has started again has said itself that its former life is over.
             self.life_of(life.node).is_none_or(|now| now == life) && !self.is_proven_gone(life.node)
         });
+        let may_be_outvoted = claim.activation.may_be_outvoted();
         let mut images: Vec<&Image> = claim.activation.images().collect();
         images.sort_by_key(|image| std::cmp::Reverse(image.header.version));
         let parts = images.into_iter().filter(|image| !image.header.is_ended());
@@ -504,6 +508,7 @@ impl<R: Roster> Turn<'_, R> {
             placed: claim.placed,
             giver,
             may_live,
+            may_be_outvoted,
         };
         self.tell_claimed(id, won);
     }

@@ -623,6 +623,29 @@ async fn what_a_claim_has_taken_that_nothing_followed_is_taken_back() {
     assert!(logs.contains(&back), "its winner may have sent: {logs:?}");
 }
 
+/// Two of three holders die. Both may start again and go on with a call, as a majority that leaves no room
+/// for anybody, before the third hears of that: it begins behind them. Seed 97043.
+#[tokio::test(start_paused = true)]
+async fn who_goes_on_with_a_call_alone_leaves_room_for_those_it_has_not_heard() {
+    for (count, why) in [
+        // The other one of two is no majority: it looks for a rival itself.
+        (2, "TakenOver { may_live: false, epoch: 2 }"),
+        (3, "Adopted { epoch: 2 }"),
+    ] {
+        let mut cluster = Cluster::of(count).await;
+        cluster.say(0, &call(), act([Step::Add(5), PUT])).await;
+        assert_eq!(cluster.hosts(&call()), [0]);
+        cluster.logs();
+        while cluster.nodes.len() > 1 {
+            cluster.kill(0);
+        }
+        // No answer of the dead is waited for longer.
+        pass(12_000).await;
+        let log = of(cluster.logs(), "call");
+        assert_eq!(log, [format!("call restored {why} 5")]);
+    }
+}
+
 /// A node that joins becomes a holder of what was there before it.
 #[tokio::test(start_paused = true)]
 async fn records_that_were_begun_alone_are_given_more_holders() {
