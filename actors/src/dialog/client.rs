@@ -165,16 +165,28 @@ impl Dialog {
             Some(reason) => sip::request::cancel_with_reason(&invite.0, reason),
             None => sip::request::cancel_of(&invite.0),
         };
+        self.enter(State::Cancelling, ctx);
+        self.timers
+            .set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
+        if self.data.is_flow_gone {
+            return self.await_connection(ctx);
+        }
         match cancel {
             Ok(cancel) => self.request(lane, cancel, ctx),
             Err(error) => tracing::warn!(%error, "a CANCEL could not be written"),
         }
-        self.enter(State::Cancelling, ctx);
-        self.timers
-            .set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
+        self.doubt_connection(ctx);
         // The peer may have answered, and the other node had the 2xx or nobody: no CANCEL ends that,
         // and its responses do not come here.
-        if self.is_invite_of_former(ctx) && self.data.dialog.is_some() {
+        if self.is_invite_of_former(ctx) {
+            self.end_early(ctx);
+        }
+    }
+
+    /// Ends the early dialog, too (RFC 3261 §15): no CANCEL ends what was answered meanwhile, and some peers
+    /// forget with a connection which INVITE came over it.
+    pub(super) fn end_early(&mut self, ctx: &mut DialogCtx<'_>) {
+        if self.data.state == State::Cancelling && self.data.dialog.is_some() {
             let cause = self.data.end.take();
             self.send_bye(cause.as_deref().unwrap_or("NORMAL_CLEARING"), ctx);
         }
@@ -317,6 +329,12 @@ impl Dialog {
         match self.data.state {
             State::Calling | State::Proceeding if self.data.end.is_some() => {
                 self.enter(State::Ended, ctx);
+            }
+            // It rings, and hears of nothing more before it is back.
+            State::Proceeding | State::Cancelling
+                if why == RequestFailure::Unreachable && self.data.flow.is_reliable() =>
+            {
+                self.lose_fork(ctx);
             }
             State::Calling | State::Proceeding => {
                 let status = match why {

@@ -1,6 +1,7 @@
 //! The end of a side, and what waits for a lost connection (RFC 3261 §15, `architecture.md` §7).
 //!
-//! In: orders of the call, losses, a connection that came back. Out: BYE, CANCEL or a refusal.
+//! In: orders of the call, losses, a connection that came back. Out: BYE, CANCEL or a refusal. A CANCEL
+//! waits without being parked: its state says that it is due.
 
 use std::time::Duration;
 
@@ -133,9 +134,38 @@ impl Dialog {
         self.locate(ctx);
     }
 
+    /// The connection of a callee is gone that may ring: for the call it has failed, but its phone
+    /// rings on until it hears of the end, over the next connection.
+    pub(super) fn lose_fork(&mut self, ctx: &mut DialogCtx<'_>) {
+        self.data.is_flow_gone = true;
+        let is_known = self.data.state == State::Cancelling || self.data.end.is_some();
+        if !is_known {
+            self.data.outcome = Some(Outcome::Failed(480));
+            self.out.call(call::Message::Failed {
+                side: self.number(),
+                status: 480,
+            });
+        }
+        self.enter(State::Cancelling, ctx);
+        self.timers
+            .set(Timer::GiveUp, ctx.now().mono, GIVE_UP_AFTER);
+        self.await_connection(ctx);
+    }
+
+    /// A CANCEL was sent on a connection. If nothing comes of it, the peer may have left that one, and nobody
+    /// has noticed: it is looked for.
+    pub(super) fn doubt_connection(&mut self, ctx: &DialogCtx<'_>) {
+        if self.data.flow.is_reliable() {
+            let now = ctx.now().mono;
+            self.timers.set(Timer::Park, now, PARK);
+            self.timers.set(Timer::LocateAgain, now, LOCATE_AGAIN_AFTER);
+        }
+    }
+
     /// Asks the registration of the peer's account where it is now.
     pub(super) fn locate(&mut self, ctx: &DialogCtx<'_>) {
-        if let (Some(account), false) = (&self.data.account, self.data.parked.is_empty()) {
+        let is_waited_for = !self.data.parked.is_empty() || self.data.state == State::Cancelling;
+        if let (Some(account), true) = (&self.data.account, is_waited_for) {
             let to = ActorId::Registration(account.as_str().into());
             let reply = ctx.me().clone();
             self.out.other(to, registration::Message::Locate { reply });
@@ -144,16 +174,30 @@ impl Dialog {
         }
     }
 
+    /// Tells whether a binding is the peer's of this dialog. Before there is one, it is whom we called.
+    fn is_of_peer(&self, target: &Target) -> bool {
+        let contact = self.data.dialog.as_ref().map(|known| &known.remote_target);
+        let is_contact = contact.is_some_and(|contact| target.uri.equivalent(contact));
+        let is_called = self.data.state == State::Cancelling
+            && self.data.invite.as_ref().is_some_and(|invite| {
+                let called = invite.0.uri();
+                called.is_ok_and(|called| target.uri.equivalent(&called))
+            });
+        is_contact || is_called
+    }
+
     /// The registration answers: the Contact of this dialog may be reached over another flow.
     pub(super) fn on_located(&mut self, targets: &[Target], ctx: &mut DialogCtx<'_>) {
-        let Some(contact) = self.data.dialog.as_ref().map(|known| &known.remote_target) else {
-            return ctx.ignore("no dialog yet");
-        };
+        let is_gone = self.data.is_flow_gone;
+        if !is_gone && self.data.state != State::Cancelling {
+            return ctx.ignore("it is where we know");
+        }
         let lost = self.data.flow;
         // Not at once: it would be lost again at once.
         let waits_until = self.timers.due(Timer::Park);
-        let may_be_back =
-            waits_until.is_some_and(|until| until <= ctx.now().mono + (PARK - LOCATE_AGAIN_AFTER));
+        let may_be_back = is_gone
+            && waits_until
+                .is_some_and(|until| until <= ctx.now().mono + (PARK - LOCATE_AGAIN_AFTER));
         let is_proven = |target: &Target| {
             // Where nobody proves who they are, anybody may have registered.
             let listener = ctx.site().listener(target.flow.listener());
@@ -163,11 +207,11 @@ impl Dialog {
             // A connection of another node may have been out of reach for a moment only.
             let may_be_it = target.flow != lost || (may_be_back && !lost.ends_at(ctx.site().node));
             let is_reached = !target.unreachable && may_be_it;
-            is_reached && target.uri.equivalent(contact) && is_proven(target)
+            is_reached && self.is_of_peer(target) && is_proven(target)
         });
         match found.map(|target| target.flow) {
-            Some(flow) if self.data.is_flow_gone => self.rebind(flow, ctx),
-            Some(_) | None => ctx.ignore("it has not come back, or we know"),
+            Some(flow) => self.rebind(flow, ctx),
+            None => ctx.ignore("it has not come back"),
         }
     }
 
@@ -175,6 +219,9 @@ impl Dialog {
     pub(super) fn give_up_on_connection(&mut self, ctx: &mut DialogCtx<'_>) {
         self.timers.clear(Timer::LocateAgain);
         self.out.save();
+        if self.data.state == State::Cancelling && self.data.is_flow_gone {
+            return self.enter(State::Ended, ctx);
+        }
         for parked in std::mem::take(&mut self.data.parked) {
             match parked {
                 Parked::Offer { .. } => {
@@ -192,9 +239,14 @@ impl Dialog {
     pub(super) fn rebind(&mut self, flow: FlowRef, ctx: &mut DialogCtx<'_>) {
         self.data.flow = flow;
         self.data.is_flow_gone = false;
+        self.out.save();
+        if self.data.state == State::Cancelling {
+            self.cancel(ctx);
+            self.end_early(ctx);
+        }
+        // Once: who does not answer there either is not looked for again.
         self.timers.clear(Timer::Park);
         self.timers.clear(Timer::LocateAgain);
-        self.out.save();
         for parked in std::mem::take(&mut self.data.parked) {
             match parked {
                 Parked::Offer { sdp } => {

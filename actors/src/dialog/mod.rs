@@ -23,6 +23,8 @@
 //! | Calling, Proceeding | 3xx–6xx, failure | `Failed`, `Ended` | Ended | §13.2.2.3, §8.1.3.1 |
 //! | Cancelling | 2xx | ACK, BYE | Ending | §15 |
 //! | Cancelling | 3xx–6xx, 34 s | `Ended` | Ended | §9.1 |
+//! | Proceeding, connection gone | – | `Failed`; the CANCEL waits for the peer, at most 8 s | Cancelling | `architecture.md` §7 |
+//! | Cancelling | 1 s, its Contact registered over another connection | CANCEL there, BYE of an early dialog | Ending | §15 |
 //! | any | 2xx again, same tag | the ACK again | same | §13.2.2.4 |
 //! | any | 2xx of another tag | ACK, BYE there | same | §13.2.2.4 |
 //! | Confirmed | INVITE, UPDATE with SDP | `Offered`; 491 or 500 if one is open | Confirmed | §14.2, RFC 3311 §5.2 |
@@ -46,8 +48,8 @@
 //! | Confirmed | Move | gated, re-INVITE; tried again after a 491 | Confirmed | `cluster.md` §7, §14.1 |
 //! | any | Restored, taken over | by state: `takeover.rs` | same | `cluster.md` §7 |
 //! | any | a lane or the call is full | told again after 100 ms | same | – |
-//! | any, connection gone | its Contact registered over another | what is parked is sent there | same | `architecture.md` §7 |
-//! | any, connection gone | a request or response over it | it is there: what is parked is sent | same | `architecture.md` §7 |
+//! | any, connection gone | its Contact registered over another | what waits is sent there | same | `architecture.md` §7 |
+//! | any, connection gone | a request or response over it | it is there: what waits is sent | same | `architecture.md` §7 |
 //!
 //! | file | rule |
 //! |---|---|

@@ -28,11 +28,14 @@ impl Dialog {
 
     /// The INVITE goes out once more, with its branch: the callee repeats what it answered.
     fn call_again(&mut self, ctx: &mut DialogCtx<'_>) {
-        if self.data.is_flow_gone || self.data.birth.is_none() {
-            if self.data.end.is_some() || self.data.state == State::Cancelling {
+        if self.data.birth.is_none() {
+            if self.data.end.is_some() {
                 return self.enter(State::Ended, ctx);
             }
             return self.fail(480, ctx);
+        }
+        if self.data.is_flow_gone {
+            return self.lose_fork(ctx);
         }
         if self.data.state == State::Cancelling && self.data.end.is_none() {
             self.data.end = Some("NORMAL_CLEARING".to_owned());
@@ -109,6 +112,9 @@ impl Dialog {
             }
             (State::Ending, Some(Outcome::HungUp(cause))) => {
                 self.out.call(call::Message::HungUp { side, cause });
+            }
+            (State::Cancelling | State::Ending, Some(Outcome::Failed(status))) => {
+                self.out.call(call::Message::Failed { side, status });
             }
             (
                 State::Ending

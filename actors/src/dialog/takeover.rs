@@ -14,7 +14,7 @@
 //! | Confirmed, only to be ended | the same, but for the 2xx | §15 |
 //! | Ending | BYE with a new number | §15.1.1 |
 //! | Ended | a final refusal again | §17.1.1.2 |
-//! | any, over a connection of the other node | as after its loss: what is to be sent waits | `architecture.md` §7 |
+//! | any, over a connection of the other node | as after its loss: what is to be sent waits, the CANCEL too | `architecture.md` §7 |
 //! | any, over a connection of this node | asks whether it is of this life; if not, as after its loss | |
 //!
 //! An offer of ours without a response may have been accepted: the peer sent its 2xx to the old
@@ -100,6 +100,14 @@ impl Dialog {
         }
         self.data.is_flow_gone = true;
         self.out.save();
+        let is_fork = self.data.birth.is_some()
+            && matches!(
+                self.data.state,
+                State::Calling | State::Proceeding | State::Cancelling
+            );
+        if is_fork {
+            return self.lose_fork(ctx);
+        }
         let sent = self.data.outgoing.iter().map(|one| one.branch.clone());
         for branch in sent.collect::<Vec<_>>() {
             self.on_inside_failed(&branch, RequestFailure::Unreachable, ctx);
@@ -234,8 +242,11 @@ impl Dialog {
     pub(super) fn cancel_anew(&mut self, ctx: &mut DialogCtx<'_>) {
         // The record holds those that are called anew as well. The INVITE has it, too.
         self.data.sdp = None;
-        if self.data.birth.is_none() || self.data.is_flow_gone {
+        if self.data.birth.is_none() {
             return self.enter(State::Ended, ctx);
+        }
+        if self.data.is_flow_gone {
+            return self.lose_fork(ctx);
         }
         if self.data.state == State::Cancelling || self.data.end.is_some() {
             return self.cancel(ctx);

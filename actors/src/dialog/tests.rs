@@ -6,6 +6,7 @@
 )]
 
 mod anywhere;
+mod lost_forks;
 
 use std::time::Duration;
 
@@ -262,7 +263,10 @@ fn over_a_connection() -> Stage<Dialog> {
 
 /// The same; then the node is started again.
 fn after_a_restart() -> Stage<Dialog> {
-    let stage = over_a_connection();
+    started_again(over_a_connection()).0
+}
+
+fn started_again(stage: Stage<Dialog>) -> (Stage<Dialog>, Actions) {
     let core = crate::AnyCore::Dialog(Box::new(stage.core));
     let bytes = core.snapshot(stage.now, contract::SchemaVersion::NEWEST);
     let restored = crate::AnyCore::restore(&stage.me, &bytes, stage.now).expect("a snapshot");
@@ -270,8 +274,8 @@ fn after_a_restart() -> Stage<Dialog> {
         panic!("a dialog")
     };
     let mut stage = Stage::new(*dialog, stage.me);
-    stage.event(Event::Restored(Restored::NodeStart));
-    stage
+    let actions = stage.event(Event::Restored(Restored::NodeStart));
+    (stage, actions)
 }
 
 fn located(contact: &str, flow: contract::FlowRef, unreachable: bool) -> Message {

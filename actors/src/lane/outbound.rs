@@ -218,8 +218,12 @@ impl Lane {
         user: ActorId,
         ctx: &mut Context<'_>,
     ) {
-        if self.table.find(Side::Client, &key).is_some() {
-            return ctx.ignore("this request is on its way already");
+        if let Some(known) = self.table.find(Side::Client, &key) {
+            if self.table.entry(known).is_some_and(|one| one.flow == flow) {
+                return ctx.ignore("this request is on its way already");
+            }
+            // Its user has found the peer elsewhere: where it was sent, nobody is.
+            self.table.remove(known);
         }
         if let FlowRef::Stream { node, .. } = flow
             && node != ctx.site().node

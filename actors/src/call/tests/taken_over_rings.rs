@@ -202,12 +202,14 @@ fn a_fork_whose_connection_is_gone_is_tried_anew_when_its_binding_returns() {
     world.targets[0].unreachable = true;
     world.take_over(2);
     assert_eq!(world.count(B, "CANCEL"), 0, "there is no way for it");
-    assert!(!world.cores.contains_key(&old));
+    assert_eq!(world.state(&old), "cancelling", "it waits for its phone");
     assert_eq!(world.state(&world.call_id()), "locating");
     world.pass(Duration::from_secs(3));
     world.targets = vec![over(9, 2, C)];
     world.pass(Duration::from_secs(1));
     assert_eq!(world.count(C, "INVITE"), 1);
+    let ends = ["CANCEL", "BYE"].map(|method| world.count(C, method));
+    assert_eq!(ends, [1, 1], "of what rings since before");
     assert_eq!(world.count(A, "480"), 0);
 }
 

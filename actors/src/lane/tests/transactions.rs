@@ -179,6 +179,20 @@ fn what_waits_on_a_connection_that_is_gone_fails() {
     assert_eq!((heard(&actions), sent(&actions).len()), (vec![1], 0));
 }
 
+/// Its connection may be dead without anybody's knowledge.
+#[test]
+fn a_request_whose_user_has_found_the_peer_elsewhere_is_sent_there() {
+    let mut stage = stage();
+    let (_, cancel) = own(&stage, "CANCEL");
+    assert_eq!(sent(&send(&mut stage, stream(3), &cancel)).len(), 1);
+    assert_eq!(sent(&send(&mut stage, stream(3), &cancel)).len(), 0);
+    let elsewhere = sent(&send(&mut stage, stream(4), &cancel));
+    assert!(
+        elsewhere.len() == 1 && elsewhere[0].0 == stream(4),
+        "{elsewhere:?}"
+    );
+}
+
 /// A lane that panicked has forgotten which connections are gone, and sent a re-INVITE and a BYE over one: the
 /// phone, registered over another, learnt of the end by a 481. Simulator, 3 nodes, 10 minutes, seed 91303.
 #[test]
