@@ -143,11 +143,7 @@ impl Site {
     /// Returns the canonical AoR of a user at a host; `None` for an empty user.
     #[must_use]
     pub fn aor(&self, user: &str, host: &str) -> Option<Aor> {
-        let domain = &self.domain_of(host).name;
-        let host = domain
-            .parse()
-            .unwrap_or_else(|_| Host::Name(domain.clone()));
-        Aor::new(user, &host).ok()
+        self.domain_of(host).aor(user)
     }
 
     /// Returns the canonical AoR that a SIP URI names; `None` without user or host.
@@ -244,6 +240,25 @@ pub struct Domain {
     pub groups: BTreeMap<String, Group>,
     /// Calls at a time; 0 without limit.
     pub calls_max: u32,
+}
+
+impl Domain {
+    /// Returns the canonical AoR of one of its users; `None` for an empty name.
+    #[must_use]
+    pub fn aor(&self, user: &str) -> Option<Aor> {
+        let host = self.name.parse();
+        let host = host.unwrap_or_else(|_| Host::Name(self.name.clone()));
+        Aor::new(user, &host).ok()
+    }
+
+    /// Returns a name without the host behind its `@`; `None` if that is another domain.
+    #[must_use]
+    pub fn own_name<'a>(&self, name: &'a str) -> Option<&'a str> {
+        match name.rsplit_once('@') {
+            Some((name, host)) => host.eq_ignore_ascii_case(&self.name).then_some(name),
+            None => Some(name),
+        }
+    }
 }
 
 /// Users of a domain who are called for one another.

@@ -99,7 +99,7 @@ impl Call {
         ctx: &mut CallCtx<'_>,
     ) {
         match registration.parse() {
-            Ok(aor) if self.picking.is_some() => self.on_who_calls(&aor, &[], ctx),
+            Ok(aor) if self.picking.is_some() => self.on_who_calls_back(&aor, why, ctx),
             Ok(aor) if self.is_hunting() => self.on_member_not_located(&aor, why, ctx),
             Ok(_) | Err(_) => self.on_not_located(why, ctx),
         }
@@ -193,7 +193,8 @@ impl Call {
             };
             self.call_target(side, target, ctx);
         }
-        if !self.is_ringing() {
+        // An offer that cannot be passed on has ended the call.
+        if self.data.state == State::Ringing && !self.is_ringing() {
             self.all_failed(ctx);
         }
     }
@@ -430,7 +431,10 @@ impl Call {
         if self.next_round(ctx) {
             return;
         }
-        self.hunting = None;
+        let hunting = self.hunting.take();
+        if hunting.is_some_and(|hunting| hunting.has_absent()) {
+            self.note_status(480);
+        }
         let status = self.data.best.unwrap_or(480);
         if self.divert_refused(status, ctx) {
             return;

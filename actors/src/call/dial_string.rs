@@ -8,7 +8,11 @@
 //! user/1001,user/1002    both at once
 //! user/1001|user/1002    the second one when the first has not answered
 //! group/sales            the members of a group, as it says: all at once, in turn, or drawn by lot
+//! group/sales,user/1001  who is first of the group and 1001 at once; then the others of the group
 //! ```
+//!
+//! What `,` joins goes on side by side: the first round of each at once, then the second of each. Nobody is
+//! called twice in what is joined.
 
 use std::collections::BTreeSet;
 
@@ -51,40 +55,35 @@ pub(crate) fn is_one_user(text: &str) -> bool {
     matches!(words(text).as_deref(), Some([round]) if matches!(round[..], [Word::User(_)]))
 }
 
-/// Returns who is called, in which order; `None` for what nobody serves. Whoever calls is not called.
+/// Returns who is called, in which order; `None` for what nobody serves. Who calls, or has sent the call
+/// there, is not called (`absent`).
 pub(super) fn rounds(
     text: &str,
     domain: &Domain,
-    caller: Option<&Aor>,
+    absent: &BTreeSet<&Aor>,
     rng: &mut Entropy,
 ) -> Option<Vec<Round>> {
-    let mut rounds = Vec::new();
+    let mut rounds: Vec<Round> = Vec::new();
     for at_once in words(text)? {
-        let mut round = Round::default();
+        let mut joined: Vec<Round> = Vec::new();
         for word in at_once {
-            match word {
-                Word::User(user) => round.members.push(aor(user, domain)?),
-                Word::Group(name) => {
-                    let group = domain.groups.get(own_name(name, domain)?)?;
-                    match group.order {
-                        GroupOrder::All => {
-                            round.members.extend(members(group, domain));
-                            round.ring_s = round.ring_s.max(Some(group.ring_s));
-                        }
-                        GroupOrder::InTurn | GroupOrder::Random => {
-                            rounds.extend(in_turn(group, domain, rng));
-                        }
-                    }
+            for (at, round) in rounds_of(word, domain, rng)?.into_iter().enumerate() {
+                match joined.get_mut(at) {
+                    Some(known) => known.join(round),
+                    None => joined.push(round),
                 }
             }
         }
-        rounds.push(round);
+        // Whoever is meant twice is called when it is its turn first.
+        let mut called = BTreeSet::new();
+        for round in &mut joined {
+            let members = &mut round.members;
+            members.retain(|one| !absent.contains(one) && called.insert(one.clone()));
+        }
+        rounds.extend(joined);
     }
     let mut room = GROUP_MEMBERS_MAX;
     for round in &mut rounds {
-        round.members.retain(|member| Some(member) != caller);
-        round.members.sort();
-        round.members.dedup();
         round.members.truncate(room);
         room -= round.members.len();
     }
@@ -100,17 +99,23 @@ pub(super) fn users(text: &str, domain: &Domain, caller: &Aor) -> Option<BTreeSe
             Word::User(user) => {
                 users.insert(aor(user, domain)?);
             }
-            Word::Group(name) => {
-                let group = domain.groups.get(own_name(name, domain)?)?;
-                users.extend(members(group, domain));
-            }
+            Word::Group(name) => users.extend(members(group(name, domain)?, domain)),
         }
     }
     users.remove(caller);
     Some(users)
 }
 
-fn in_turn(group: &Group, domain: &Domain, rng: &mut Entropy) -> Vec<Round> {
+/// Returns the rounds of one target.
+fn rounds_of(word: Word<'_>, domain: &Domain, rng: &mut Entropy) -> Option<Vec<Round>> {
+    let group = match word {
+        Word::User(user) => {
+            let members = vec![aor(user, domain)?];
+            let ring_s = None;
+            return Some(vec![Round { members, ring_s }]);
+        }
+        Word::Group(name) => group(name, domain)?,
+    };
     let mut members: Vec<Aor> = members(group, domain).collect();
     if group.order == GroupOrder::Random {
         for at in (1..members.len()).rev() {
@@ -118,30 +123,29 @@ fn in_turn(group: &Group, domain: &Domain, rng: &mut Entropy) -> Vec<Round> {
             members.swap(at, rng.below(most) as usize);
         }
     }
+    let ring_s = Some(group.ring_s);
     let one = |member| Round {
         members: vec![member],
-        ring_s: Some(group.ring_s),
+        ring_s,
     };
-    members.into_iter().map(one).collect()
+    Some(match group.order {
+        GroupOrder::All => vec![Round { members, ring_s }],
+        GroupOrder::InTurn | GroupOrder::Random => members.into_iter().map(one).collect(),
+    })
+}
+
+fn group<'d>(name: &str, domain: &'d Domain) -> Option<&'d Group> {
+    domain.groups.get(domain.own_name(name)?)
 }
 
 pub(super) fn members(group: &Group, domain: &Domain) -> impl Iterator<Item = Aor> {
     let members = group.members.iter();
-    members.filter_map(|name| format!("{name}@{}", domain.name).parse().ok())
-}
-
-/// Returns a name without the domain, which must be this one.
-fn own_name<'a>(name: &'a str, domain: &Domain) -> Option<&'a str> {
-    match name.rsplit_once('@') {
-        Some((name, host)) => host.eq_ignore_ascii_case(&domain.name).then_some(name),
-        None => Some(name),
-    }
+    members.filter_map(|name| domain.aor(name))
 }
 
 /// Returns the address of record of a user of a domain.
 pub(super) fn aor(user: &str, domain: &Domain) -> Option<Aor> {
-    let name = own_name(user, domain)?;
-    format!("{name}@{}", domain.name).parse().ok()
+    domain.aor(domain.own_name(user)?)
 }
 
 #[cfg(test)]

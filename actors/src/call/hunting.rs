@@ -10,18 +10,22 @@
 //! | the same, it is not to be disturbed | it counts as busy |
 //! | the same, its calls go elsewhere | its phones ring all the same: the call is the group's |
 //! | only unreachable ones, or no time | asked again, 8 times, while the others ring |
+//! | the same, the record has no room for another fork | it is called after this round, before the next one |
 //! | 6xx of a member | its other phones stop ringing (RFC 3261 §16.7: its own forks); for the group it is 486 |
-//! | the round has rung for its time | its forks are cancelled, the next one begins |
+//! | the round has rung for its time | its forks are cancelled, the next one begins; 480 before who was busy |
 //! | everybody of it has failed | the next one begins |
 //! | no round is left | the best response of all |
 //! | a member answers | it is the callee, the others are cancelled |
 //! | another node goes on with it | forks are cancelled, their members located again; who has refused is not called again |
 //!
-//! Whoever calls is not called. The order of the rounds is drawn once, when the route calls them.
+//! Whoever calls, or has sent the call there, is not called. The order of the rounds is drawn once, when the
+//! route calls them. Numbers of sides are few: the second phone of a member rings only if one is left for
+//! the first phone of everybody else.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use contract::limits::HUNT_SIDES_MAX;
 use contract::{ActorId, Undelivered};
 use serde::{Deserialize, Serialize};
 use sip::Aor;
@@ -39,6 +43,18 @@ pub(super) struct Round {
     pub(super) ring_s: Option<u16>,
 }
 
+impl Round {
+    /// Has others called at the same time.
+    pub(super) fn join(&mut self, other: Round) {
+        self.members.extend(other.members);
+        self.ring_s = self.ring_s.max(other.ring_s);
+    }
+}
+
+/// How long a round takes at least after a take-over: phones come back for 8 s, and ring for the shortest time
+/// that a group may.
+const ROUND_AFTER_ARRIVAL: Duration = Duration::from_secs(12);
+
 /// Several users are being called.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Hunting {
@@ -49,6 +65,17 @@ pub(super) struct Hunting {
     /// Whose phone a side is.
     members: BTreeMap<u8, Aor>,
     ring_s: Option<u16>,
+    /// Who of this round is called when its forks have ended: the record had no room.
+    left_over: Vec<Aor>,
+    /// Somebody has no phone here: that counts for less than what phones say.
+    has_absent: bool,
+}
+
+impl Hunting {
+    /// Tells whether somebody was called who has no phone here.
+    pub(super) const fn has_absent(&self) -> bool {
+        self.has_absent
+    }
 }
 
 impl Call {
@@ -74,8 +101,9 @@ impl Call {
     pub(super) fn hunt(&mut self, target: &str, ctx: &mut CallCtx<'_>) -> bool {
         let site = ctx.site();
         let domain = site.domain_of(&self.identity().domain);
-        let caller = self.identity().account.clone();
-        let Some(rounds) = dial_string::rounds(target, domain, caller.as_ref(), ctx.rng()) else {
+        let diverted = self.diverting.path().iter().map(|one| &one.by);
+        let absent: BTreeSet<_> = self.identity().account.iter().chain(diverted).collect();
+        let Some(rounds) = dial_string::rounds(target, domain, &absent, ctx.rng()) else {
             return false;
         };
         self.data.callee = None;
@@ -97,7 +125,10 @@ impl Call {
         let Some(hunting) = &mut self.hunting else {
             return false;
         };
-        let Some(round) = hunting.later.pop_front() else {
+        let members = std::mem::take(&mut hunting.left_over);
+        let ring_s = hunting.ring_s;
+        let left_over = (!members.is_empty()).then_some(Round { members, ring_s });
+        let Some(round) = left_over.or_else(|| hunting.later.pop_front()) else {
             return false;
         };
         hunting.sought = round.members.into_iter().map(|one| (one, 0)).collect();
@@ -107,10 +138,18 @@ impl Call {
             self.timers.clear(timer);
         }
         self.enter(State::Locating { tries: 0 });
-        let wait = self.ring_timeout(ctx.site());
-        self.timers.set(Timer::Ring, ctx.now().mono, wait);
+        self.begin_to_wait(ctx);
         self.locate_members(ctx);
         true
+    }
+
+    /// The round has its time from now on.
+    pub(super) fn begin_to_wait(&mut self, ctx: &CallCtx<'_>) {
+        let mut wait = self.ring_timeout(ctx.site());
+        if self.is_hunting() && self.has_just_come(ctx) {
+            wait = wait.max(ROUND_AFTER_ARRIVAL);
+        }
+        self.timers.set(Timer::Ring, ctx.now().mono, wait);
     }
 
     /// Asks for everybody of the round who was not found yet.
@@ -159,22 +198,53 @@ impl Call {
         }
         if self.data.state != State::Ringing {
             self.enter(State::Ringing);
-            let wait = self.ring_timeout(ctx.site());
-            self.timers.set(Timer::Ring, ctx.now().mono, wait);
+            self.begin_to_wait(ctx);
         }
         let targets = reachable.into_iter().filter(|target| target.q == best);
+        self.call_member(aor, targets, ctx);
+        self.go_on_without_ringing(ctx);
+    }
+
+    /// Calls the phones of a member, as many as there is room for.
+    fn call_member(
+        &mut self,
+        aor: &Aor,
+        targets: impl Iterator<Item = Target>,
+        ctx: &mut CallCtx<'_>,
+    ) {
+        let mut is_called = false;
         for target in targets {
-            if self.room_for_forks() == 0 {
-                tracing::info!(call = %self.data.key, member = %aor, "no room to call it");
-                break;
+            // An offer that cannot be passed on has ended the call.
+            if self.data.state != State::Ringing {
+                return;
             }
-            let Some(side) = self.take_side() else { break };
+            if self.room_for_forks() == 0 {
+                if !is_called && let Some(hunting) = &mut self.hunting {
+                    hunting.left_over.push(aor.clone());
+                }
+                return;
+            }
+            let side = self.has_number_for(is_called).then(|| self.take_side());
+            let Some(side) = side.flatten() else {
+                tracing::info!(call = %self.data.key, member = %aor, is_called, "no number is left");
+                return;
+            };
+            is_called = true;
             if let Some(hunting) = &mut self.hunting {
                 hunting.members.insert(side, aor.clone());
             }
             self.call_target(side, target, ctx);
         }
-        self.go_on_without_ringing(ctx);
+    }
+
+    /// Tells whether a member may have a number for its first phone, or for one more.
+    fn has_number_for(&self, is_called: bool) -> bool {
+        let left = usize::from((HUNT_SIDES_MAX + 1).saturating_sub(self.data.next_side));
+        let others = self.hunting.as_ref().map_or(0, |hunting| {
+            let later: usize = hunting.later.iter().map(|one| one.members.len()).sum();
+            hunting.sought.len() + hunting.left_over.len() + later
+        });
+        left > if is_called { others } else { 0 }
     }
 
     /// There is no registration of a member, or it has no time.
@@ -187,8 +257,13 @@ impl Call {
         if !self.seeks(aor) {
             return ctx.ignore("it is not looked for, or no longer");
         }
+        let hunting = self.hunting.as_ref();
+        let tries = hunting.and_then(|hunting| hunting.sought.get(aor));
         let wait = match why {
-            Undelivered::Busy => Some(super::bridge::LOCATE_BUSY_AFTER),
+            Undelivered::Busy => {
+                let next = u32::from(tries.copied().unwrap_or_default()) + 1;
+                Some(super::bridge::LOCATE_BUSY_AFTER * next)
+            }
             Undelivered::Absent if self.has_just_come(ctx) => {
                 Some(super::bridge::LOCATE_AGAIN_AFTER)
             }
@@ -209,7 +284,9 @@ impl Call {
         };
         *tries += 1;
         self.is_changed = true;
-        if self.timers.due(Timer::LocateAgain).is_none() {
+        // All are asked at once: whoever needs longest must not be asked too often.
+        let due = self.timers.due(Timer::LocateAgain);
+        if due.is_none_or(|due| due < ctx.now().mono + wait) {
             self.timers.set(Timer::LocateAgain, ctx.now().mono, wait);
         }
         true
@@ -219,8 +296,12 @@ impl Call {
     fn member_fails(&mut self, aor: &Aor, status: u16, ctx: &mut CallCtx<'_>) {
         if let Some(hunting) = &mut self.hunting {
             hunting.sought.remove(aor);
+            hunting.has_absent |= status == 480;
         }
-        self.note_status(status);
+        if status != 480 {
+            self.note_status(status);
+        }
+        self.is_changed = true;
         self.go_on_without_ringing(ctx);
     }
 
@@ -292,10 +373,16 @@ impl Call {
         if !self.is_hunting() || !is_on {
             return false;
         }
+        let has_rung = self.is_ringing();
         self.end_forks("NORMAL_CLEARING");
         self.data.targets.clear();
         if self.data.early.take().is_some() {
             self.ring_back();
+        }
+        // Somebody might have answered: to people that is another thing than that all are busy. RFC 3261
+        // §16.7 step 6 leaves open which one of a class is best.
+        if has_rung {
+            self.data.best = None;
         }
         self.note_status(480);
         if !self.next_round(ctx) {

@@ -203,8 +203,7 @@ impl Call {
         self.data.early = None;
         self.data.passed = None;
         self.timers.clear(Timer::LocateAgain);
-        self.timers
-            .set(Timer::Ring, ctx.now().mono, self.ring_timeout(ctx.site()));
+        self.begin_to_wait(ctx);
         self.enter(State::Locating { tries: 0 });
         if self.is_hunting() && !self.is_anybody_sought() {
             // Everybody has refused by now.

@@ -44,6 +44,9 @@ pub const PARTS_PER_RECORD_MAX: usize = 64;
 /// Sides of one call: forks of one INVITE included; more targets are not tried. Ends that several sides of
 /// an heir send in one dialog have numbers of their own, five apart within a block of 128.
 pub const SIDES_PER_CALL_MAX: u8 = 24;
+/// Highest side that forks of a group take: others are left for transfers, and for who picks up. A member that
+/// finds none is not called.
+pub const HUNT_SIDES_MAX: u8 = SIDES_PER_CALL_MAX - 4;
 /// Members of a group, and users that one `bridge` names; more are a fault of the configuration.
 pub const GROUP_MEMBERS_MAX: usize = 16;
 /// Calls of which a registration remembers that they have looked for it: the oldest is forgotten.

@@ -418,9 +418,10 @@ impl World {
                 self.steered.push((echo, result));
             }
             Message::Registration(registration::Message::Locate { .. }) if self.is_deaf => {}
-            Message::Registration(message @ registration::Message::Locate { .. })
-                if self.busy > 0 =>
-            {
+            Message::Registration(
+                message @ (registration::Message::Locate { .. }
+                | registration::Message::WhoCalls { .. }),
+            ) if self.busy > 0 => {
                 self.busy -= 1;
                 let (message, why) = (message.into(), Undelivered::Busy);
                 let back = Event::Undelivered { to, message, why };
@@ -458,6 +459,10 @@ impl World {
             {
                 let aor = self.registered_at(&to).expect("it is").clone();
                 let calls = self.callers.get(&aor).cloned().unwrap_or_default();
+                let ages = (1..=calls.len())
+                    .rev()
+                    .map(|age| 1_000 * u32::try_from(age).expect("few"));
+                let calls = calls.into_iter().zip(ages).collect();
                 let message = call::Message::WhoCalls { aor, calls }.into();
                 self.queue
                     .push_back((reply, Event::Message { from: to, message }));

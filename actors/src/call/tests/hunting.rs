@@ -200,6 +200,29 @@ fn a_member_that_declines_or_is_not_to_be_disturbed_keeps_nobody_else_from_it() 
     assert_eq!(world.count(A, "486"), 1, "{:#?}", world.lines());
 }
 
+/// The caller hears who else is there, no longer a phone of somebody who has declined on another one.
+#[test]
+fn early_media_of_who_declines_gives_way_to_that_of_others() {
+    let mut world = world(GroupOrder::All, &["1001", "1002"]);
+    let both = vec![target(B, 1000), target(E, 1000)];
+    world.homes.insert(aor("1001@example.org"), both);
+    world.call("2000", SDP_A);
+    let heard = |world: &World, peer: &str| {
+        let contract::ActorId::Dialog(side) = world.last(peer, "INVITE").by else {
+            panic!("a dialog calls {peer}");
+        };
+        world.config(1).route == contract::MediaRoute::Relay(side)
+    };
+    world.answer(E, "INVITE", 183, SDP_B);
+    assert!(heard(&world, E));
+    world.answer(C, "INVITE", 183, SDP_C);
+    assert!(heard(&world, E), "the first one");
+    world.answer(B, "INVITE", 603, "");
+    assert_eq!(world.count(E, "CANCEL"), 1);
+    world.answer(C, "INVITE", 183, SDP_C);
+    assert!(heard(&world, C), "{:#?}", world.lines());
+}
+
 #[test]
 fn a_member_whose_phone_is_gone_is_looked_for_while_the_others_ring() {
     let mut world = world(GroupOrder::All, &["1001", "1002"]);
@@ -233,6 +256,177 @@ fn registrations_without_time_are_asked_again() {
     assert_eq!(rung(&world), [0; 4]);
     world.pass(Duration::from_secs(1));
     assert_eq!(rung(&world), [1, 1, 1, 0]);
+}
+
+/// They get as long as the only one who is called: 0.1 s, then 0.2 s, and so on.
+#[test]
+fn registrations_without_time_are_given_more_each_time() {
+    let mut world = world(GroupOrder::All, &["1001", "1002", "1003"]);
+    world.busy = 4 * 3;
+    world.call("2000", SDP_A);
+    world.pass(Duration::from_millis(950));
+    assert_eq!(rung(&world), [0; 4]);
+    world.pass(Duration::from_millis(100));
+    assert_eq!(rung(&world), [1, 1, 1, 0]);
+}
+
+#[test]
+fn who_was_busy_counts_for_less_than_who_let_it_ring() {
+    let mut world = world(GroupOrder::All, &["1001", "1002"]);
+    world.call("2000", SDP_A);
+    world.answer(B, "INVITE", 486, "");
+    world.answer(C, "INVITE", 180, "");
+    world.pass(Duration::from_secs(11));
+    let counts = ["480", "486"].map(|status| world.count(A, status));
+    assert_eq!(counts, [1, 0], "somebody might have answered");
+    // Nobody has rung: all are busy.
+    let mut world = self::world(GroupOrder::All, &["1001", "1009"]);
+    world.call("2000", SDP_A);
+    world.answer(B, "INVITE", 486, "");
+    assert_eq!(world.count(A, "486"), 1);
+}
+
+#[test]
+fn what_a_comma_joins_goes_on_side_by_side() {
+    let mut world = world(GroupOrder::InTurn, &["1001", "1002"]);
+    dials(&mut world, "group/team,user/1003|user/1001");
+    world.call("2000", SDP_A);
+    assert_eq!(rung(&world), [1, 0, 1, 0], "1003 rings with the first one");
+    world.answer(B, "INVITE", 486, "");
+    assert_eq!(rung(&world), [1, 0, 1, 0]);
+    world.answer(D, "INVITE", 486, "");
+    assert_eq!(rung(&world), [1, 1, 1, 0]);
+    world.answer(C, "INVITE", 486, "");
+    assert_eq!(rung(&world), [2, 1, 1, 0]);
+    // Who is meant twice rings once.
+    let mut world = self::world(GroupOrder::InTurn, &["1001", "1002"]);
+    dials(&mut world, "user/1002,group/team");
+    world.call("2000", SDP_A);
+    assert_eq!(rung(&world), [1, 1, 0, 0]);
+    for peer in [B, C] {
+        world.answer(peer, "INVITE", 486, "");
+    }
+    assert_eq!((rung(&world), world.count(A, "486")), ([1, 1, 0, 0], 1));
+}
+
+#[test]
+fn who_has_sent_a_call_to_a_group_is_not_called_by_it() {
+    let mut world = world(GroupOrder::All, &["1001", "1002"]);
+    let user = aor("1001@example.org");
+    world.settings.entry(user).or_default().always = Some("2000".to_owned());
+    world.call("1001", SDP_A);
+    assert_eq!(rung(&world), [0, 1, 0, 0]);
+}
+
+/// A round of three seconds is over before phones that were lost with their node are back.
+#[test]
+fn a_short_round_waits_after_a_take_over_for_phones_that_come_back() {
+    let mut world = world(GroupOrder::All, &["1001", "1002"]);
+    let group = world.site.domains[0].groups.get_mut("team");
+    group.expect("a group").ring_s = 3;
+    world.call("2000", SDP_A);
+    for peer in [B, C] {
+        world.answer(peer, "INVITE", 180, "");
+    }
+    let user = aor("1002@example.org");
+    let mut gone = target(C, 1000);
+    gone.unreachable = true;
+    world.homes.insert(user.clone(), vec![gone]);
+    world.take_over(2);
+    assert_eq!(rung(&world), [2, 1, 0, 0]);
+    world.pass(Duration::from_secs(5));
+    world.homes.insert(user, vec![target(C, 1000)]);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(rung(&world), [2, 2, 0, 0]);
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.count(A, "480"), 0);
+    world.pass(Duration::from_secs(4));
+    assert_eq!(world.count(A, "480"), 1);
+}
+
+/// Members with as many phones each, one of which they have themselves.
+fn crowd(members: u16, phones: u16, order: GroupOrder) -> (World, Vec<Vec<String>>) {
+    let mut world = world(order, &[]);
+    let mut names = Vec::new();
+    let mut peers = Vec::new();
+    for member in 0..members {
+        let name = (1100 + member).to_string();
+        let user = aor(&format!("{name}@example.org"));
+        let own = (0..phones).map(|phone| format!("192.0.2.{}:{}", 200 + phone, 7_000 + member));
+        let own: Vec<String> = own.collect();
+        let targets = own.iter().map(|peer| target(peer, 1000)).collect();
+        world.registered.push(user.clone());
+        world.homes.insert(user, targets);
+        names.push(name);
+        peers.push(own);
+    }
+    let group = world.site.domains[0].groups.get_mut("team");
+    group.expect("a group").members = names;
+    (world, peers)
+}
+
+/// How many members were called, on whichever phone.
+fn called(world: &World, peers: &[Vec<String>]) -> usize {
+    let is_called = |own: &&Vec<String>| own.iter().any(|peer| world.count(peer, "INVITE") > 0);
+    peers.iter().filter(is_called).count()
+}
+
+/// The record holds three forks of a browser's offer.
+#[test]
+fn members_for_whom_the_record_has_no_room_are_called_after_the_others() {
+    let (mut world, peers) = crowd(10, 1, GroupOrder::All);
+    dials(&mut world, "group/team|user/1001");
+    let offer = format!("{SDP_A}{}", "a=note:0123456789abcdef\r\n".repeat(90));
+    world.call("2000", &offer);
+    let first = called(&world, &peers);
+    assert!((1..10).contains(&first), "{first}");
+    for _ in 0..9 {
+        if called(&world, &peers) == 10 {
+            break;
+        }
+        assert_eq!(world.count(B, "INVITE"), 0, "that comes after them");
+        world.pass(Duration::from_secs(11));
+    }
+    assert_eq!(called(&world, &peers), 10);
+    world.pass(Duration::from_secs(11));
+    assert_eq!(world.count(B, "INVITE"), 1);
+}
+
+#[test]
+fn each_member_of_a_long_hunt_is_called_though_the_numbers_of_sides_are_few() {
+    for order in [GroupOrder::InTurn, GroupOrder::All] {
+        let (mut world, peers) = crowd(16, 3, order);
+        world.call("2000", SDP_A);
+        for _ in 0..17 {
+            world.pass(Duration::from_secs(11));
+        }
+        assert_eq!(called(&world, &peers), 16, "{order:?}");
+        let phones = peers.iter().flatten();
+        let invites: usize = phones.map(|peer| world.count(peer, "INVITE")).sum();
+        let most = usize::from(contract::limits::HUNT_SIDES_MAX) - 1;
+        assert_eq!(invites, most, "the others are for who picks up");
+    }
+}
+
+/// Its offer is passed on as it is: one that cannot be read ends the call, and calls nobody.
+#[test]
+fn a_group_without_media_legs_refuses_an_offer_that_it_cannot_pass_on() {
+    for dialled in ["group/team", "user/1003"] {
+        let mut world = world(GroupOrder::All, &["1001", "1002", "1003"]);
+        dials(&mut world, dialled);
+        let user = aor("1003@example.org");
+        let both = vec![target(D, 1000), target(E, 1000)];
+        world.homes.insert(user.clone(), both);
+        world.settings.entry(user).or_default().unreachable = Some("1001".to_owned());
+        let routes = &mut world.site.domains[0].routes;
+        for route in routes.iter_mut() {
+            route.bypass = true;
+        }
+        world.call("2000", "v=1\r\nnothing\r\n");
+        assert_eq!(world.count(A, "488"), 1, "{dialled}: {:#?}", world.lines());
+        assert_eq!(rung(&world), [0; 4], "{dialled}");
+        world.record();
+    }
 }
 
 #[test]
