@@ -925,7 +925,7 @@ fn calls() -> Vec<call::Message> {
     messages.extend([Ok(()), Err(fault())].map(Message::IsSet));
     messages.push(Message::WhoCalls {
         aor: aor(),
-        calls: vec![call_key()],
+        calls: vec![(call_key(), 1_500)],
     });
     messages.extend(orders().map(|order| {
         Message::Steer(Box::new(call::Steer {

@@ -259,8 +259,8 @@ pub enum Message {
     WhoCalls {
         /// Whose.
         aor: Aor,
-        /// The calls that have looked for it, the oldest first.
-        calls: Vec<CallKey>,
+        /// The calls that have looked for it, the oldest first, and for how many milliseconds they do.
+        calls: Vec<(CallKey, u32)>,
     },
     /// An application orders something.
     Steer(Box<Steer>),

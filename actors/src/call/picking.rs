@@ -7,8 +7,10 @@
 //! | in the call that picks up | does |
 //! |---|---|
 //! | the step | asks the registrations which calls have looked for them lately |
-//! | all have answered, or 500 ms | asks the call that began to ring first |
+//! | one of them has no time | asks it again, each 100 ms |
+//! | all have answered, or 500 ms | asks the call that has looked for any of them first |
 //! | it does not ring whom it was asked for any more | asks the next |
+//! | it cannot say now (491) | asks the next; once all were asked this one again, each 500 ms, 16 times |
 //! | none is left | 480, `NO_PICKUP` |
 //!
 //! | in the call that rings | does |
@@ -22,7 +24,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use contract::{ActorId, CallKey, SideKey};
+use contract::{ActorId, CallKey, SideKey, Undelivered, UtcMillis};
 use serde::{Deserialize, Serialize};
 use sip::Aor;
 
@@ -32,19 +34,38 @@ use crate::registration;
 use crate::site::Domain;
 use crate::wire::FORM_3_SINCE;
 
-/// How long registrations have to say which calls look for them.
-const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// How long registrations have to say which calls look for them: so often so long.
+const ANSWER_WITHIN: Duration = Duration::from_millis(100);
+const ANSWER_WAITS_MAX: u8 = 5;
 
-/// A call that may ring somebody, and since when it is known there: the oldest is first.
-type Found = (CallKey, Aor);
+/// When a call that could not say whether it rings is asked again, and how often.
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_millis(500);
+const REFUSALS_MAX: u8 = 16;
+
+/// A call that may ring somebody; the oldest is first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Found {
+    /// When it began to look for that one, by our clock.
+    since: UtcMillis,
+    call: CallKey,
+    whom: Aor,
+    /// How often it could not say whether it rings.
+    refusals: u8,
+}
 
 /// What a caller that picks up has found so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Picking {
     /// Whose registrations have not answered. Bound: `GROUP_MEMBERS_MAX`.
     asked: BTreeSet<Aor>,
+    /// Those of them that had no time.
+    busy: BTreeSet<Aor>,
+    /// How often they were waited for.
+    waits: u8,
     /// Calls to ask. Bound: `RINGING_CALLS_MAX` for each of those.
     found: VecDeque<Found>,
+    /// The one that is being asked.
+    present: Option<Found>,
 }
 
 /// Somebody wants to come as the callee of a call that rings.
@@ -86,8 +107,10 @@ impl Call {
         while asked.len() > contract::limits::GROUP_MEMBERS_MAX {
             asked.pop_last();
         }
-        let found = VecDeque::new();
-        self.picking = Some(Box::new(Picking { asked, found }));
+        self.picking = Some(Box::new(Picking {
+            asked,
+            ..Picking::default()
+        }));
         self.enter(State::Locating { tries: 0 });
         self.wait_for_leg(ctx);
         self.ask_who_calls(ctx);
@@ -105,7 +128,12 @@ impl Call {
         if picking.asked.is_empty() {
             return self.ask_next_found(ctx);
         }
-        for aor in picking.asked.clone() {
+        let asked = picking.asked.clone();
+        self.ask_who_call(asked, ctx);
+    }
+
+    fn ask_who_call(&mut self, asked: BTreeSet<Aor>, ctx: &CallCtx<'_>) {
+        for aor in asked {
             let to = ActorId::Registration(aor.as_str().into());
             let reply = ctx.me().clone();
             self.tell(to, registration::Message::WhoCalls { reply }.into());
@@ -114,8 +142,13 @@ impl Call {
             .set(Timer::LocateAgain, ctx.now().mono, ANSWER_WITHIN);
     }
 
-    /// A registration says which calls look for it; the one that has done so for longest is first.
-    pub(super) fn on_who_calls(&mut self, aor: &Aor, calls: &[CallKey], ctx: &mut CallCtx<'_>) {
+    /// A registration says which calls look for it, and for how many milliseconds.
+    pub(super) fn on_who_calls(
+        &mut self,
+        aor: &Aor,
+        calls: &[(CallKey, u32)],
+        ctx: &mut CallCtx<'_>,
+    ) {
         let is_awaited = matches!(self.data.state, State::Locating { .. });
         let Some(picking) = self.picking.as_mut().filter(|_| is_awaited) else {
             return ctx.ignore("nothing is picked up");
@@ -123,26 +156,71 @@ impl Call {
         if !picking.asked.remove(aor) {
             return ctx.ignore("known already");
         }
-        let own = self.data.key;
-        let calls = calls.iter().filter(|call| **call != own);
-        picking.found.extend(calls.map(|call| (*call, aor.clone())));
+        let (own, now) = (self.data.key, ctx.now().utc);
+        let calls = calls.iter().filter(|(call, _)| *call != own);
+        picking.found.extend(calls.map(|(call, age_ms)| Found {
+            since: UtcMillis(now.0.saturating_sub(u64::from(*age_ms))),
+            call: *call,
+            whom: aor.clone(),
+            refusals: 0,
+        }));
         self.is_changed = true;
         if picking.asked.is_empty() {
             self.ask_next_found(ctx);
         }
     }
 
-    /// Those that have not answered are not waited for.
-    pub(super) fn on_who_calls_late(&mut self, ctx: &mut CallCtx<'_>) {
-        if let Some(picking) = &mut self.picking {
-            picking.asked.clear();
-            self.is_changed = true;
+    /// There is no such registration, so nobody looks for it; or it has no time.
+    pub(super) fn on_who_calls_back(&mut self, aor: &Aor, why: Undelivered, ctx: &mut CallCtx<'_>) {
+        match (why, &mut self.picking) {
+            (Undelivered::Busy, Some(picking)) if picking.asked.contains(aor) => {
+                picking.busy.insert(aor.clone());
+                self.is_changed = true;
+            }
+            (Undelivered::Busy | Undelivered::Absent, _) => self.on_who_calls(aor, &[], ctx),
         }
+    }
+
+    /// Registrations have had some time, or a call that could not say whether it rings.
+    pub(super) fn on_who_calls_late(&mut self, ctx: &mut CallCtx<'_>) {
+        let Some(picking) = &mut self.picking else {
+            return;
+        };
+        picking.waits = picking.waits.saturating_add(1);
+        self.is_changed = true;
+        if picking.asked.is_empty() {
+            return self.ask_found(ctx);
+        }
+        if picking.waits < ANSWER_WAITS_MAX {
+            let busy = std::mem::take(&mut picking.busy);
+            return self.ask_who_call(busy, ctx);
+        }
+        // Those that have not answered are not waited for.
+        picking.asked.clear();
         self.ask_next_found(ctx);
     }
 
+    /// Asks the next call, at once if it was not asked yet.
+    fn ask_next_found(&mut self, ctx: &mut CallCtx<'_>) {
+        let Some(picking) = &mut self.picking else {
+            return;
+        };
+        picking
+            .found
+            .make_contiguous()
+            .sort_by_key(|one| (one.refusals, one.clone()));
+        let next = picking.found.front();
+        if next.is_some_and(|next| next.refusals > 0) && !self.joining.is_open() {
+            self.is_changed = true;
+            return self
+                .timers
+                .set(Timer::LocateAgain, ctx.now().mono, REFUSED_AGAIN_AFTER);
+        }
+        self.ask_found(ctx);
+    }
+
     /// Asks the next call whether it lets the caller in.
-    pub(super) fn ask_next_found(&mut self, ctx: &mut CallCtx<'_>) {
+    fn ask_found(&mut self, ctx: &mut CallCtx<'_>) {
         if self.joining.is_open() {
             return ctx.ignore("one is being asked");
         }
@@ -150,12 +228,33 @@ impl Call {
         let next = self.picking.as_mut().and_then(|one| one.found.pop_front());
         self.is_changed = true;
         match next {
-            Some((call, whom)) => self.leave_to_pick_up(call, whom, ctx),
+            Some(found) => {
+                let (call, whom) = (found.call, found.whom.clone());
+                if let Some(picking) = &mut self.picking {
+                    picking.present = Some(found);
+                }
+                self.leave_to_pick_up(call, whom, ctx);
+            }
             None => {
                 self.picking = None;
                 self.give_up(480, "NO_PICKUP", "weft", ctx);
             }
         }
+    }
+
+    /// The call that was asked does not let the caller in; 491: not now.
+    pub(super) fn on_not_picked_up(&mut self, status: u16, ctx: &mut CallCtx<'_>) {
+        let Some(picking) = &mut self.picking else {
+            return;
+        };
+        let present = picking.present.take();
+        if let Some(mut found) = present.filter(|_| status == 491) {
+            found.refusals += 1;
+            if found.refusals < REFUSALS_MAX {
+                picking.found.push_back(found);
+            }
+        }
+        self.ask_next_found(ctx);
     }
 
     /// Returns by which fork somebody is rung.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use contract::limits::{BINDINGS_PER_AOR, RINGING_CALLS_MAX};
+use contract::limits::{BINDINGS_PER_AOR, GROUP_RING_S_MAX, RINGING_CALLS_MAX};
 use contract::{
     Action, ActorId, BindingNews, CallKey, Core, Ctx, Emitted, Event, FlowRef, NodeId, Now,
     RestoreError, Store, Time,
@@ -31,8 +31,8 @@ pub struct Registration {
     /// The latest stamp that was seen here, but for those of the bindings.
     pub(super) clock: Stamp,
     pub(super) watching: Watching,
-    /// Which calls have looked for it, and when first: not stored. Bound: `RINGING_CALLS_MAX`.
-    pub(super) callers: VecDeque<(CallKey, Time)>,
+    /// Which calls have looked for it: not stored. Bound: `RINGING_CALLS_MAX`.
+    pub(super) callers: VecDeque<Caller>,
     /// What the user has set, if it ever has.
     pub(super) settings: Option<Kept>,
 }
@@ -51,8 +51,17 @@ pub enum Timer {
 /// Quiet time after which a registration is only its record.
 const QUIET: Duration = Duration::from_secs(2);
 
-/// How long a call that has looked for it may ring: it is remembered, and the actor stays, for that time.
-const LOOKED_FOR_LATELY: Duration = Duration::from_secs(90);
+/// How much longer than phones ring a call may do so that has looked for it: it is asked where they are again
+/// and again, or goes on at another node.
+const RINGS_LONGER: Duration = Duration::from_secs(45);
+
+/// A call that has looked for a user. While it may ring it is remembered, and the actor stays.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller {
+    call: CallKey,
+    since: Time,
+    rings: Duration,
+}
 
 /// What a JSON client wants.
 #[derive(Clone, Copy, Debug)]
@@ -120,16 +129,14 @@ impl Registration {
     /// Returns the quiet time after which it may passivate.
     #[must_use]
     pub fn passivates_after(&self) -> Option<Duration> {
-        Some(match self.callers.is_empty() {
-            true => QUIET,
-            false => LOOKED_FOR_LATELY,
-        })
+        let ringing = self.callers.iter().map(|caller| caller.rings);
+        Some(ringing.max().unwrap_or(QUIET))
     }
 
     fn on_message(&mut self, from: &ActorId, message: Message, ctx: &mut Context<'_>) {
         let now = ctx.now().mono;
         self.callers
-            .retain(|(_, at)| now.since(*at) < LOOKED_FOR_LATELY);
+            .retain(|caller| now.since(caller.since) < caller.rings);
         match message {
             Message::Register(inbound) => self.on_register(from, &inbound, ctx),
             Message::Bind { client, expires_s } => {
@@ -307,7 +314,7 @@ impl Registration {
         self.ask_unreachable(ctx);
         let now = ctx.now().mono;
         if let ActorId::Call(call) = reply {
-            self.note_caller(call, now);
+            self.note_caller(call, ctx);
         }
         let mut found: Vec<&Binding> = self
             .bindings
@@ -337,23 +344,26 @@ impl Registration {
     }
 
     /// A call looks for the user, perhaps once more.
-    fn note_caller(&mut self, call: CallKey, now: Time) {
-        if self.callers.iter().any(|(known, _)| *known == call) {
+    fn note_caller(&mut self, call: CallKey, ctx: &Context<'_>) {
+        if self.callers.iter().any(|known| known.call == call) {
             return;
         }
+        let longest = Duration::from_secs(GROUP_RING_S_MAX.into());
+        let rings = ctx.site().limits.ring_timeout.max(longest) + RINGS_LONGER;
         if self.callers.len() >= RINGING_CALLS_MAX {
             self.callers.pop_front();
         }
-        self.callers.push_back((call, now));
+        let since = ctx.now().mono;
+        self.callers.push_back(Caller { call, since, rings });
     }
 
     fn on_who_calls(&mut self, reply: ActorId, ctx: &mut Context<'_>) {
         let now = ctx.now().mono;
-        let callers = self.callers.iter();
-        let calls = callers
-            .filter(|(_, at)| now.since(*at) < LOOKED_FOR_LATELY)
-            .map(|(call, _)| *call)
-            .collect();
+        let age = |caller: &Caller| {
+            let age = now.since(caller.since).as_millis();
+            (caller.call, u32::try_from(age).unwrap_or(u32::MAX))
+        };
+        let calls = self.callers.iter().map(age).collect();
         let aor = self.aor.clone();
         ctx.tell(reply, call::Message::WhoCalls { aor, calls }.into());
     }

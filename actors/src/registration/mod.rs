@@ -36,7 +36,7 @@
 //! | Set | no account, a bad number, no room, an older release in the cluster | the fault | – |
 //! | Set | else | changed, gated; what is set now | – |
 //! | Locate | the user has set something | the same with it | – |
-//! | WhoCalls | | calls that have asked for targets in the last 90 s, the oldest first | – |
+//! | WhoCalls | | calls that have asked for targets and may ring, the oldest first | – |
 //! | Expire | due bindings | removed, stored; the last one: the record ends | §10.3 |
 //! | Forget | nothing is bound or set, and no removal is to be remembered | the record ends | `cluster.md` §8 |
 //! | Restored | the node was started | bindings over its own connections are unreachable | – |

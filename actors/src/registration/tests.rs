@@ -537,7 +537,7 @@ fn the_calls_that_look_for_a_user_are_known_while_they_may_ring() {
         match told(&actions).pop() {
             Some((to, crate::Message::Call(call::Message::WhoCalls { calls, .. }))) => {
                 assert_eq!(to, asks);
-                calls
+                calls.into_iter().map(|(call, _)| call).collect::<Vec<_>>()
             }
             other => panic!("{other:?}"),
         }
@@ -559,8 +559,13 @@ fn the_calls_that_look_for_a_user_are_known_while_they_may_ring() {
     let known = who(&mut stage);
     assert_eq!(known.len(), contract::limits::RINGING_CALLS_MAX);
     assert_eq!(known.last(), Some(&call(29)));
-    stage.pass(Duration::from_secs(91));
+    // A phone may ring for as long as a group says.
+    stage.pass(Duration::from_secs(180));
+    assert_eq!(who(&mut stage).len(), contract::limits::RINGING_CALLS_MAX);
+    stage.pass(Duration::from_secs(46));
     assert_eq!(who(&mut stage), []);
+    let rests = stage.core.passivates_after();
+    assert_eq!(rests, Some(Duration::from_secs(2)), "it rests again");
 }
 
 #[test]

@@ -59,10 +59,35 @@ impl Call {
     /// A party of another call wants to come in the place of a side.
     pub(super) fn on_ask(&mut self, side: u8, ask: &Ask, ctx: &mut CallCtx<'_>) {
         let result = self.let_in(side, ask, ctx);
+        self.answer_ask(ask.from, result);
+    }
+
+    /// Tells who has asked whether, and as which side, it may come.
+    fn answer_ask(&mut self, from: SideKey, result: Result<u8, u16>) {
         let result = result.map(|place| self.side_key(place));
-        let (to, side) = (ActorId::Call(ask.from.call()), ask.from.number());
+        let (to, side) = (ActorId::Call(from.call()), from.number());
         let word = Word::Asked(result);
         self.tell(to, Message::Join { side, word }.into());
+    }
+
+    /// Keeps a place for who is let in.
+    fn await_party(
+        &mut self,
+        side: u8,
+        from: SideKey,
+        is_picking: bool,
+        ctx: &CallCtx<'_>,
+    ) -> Result<u8, u16> {
+        let place = self.take_side().ok_or(503_u16)?;
+        self.joining.awaited = Some(Awaited {
+            side,
+            from,
+            place,
+            is_picking,
+        });
+        self.timers.set(Timer::Join, ctx.now().mono, COME_WITHIN);
+        self.is_changed = true;
+        Ok(place)
     }
 
     fn let_in(&mut self, side: u8, ask: &Ask, ctx: &mut CallCtx<'_>) -> Result<u8, u16> {
@@ -97,25 +122,13 @@ impl Call {
         if self.data.is_bypassed {
             return Err(488);
         }
-        let place = self.take_side().ok_or(503_u16)?;
-        self.joining.awaited = Some(Awaited {
-            side,
-            from: ask.from,
-            place,
-            is_picking: false,
-        });
-        self.timers.set(Timer::Join, ctx.now().mono, COME_WITHIN);
-        self.is_changed = true;
-        Ok(place)
+        self.await_party(side, ask.from, false, ctx)
     }
 
     /// A party wants to come as the callee, which rings.
     pub(super) fn on_pick_up(&mut self, ask: &PickUp, ctx: &mut CallCtx<'_>) {
         let result = self.let_in_as_callee(ask, ctx);
-        let result = result.map(|place| self.side_key(place));
-        let (to, side) = (ActorId::Call(ask.from.call()), ask.from.number());
-        let word = Word::Asked(result);
-        self.tell(to, Message::Join { side, word }.into());
+        self.answer_ask(ask.from, result);
     }
 
     fn let_in_as_callee(&mut self, ask: &PickUp, ctx: &mut CallCtx<'_>) -> Result<u8, u16> {
@@ -124,16 +137,7 @@ impl Call {
             return Ok(known.place);
         }
         let side = self.may_pick_up(ask, ctx)?;
-        let place = self.take_side().ok_or(503_u16)?;
-        self.joining.awaited = Some(Awaited {
-            side,
-            from: ask.from,
-            place,
-            is_picking: true,
-        });
-        self.timers.set(Timer::Join, ctx.now().mono, COME_WITHIN);
-        self.is_changed = true;
-        Ok(place)
+        self.await_party(side, ask.from, true, ctx)
     }
 
     /// Who was let in does not come after all. The place tells it from a later attempt.

@@ -303,7 +303,10 @@ impl Call {
             // It was given up meanwhile.
             None => return self.tell_not_coming(side, place),
         }
-        self.picking = None;
+        if self.picking.take().is_some() {
+            // That limited the search.
+            self.timers.clear(Timer::Ring);
+        }
         if self.data.answered.is_none() {
             self.step(Step::Answering { place }, ctx);
             return self.begin_answer(Peer::Nobody, ctx);
@@ -337,12 +340,12 @@ impl Call {
     pub(super) fn on_not_let_in(&mut self, side: u8, status: u16, ctx: &mut CallCtx<'_>) {
         let is_picking = self.picking.is_some();
         match self.leaving_of(side).map(|leaving| &leaving.step) {
-            Some(Step::Asking) if status == 491 => ctx.ignore("it is asked again"),
             Some(Step::Asking) if is_picking => {
                 self.joining.leaving = None;
                 self.timers.clear(Timer::Join);
-                self.ask_next_found(ctx);
+                self.on_not_picked_up(status, ctx);
             }
+            Some(Step::Asking) if status == 491 => ctx.ignore("it is asked again"),
             Some(Step::Asking) => self.stay(status, ctx),
             Some(Step::Answering { .. } | Step::Coming { .. } | Step::Gone) | None => {
                 ctx.ignore("not asked, or no longer");

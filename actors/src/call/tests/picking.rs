@@ -173,6 +173,156 @@ fn the_call_that_rings_longest_is_picked_up_and_the_next_if_it_does_not_ring_any
     assert_eq!(calls.left.count(A, "200"), 1);
 }
 
+/// Who was asked to let the caller in.
+fn asked(calls: &mut Calls) -> contract::CallKey {
+    let (_, to, _) = calls.left.abroad.pop().expect("a question");
+    assert!(calls.left.abroad.is_empty());
+    to.call().expect("a call")
+}
+
+/// A call says that it cannot say now.
+fn refuse(calls: &mut Calls, call: contract::CallKey) {
+    let word = call::Word::Asked(Err(491));
+    let message = call::Message::Join { side: 1, word }.into();
+    let (from, id) = (contract::ActorId::Call(call), calls.left.call_id());
+    calls
+        .left
+        .give(id, contract::Event::Message { from, message });
+}
+
+#[test]
+fn a_call_that_cannot_say_now_is_asked_again_after_the_others() {
+    let mut calls = ringing();
+    let key = calls.joined.call_id().call().expect("a call");
+    let anew = contract::CallKey::from_bits(7 << 64);
+    let user = aor("1002@example.org");
+    calls.left.callers.insert(user.clone(), vec![anew, key]);
+    calls.left.call("**1002", SDP_A);
+    assert_eq!(asked(&mut calls), anew);
+    refuse(&mut calls, anew);
+    calls.carry();
+    assert_eq!(calls.left.count(A, "200"), 1, "the other one lets it in");
+    // Nothing else rings.
+    let mut calls = ringing();
+    calls.left.callers.insert(user, vec![key]);
+    calls.left.call("**1002", SDP_A);
+    for _ in 0..4 {
+        assert_eq!(asked(&mut calls), key);
+        refuse(&mut calls, key);
+        assert!(calls.left.abroad.is_empty());
+        calls.left.pass(Duration::from_millis(550));
+    }
+    calls.carry();
+    assert_eq!(calls.left.count(A, "200"), 1, "{:#?}", calls.left.lines());
+}
+
+#[test]
+fn a_call_that_can_never_say_is_not_waited_for_for_ever() {
+    let mut calls = ringing();
+    let key = calls.joined.call_id().call().expect("a call");
+    calls.left.call("**1002", SDP_A);
+    for _ in 0..16 {
+        assert_eq!(asked(&mut calls), key);
+        refuse(&mut calls, key);
+        calls.left.pass(Duration::from_millis(550));
+    }
+    assert_eq!(calls.left.record().cause, "NO_PICKUP");
+}
+
+#[test]
+fn of_the_calls_of_several_users_the_oldest_is_picked_up_first() {
+    let mut calls = ringing();
+    let call = |number: u128| contract::CallKey::from_bits(number << 64);
+    let known = [("1002", vec![call(7)]), ("1003", vec![call(8), call(9)])];
+    for (name, list) in known {
+        let user = aor(&format!("{name}@example.org"));
+        calls.left.callers.insert(user, list);
+    }
+    calls.left.call("*8", SDP_A);
+    assert_eq!(asked(&mut calls), call(8), "the first of two");
+}
+
+#[test]
+fn a_registration_without_time_is_asked_again_who_calls() {
+    let mut calls = ringing();
+    calls.left.busy = 3;
+    calls.left.call("**1002", SDP_A);
+    assert!(calls.left.abroad.is_empty() && calls.left.records().is_empty());
+    calls.left.pass(Duration::from_millis(350));
+    calls.carry();
+    assert_eq!(calls.left.count(A, "200"), 1);
+    // One that has none at all is not waited for.
+    let mut calls = ringing();
+    calls.left.busy = 99;
+    calls.left.call("**1002", SDP_A);
+    calls.left.pass(Duration::from_millis(600));
+    assert_eq!(calls.left.record().cause, "NO_PICKUP");
+}
+
+/// What limits the search does not end who was let in.
+#[test]
+fn who_was_let_in_after_an_answer_may_take_its_time() {
+    let mut calls = ringing();
+    let domain = &mut calls.left.site.domains[0];
+    let mut route = domain.routes[0].clone();
+    route.destination = regex::Regex::new(r"^\*6$").expect("a pattern");
+    let target = "user/1002".to_owned();
+    route.steps = vec![Step::Answer, Step::PickUp { target }];
+    domain.routes.push(route);
+    calls.left.site.limits.ring_timeout = Duration::from_secs(5);
+    calls.left.call("*6", SDP_A);
+    calls.left.ack("");
+    // The question, and its answer.
+    assert!(calls.carry_one() && calls.carry_one());
+    calls.left.pass(Duration::from_secs(8));
+    calls.carry();
+    let state = calls.left.state(&calls.left.call_id());
+    assert_eq!(state, "transferred", "{:#?}", calls.left.lines());
+    calls.joined.ack("");
+    finish(&mut calls);
+}
+
+/// Who was let in comes while the call, at another node now, looks for the phones that rang.
+#[test]
+fn who_comes_while_phones_are_looked_for_has_the_call() {
+    let mut calls = picked("**1002");
+    calls.joined.registered.clear();
+    calls.joined.take_over(2);
+    assert_eq!(calls.joined.state(&calls.joined.call_id()), "locating");
+    calls.left.ack("");
+    calls.carry();
+    assert_eq!(calls.joined.count(A, "200"), 1);
+    calls.joined.ack("");
+    finish(&mut calls);
+}
+
+/// The caller has heard early media of the former node: its 200 tells it where the call is now.
+#[test]
+fn a_call_with_early_media_is_picked_up_after_a_take_over() {
+    let mut calls = ringing();
+    calls.joined.answer(C, "INVITE", 183, SDP_C);
+    calls.joined.take_over(2);
+    let again = calls.joined.last(C, "INVITE");
+    assert_eq!(again.by, calls.joined.dialog(3));
+    calls.joined.answer_to(&again, 180, "c2", "");
+    calls.left.call("**1002", SDP_A);
+    calls.carry();
+    calls.left.ack("");
+    calls.carry();
+    assert_eq!(
+        calls.joined.count(A, "200"),
+        1,
+        "{:#?}",
+        calls.joined.lines()
+    );
+    calls.joined.ack("");
+    let offer = calls.joined.last(A, "INVITE");
+    assert_eq!(offer.by, calls.joined.dialog(4));
+    calls.joined.answer(A, "INVITE", 200, SDP_A);
+    let come = calls.joined.side(4);
+    assert_eq!(calls.joined.config(1).route, MediaRoute::Relay(come));
+}
+
 /// `threats.md` 24: on a closed network an account is what From says.
 #[test]
 fn who_has_not_proven_who_it_is_picks_up_nothing() {
