@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use serde_json::json;
 
 use weft_tests::baresip::{Baresip, Namespace};
-use weft_tests::browser::Browser;
+use weft_tests::browser::{Browser, Page};
 use weft_tests::lacks;
 use weft_tests::node::Node;
 use weft_tests::phone::{Calling, Dialog};
@@ -73,16 +73,12 @@ fn a_group_rings_in_browsers_and_the_first_who_answers_has_the_call() {
     json_page.wait("incoming");
     sip_page.wait("incoming");
     sip_page.must("answer", json!({}));
-    let answer = plain.phone.outcome(&calling, PATIENCE).expect("an answer");
-    let side = plain.phone.established(&calling, &answer);
-    plain.pump.aim(plain.socket, Some(side.media));
+    let side = answered(&mut plain, &calling);
     json_page.wait("ended");
     sip_page.wait("active");
     sip_page.hears(700.0);
     plain.hears(600.0);
-    sip_page.must("hangup", json!({}));
-    assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
-    node.no_calls_left();
+    hung_up(&node, &sip_page, &mut plain, &side);
 
     // One declines for good: the others ring on, and one of them has the call.
     json_page.call("2001");
@@ -92,9 +88,7 @@ fn a_group_rings_in_browsers_and_the_first_who_answers_has_the_call() {
     json_page.wait("active");
     json_page.hears(700.0);
     plain.hears(500.0);
-    json_page.must("hangup", json!({}));
-    assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
-    node.no_calls_left();
+    hung_up(&node, &json_page, &mut plain, &side);
 
     // One after another: the first lets it ring for its three seconds, the second declines.
     let calling = plain.phone.call("2002", plain.port);
@@ -112,15 +106,11 @@ fn a_group_rings_in_browsers_and_the_first_who_answers_has_the_call() {
     sip_page.must("reject", json!({ "code": 486 }));
     json_page.wait("incoming");
     json_page.must("answer", json!({}));
-    let answer = plain.phone.outcome(&calling, PATIENCE).expect("an answer");
-    let side = plain.phone.established(&calling, &answer);
-    plain.pump.aim(plain.socket, Some(side.media));
+    let side = answered(&mut plain, &calling);
     json_page.wait("active");
     json_page.hears(700.0);
     plain.hears(500.0);
-    json_page.must("hangup", json!({}));
-    assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
-    node.no_calls_left();
+    hung_up(&node, &json_page, &mut plain, &side);
 }
 
 /// `/phone`, JsSIP and a plain phone pick up what rings another: they talk to the caller, nobody rings any more.
@@ -150,9 +140,7 @@ fn a_call_that_rings_another_is_picked_up() {
         };
         caller.while_serving(&mine, hears);
         caller.hears(500.0);
-        json_page.must("hangup", json!({}));
-        assert!(caller.phone.serve(&mine, "BYE", None, PATIENCE).is_some());
-        node.no_calls_left();
+        hung_up(&node, &json_page, &mut caller, &mine);
     }
     let events = sip_page.details()["events"].to_string();
     assert!(
@@ -171,9 +159,7 @@ fn a_call_that_rings_another_is_picked_up() {
         sip_page.hears(800.0);
     });
     caller.hears(600.0);
-    sip_page.must("hangup", json!({}));
-    assert!(caller.phone.serve(&mine, "BYE", None, PATIENCE).is_some());
-    node.no_calls_left();
+    hung_up(&node, &sip_page, &mut caller, &mine);
 
     // JsSIP calls the page; a plain phone of their group picks it up.
     sip_page.call("1000");
@@ -186,9 +172,7 @@ fn a_call_that_rings_another_is_picked_up() {
         sip_page.hears(700.0);
     });
     plain.hears(600.0);
-    sip_page.must("hangup", json!({}));
-    assert!(plain.phone.serve(&mine, "BYE", None, PATIENCE).is_some());
-    node.no_calls_left();
+    hung_up(&node, &sip_page, &mut plain, &mine);
 
     // Nothing rings.
     let calling = plain.phone.call("**1000", plain.port);
@@ -203,6 +187,13 @@ fn answered(phone: &mut Plain, calling: &Calling) -> Dialog {
     let side = phone.phone.established(calling, &answer);
     phone.pump.aim(phone.socket, Some(side.media));
     side
+}
+
+/// A page hangs up on a plain phone.
+fn hung_up(node: &Node, page: &Page<'_>, phone: &mut Plain, side: &Dialog) {
+    page.must("hangup", json!({}));
+    assert!(phone.phone.serve(side, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
 }
 
 /// `kill -9` while a group rings: its phones ring on over the restart, and one of them may answer.
@@ -227,10 +218,9 @@ fn a_group_rings_on_after_a_crash() {
     node.wait_ready();
     let side = other.phone.answer(&invite, other.port);
     other.pump.aim(other.socket, Some(side.media));
-    let answer = plain.phone.outcome(&calling, PATIENCE).expect("an answer");
-    assert_eq!(answer.status(), 200, "{answer:?}");
-    let mine = plain.phone.established(&calling, &answer);
-    plain.pump.aim(plain.socket, Some(mine.media));
+    let mine = answered(&mut plain, &calling);
+    // Its connection was of the node's former life: it hears over the next one that others have the call.
+    sip_page.wait("ended");
     plain.hears(800.0);
     other.hears(700.0);
     assert_eq!(plain.phone.bye(&mut { mine }), 200);

@@ -74,11 +74,12 @@ impl Check<'_> {
                 let allowed = format!("1 to {GROUP_MEMBERS_MAX} members");
                 return self.refusal(&key, &format!("{count} of them"), &allowed);
             }
-            let domain = self.domain_name(group.domain.as_deref());
+            let domain = self.config.domain_name(group.domain.as_deref());
             let unknown = group.members.iter().find(|member| {
                 let mut users = self.config.user.iter();
                 !users.any(|user| {
-                    user.name == **member && self.domain_name(user.domain.as_deref()) == domain
+                    user.name == **member
+                        && self.config.domain_name(user.domain.as_deref()) == domain
                 })
             });
             if let Some(unknown) = unknown {
@@ -96,14 +97,14 @@ impl Check<'_> {
         domain: Option<&str>,
         text: &str,
     ) -> Result<(), ConfigError> {
-        let domain = self.domain_name(domain);
+        let domain = self.config.domain_name(domain);
         let words = dial_string::words(text).unwrap_or_default();
         let unknown = words.into_iter().flatten().find_map(|word| {
             let Word::Group(name) = word else { return None };
             let (name, host) = name.rsplit_once('@').unwrap_or((name, domain.as_str()));
             let is_there = self.config.group.iter().any(|group| {
                 group.name == name
-                    && self.domain_name(group.domain.as_deref()) == domain
+                    && self.config.domain_name(group.domain.as_deref()) == domain
                     && host.eq_ignore_ascii_case(&domain)
             });
             (!is_there && !name.contains('$')).then_some(name)
@@ -115,12 +116,5 @@ impl Check<'_> {
             }
             None => Ok(()),
         }
-    }
-
-    /// Returns the domain that is meant.
-    fn domain_name(&self, said: Option<&str>) -> String {
-        let first = self.config.domain.first();
-        let first = first.map_or("", |domain| domain.name.as_str());
-        said.unwrap_or(first).to_ascii_lowercase()
     }
 }

@@ -389,6 +389,15 @@ pub enum ConfigError {
     },
 }
 
+impl Config {
+    /// Returns the domain that a user, a route or a group is of: the one it says, or the first one.
+    fn domain_name(&self, said: Option<&str>) -> String {
+        let first = self.domain.first();
+        let first = first.map_or("", |domain| domain.name.as_str());
+        said.unwrap_or(first).to_ascii_lowercase()
+    }
+}
+
 impl ConfigError {
     /// Tells whose fault it is.
     #[must_use]

@@ -125,14 +125,7 @@ fn listeners(plan: &Plan) -> Vec<Listener> {
 }
 
 fn domains(config: &Config, plan: &Plan) -> Vec<Domain> {
-    let first = config
-        .domain
-        .first()
-        .map(|domain| domain.name.to_ascii_lowercase());
-    let first = first.unwrap_or_default();
-    let belongs = |said: &Option<String>, name: &str| {
-        said.as_deref().unwrap_or(&first).eq_ignore_ascii_case(name)
-    };
+    let belongs = |said: &Option<String>, name: &str| config.domain_name(said.as_deref()) == name;
     let domains = config.domain.iter().map(|domain| {
         let name = domain.name.to_ascii_lowercase();
         let mut users = BTreeMap::new();

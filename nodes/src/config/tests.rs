@@ -389,6 +389,10 @@ fn refusals_name_file_key_value_and_range() {
     let user = |credential: &str| format!("{DOMAIN}[[user]]\nname = \"1\"\n{credential}\n");
     let route = |rest: &str| format!("{DOMAIN}[[route]]\nname = \"r\"\n{rest}\n");
     let profile = |rest: &str| format!("{DOMAIN}[[profile]]\nname = \"p\"\n{rest}\n");
+    let group = |rest: &str| {
+        let user = user("password = \"p\"");
+        format!("{user}[[group]]\nname = \"g\"\n{rest}\n")
+    };
     let table = [
         (
             "[media]\nrtp_timeout = 5".to_owned(),
@@ -509,6 +513,37 @@ fn refusals_name_file_key_value_and_range() {
         (
             route("profile = \"q\"\nmatch = { destination = \"^1\" }\ndo = [{ echo = true }]"),
             "the name of a [[profile]]",
+        ),
+        (
+            route("match = { destination = \"^1\" }\ndo = [{ bridge = \"group/none\" }]"),
+            "`route.r.do` = none is not allowed; allowed: the name of a [[group]] of the route's domain",
+        ),
+        (
+            group("members = [\"1\"]")
+                + "[[route]]\nname = \"r\"\nmatch = { destination = \"^1\" }\n\
+                   do = [{ pickup = \"user/1,group/g@b.example\" }]",
+            "`route.r.do` = g is not allowed",
+        ),
+        (
+            group("members = [\"1\", \"2\"]"),
+            "`group.g.members` = 2 is not allowed; allowed: names of users of the group's domain",
+        ),
+        (group("members = []"), "allowed: 1 to 16 members"),
+        (
+            group(&format!("members = {:?}", ["1"; 17])),
+            "`group.g.members` = 17 of them",
+        ),
+        (
+            group("members = [\"1\"]\ndomain = \"b.example\""),
+            "`group.g.domain` = b.example",
+        ),
+        (
+            group("members = [\"1\"]\nring_s = 2"),
+            "a whole number, 3 to 180",
+        ),
+        (
+            group("members = [\"1\"]\norder = \"loud\""),
+            "`all`, `in_turn` or `random`",
         ),
         (profile("udp = [\"5060\"]"), "`address:port`"),
         (
