@@ -10,8 +10,8 @@ use contract::limits::SDP_BODY_BYTES_MAX;
 use contract::{Entropy, IceCredentials, Secret, SrtpProfile};
 use media::sdp::{
     Attribute, Codec, Direction, Host, LocalMedia, LocalSdp, LocalTransport, Media,
-    NegotiationError, RemoteMedia, Session, answer_codecs, answer_direction, read, read_answer,
-    read_offer, write,
+    NegotiationError, RemoteMedia, RemoteTransport, Session, answer_codecs, answer_direction, read,
+    read_answer, read_offer, write,
 };
 use serde::{Deserialize, Serialize};
 
@@ -180,23 +180,16 @@ impl Agreement {
         rng: &mut Entropy,
     ) -> Result<Stream, u16> {
         let offer = parse(sdp)?;
-        let remote = read_offer(&offer).map_err(refusal)?;
-        let transport = &remote.transport;
-        if !has_usable_keys(transport, profiles) {
-            // Now, not when the callee has rung and answered.
-            return Err(488);
-        }
-        let protection = match self.protection.take() {
-            // Nothing was agreed on yet, so nothing is lost: a callee that was to be offered
-            // another kind may still be met by its own offer.
-            Some(protection) if protection.meets(transport) => protection,
-            Some(protection) => {
-                self.protection = Some(protection);
-                return Err(488);
-            }
-            None => Protection::fitting(transport, profiles, rng),
+        let former = self.current.as_ref().map(|agreed| agreed.theirs.index);
+        // Now, not when the callee has rung and answered. Nothing was agreed on yet, so nothing is
+        // lost: a callee that was to be offered another kind may still be met by its own offer.
+        let is_taken = |transport: &RemoteTransport| {
+            let decided = self.protection.as_ref();
+            has_usable_keys(transport, profiles) && decided.is_none_or(|one| one.meets(transport))
         };
-        self.protection = Some(protection);
+        let remote = read_offer(&offer, former, &is_taken).map_err(refusal)?;
+        self.protection
+            .get_or_insert_with(|| Protection::fitting(&remote.transport, profiles, rng));
         let stream = Stream::from(&remote);
         self.taken = Some(Taken { offer, remote });
         self.answer = None;

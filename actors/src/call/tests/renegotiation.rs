@@ -113,6 +113,65 @@ fn a_refused_offer_leaves_all_as_it_was() {
     assert_eq!(world.state(&world.call_id()), "held");
 }
 
+/// RFC 3264 §6, §8: what is not wanted is refused in its place, and keeps it in what we offer.
+#[test]
+fn sections_that_come_later_are_refused_in_place_and_stay() {
+    let mut world = World::connected();
+    let more = format!(
+        "{SDP_A}m=video 40002 RTP/AVP 99\r\na=rtpmap:99 H264/90000\r\nm=text 40004 RTP/AVP 98\r\n"
+    );
+    world.request(1, A, "INVITE", 11, &more);
+    let passed = body_of(&world.last(B, "INVITE"));
+    assert_eq!(passed.matches("m=").count(), 1, "{passed}");
+    world.answer(B, "INVITE", 200, SDP_B);
+    let answer = body_of(&world.last(A, "200"));
+    let lines = |body: &str| -> Vec<String> {
+        let lines = body.lines().filter(|line| line.starts_with("m="));
+        lines.map(|line| line.split_at(10).0.to_owned()).collect()
+    };
+    assert_eq!(
+        lines(&answer)[1..],
+        ["m=video 0 ", "m=text 0 R"],
+        "{answer}"
+    );
+    world.request(1, A, "ACK", 11, "");
+
+    world.request(2, B, "INVITE", 1, &format!("{SDP_B}a=sendonly\r\n"));
+    let offer = body_of(&world.last(A, "INVITE"));
+    assert_eq!(lines(&offer)[1..], ["m=video 0 ", "m=text 0 R"], "{offer}");
+    let held = format!("{SDP_A}a=recvonly\r\nm=video 0 RTP/AVP 99\r\nm=text 0 RTP/AVP 98\r\n");
+    world.answer(A, "INVITE", 200, &held);
+    assert!(body_of(&world.last(B, "200")).contains("a=recvonly"));
+    assert_eq!(world.state(&world.call_id()), "held");
+}
+
+/// RFC 3264 §8.3.3, RFC 3261 §14.2: a fax is not taken; the call goes on as it was.
+#[test]
+fn a_fax_is_refused_and_the_call_goes_on() {
+    let mut world = World::connected();
+    let before = (world.config(1), world.config(2));
+    let head = SDP_A.split("m=").next().expect("a head");
+    let image =
+        "m=image 40002 udptl t38\r\na=T38FaxVersion:0\r\na=T38FaxRateManagement:transferredTCF\r\n";
+    let asked = world.count(B, "INVITE");
+    for (cseq, sdp) in [
+        (11, format!("{head}{image}")),
+        (12, format!("{head}m=audio 0 RTP/AVP 0\r\n{image}")),
+    ] {
+        let refused = world.count(A, "488");
+        world.request(1, A, "INVITE", cseq, &sdp);
+        assert_eq!(world.count(A, "488"), refused + 1, "{sdp}");
+        world.request(1, A, "ACK", cseq, "");
+        assert_eq!((world.config(1), world.config(2)), before);
+    }
+    assert_eq!(world.count(B, "INVITE"), asked, "nobody else is asked");
+    assert_eq!(world.state(&world.call_id()), "talking");
+    world.request(1, A, "INVITE", 13, &format!("{SDP_A}{image}a=sendonly\r\n"));
+    world.answer(B, "INVITE", 200, SDP_B);
+    let answer = body_of(&world.last(A, "200"));
+    assert!(answer.contains("m=image 0 udptl t38\r\n"), "{answer}");
+}
+
 #[test]
 fn offers_that_cross_get_491() {
     let mut world = World::connected();

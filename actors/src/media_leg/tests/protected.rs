@@ -34,6 +34,46 @@ fn followed(sdp: &Bytes) -> (Stage<MediaLeg>, Actions) {
     (stage, actions)
 }
 
+/// RFC 4568 §5.1.2, RFC 3264 §6: a phone that offers one stream protected and in clear is met in clear
+/// where its suite is not ours, and the stream keeps its place when it offers anew.
+#[test]
+fn what_cannot_be_protected_as_offered_is_taken_in_clear_if_that_is_offered_too() {
+    let start = Message::Start {
+        listener: DIGEST,
+        sip_source: "192.0.2.10".parse().expect("an address"),
+        beside: None,
+        offering: None,
+    };
+    let site = crate::script::site();
+    let leg = MediaLeg::create(side(1), &start, &site).expect("a leg");
+    let mut stage = Stage::new(leg, ActorId::MediaLeg(side(1)));
+    stage.site.limits.srtp = vec![SrtpProfile::AeadAes256Gcm];
+    stage.tell(start);
+    let plain = "m=audio 40002 RTP/AVP 0\r\n";
+    let secured = "m=audio 40000 RTP/SAVP 0\r\na=crypto:1 AES_CM_128_HMAC_SHA1_80 \
+                   inline:d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj\r\n";
+    let head = SDP.split("m=").next().expect("a head");
+    let both = Bytes::from(format!("{head}{secured}{plain}"));
+    let again = Bytes::from(format!("{head}m=audio 40000 RTP/AVP 0\r\n{plain}"));
+    for (offer, refused) in [
+        (both, "m=audio 0 RTP/SAVP 0"),
+        (again, "m=audio 0 RTP/AVP 0"),
+    ] {
+        let actions = stage.tell(Message::TakeOffer { sdp: offer });
+        if socket(&actions) == Some(LegSocket::Own) {
+            opened(&mut stage);
+        }
+        let (answer, config) = answered(&mut stage);
+        let lines: Vec<&str> = answer
+            .lines()
+            .filter(|line| line.starts_with("m="))
+            .collect();
+        assert_eq!(lines, [refused, "m=audio 20000 RTP/AVP 0"], "{answer}");
+        assert_eq!(config.transport, LegTransport::Plain);
+        assert_eq!(config.remote.map(|to| to.port()), Some(40_002));
+    }
+}
+
 fn socket(actions: &Actions) -> Option<LegSocket> {
     media(actions)
         .into_iter()

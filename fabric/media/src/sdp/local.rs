@@ -13,7 +13,7 @@ use super::attribute::Attribute;
 use super::codec::{Codec, CodecRole};
 use super::model::{Direction, Format, Formats, Host, Media, MediaKind, Origin, Protocol, Session};
 use super::negotiation::{NegotiationError, RemoteMedia, answer_direction};
-use super::secure::LocalTransport;
+use super::secure::{LocalTransport, mid_of};
 use super::text::{Text, Token, Word};
 
 /// Our end of the audio stream.
@@ -84,7 +84,7 @@ impl LocalSdp {
         let codecs = self.settle_payloads(codecs)?;
         let former = self.last.as_ref().and_then(|last| {
             let section = last.media.get(audio_index(last))?;
-            Some((section.protocol.clone(), mid_of(section)))
+            Some((section.protocol.clone(), mid_line(section)))
         });
         let (protocol, mid) = match former {
             // What was agreed on stays: RFC 3264 §8.3.
@@ -92,10 +92,10 @@ impl LocalSdp {
             Some((_, mid)) => (local.transport.protocol(), mid),
             None => (local.transport.protocol(), None),
         };
-        let mid = mid.or_else(|| local.transport.is_webrtc().then(first_mid).flatten());
-        let has_mux = local.rtcp_mux || local.transport.is_webrtc();
-        let attributes = stream_attributes(local, has_mux, mid.clone());
-        let bundled = mid.filter(|_| local.transport.is_webrtc());
+        let is_webrtc = local.transport.is_webrtc();
+        let mid = mid.or_else(|| free_mid(self.last.as_ref()).filter(|_| is_webrtc));
+        let attributes = stream_attributes(local, local.rtcp_mux || is_webrtc, mid.clone());
+        let bundled = mid.filter(|_| is_webrtc);
         let audio = audio_media(local, protocol, local.direction, &codecs, attributes);
         let mut media = Vec::new();
         match &self.last {
@@ -114,6 +114,10 @@ impl LocalSdp {
 
     /// Makes the answer to an offer: the audio section that `remote` was read from is taken with
     /// `codecs` (see `answer_codecs`), all others are refused with port 0, in the same order.
+    ///
+    /// Deviation: RFC 3264 §8 lets no offer have fewer sections than the description before. One that
+    /// has is answered by its own count, and so is what we offer next: phones that drop a stream which
+    /// is over are heard rather than cut off (`an_offer_with_fewer_sections_is_answered_by_its_own_count`).
     ///
     /// # Errors
     /// `NothingToOffer` if `codecs` has no audio codec. Source: RFC 3264 §6.
@@ -281,16 +285,19 @@ fn session_attributes(local: &LocalMedia, bundled: Option<Attribute>) -> Vec<Att
     group.into_iter().chain(lite).collect()
 }
 
-/// Returns the identification of our first section where the peer has given none.
-fn first_mid() -> Option<Attribute> {
-    Token::new("0").ok().map(Attribute::Mid)
+/// Returns an identification for our section where the peer has given none: the first number that no
+/// other section has (RFC 5888 §4).
+fn free_mid(last: Option<&Session>) -> Option<Attribute> {
+    let sections = last.map_or(&[][..], |last| &last.media);
+    let is_taken = |mid: &Token| sections.iter().any(|section| mid_of(section) == Some(mid));
+    (0..=sections.len())
+        .filter_map(|number| Token::new(&number.to_string()).ok())
+        .find(|mid| !is_taken(mid))
+        .map(Attribute::Mid)
 }
 
-fn mid_of(media: &Media) -> Option<Attribute> {
-    let mut attributes = media.attributes.iter();
-    attributes
-        .find(|attribute| matches!(attribute, Attribute::Mid(_)))
-        .cloned()
+fn mid_line(media: &Media) -> Option<Attribute> {
+    mid_of(media).cloned().map(Attribute::Mid)
 }
 
 /// Returns the refusal of a section: port 0, one format, its `mid` and nothing else
@@ -315,7 +322,7 @@ fn refused(media: &Media) -> Media {
         }]),
         Formats::Opaque(words) => Formats::Opaque(words.first().cloned().into_iter().collect()),
     };
-    let mid = mid_of(media);
+    let mid = mid_line(media);
     Media {
         kind: media.kind.clone(),
         port: 0,

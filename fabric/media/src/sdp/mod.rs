@@ -22,6 +22,8 @@ mod model_tests;
 #[cfg(test)]
 mod negotiation_tests;
 #[cfg(test)]
+mod sections_tests;
+#[cfg(test)]
 mod secure_tests;
 
 pub use address::{Network, Scope, may_send};

@@ -134,17 +134,36 @@ impl NegotiationError {
 
 /// Reads what a peer offers.
 ///
-/// Takes the first audio section with a port, plain RTP and an audio codec.
+/// Takes one audio section with a port, an audio codec, and a transport that `is_taken` says can be
+/// used: the section at `former` if it is still one, since a stream keeps its place for as long as the
+/// session lasts (RFC 3264 §8), else the first. A peer that offers one stream protected and in clear,
+/// in two sections, is met in the one that fits.
 ///
 /// # Errors
-/// `NoAudio`, `UnsupportedProtocol`, `NoSharedCodec`, `NoConnection`. Source: RFC 3264 §5, §6.
-pub fn read_offer(offer: &Session) -> Result<RemoteMedia, NegotiationError> {
+/// `NoAudio`, `UnsupportedProtocol`, `NoSharedCodec`, `NoConnection`: why the last section is none.
+/// Source: RFC 3264 §5, §6, §8.
+pub fn read_offer(
+    offer: &Session,
+    former: Option<usize>,
+    is_taken: &dyn Fn(&RemoteTransport) -> bool,
+) -> Result<RemoteMedia, NegotiationError> {
+    let read = |index: usize| {
+        let media = offer.media.get(index)?;
+        let is_live = media.kind == MediaKind::Audio && media.port != 0;
+        is_live.then(|| match read_media(offer, index, media) {
+            Ok(remote) if !is_taken(&remote.transport) => {
+                Err(NegotiationError::UnsupportedProtocol)
+            }
+            read => read,
+        })
+    };
     let mut why = NegotiationError::NoAudio;
-    for (index, media) in offer.media.iter().enumerate() {
-        if media.kind != MediaKind::Audio || media.port == 0 {
-            continue;
-        }
-        match read_media(offer, index, media) {
+    for read in former
+        .into_iter()
+        .chain(0..offer.media.len())
+        .filter_map(read)
+    {
+        match read {
             Ok(remote) => return Ok(remote),
             Err(error) => why = error,
         }
@@ -248,6 +267,8 @@ fn read_media(
         max_ptime: None,
     };
     apply_attributes(&mut remote, host, &media.attributes);
+    // Said by the section itself or for all of its BUNDLE group.
+    remote.rtcp_mux |= is_webrtc;
     remote.ptime = remote
         .ptime
         .or_else(|| session.attributes.iter().find_map(ptime_of));

@@ -5,6 +5,10 @@ use contract::codec as stored;
 use super::Direction::{Inactive, RecvOnly, SendOnly, SendRecv};
 use super::*;
 
+fn read_offer(offer: &Session) -> Result<RemoteMedia, NegotiationError> {
+    super::read_offer(offer, None, &|_| true)
+}
+
 fn session(media: &str) -> Session {
     let body =
         format!("v=0\r\no=- 1 1 IN IP4 192.0.2.1\r\ns=-\r\nc=IN IP4 192.0.2.1\r\nt=0 0\r\n{media}");

@@ -275,11 +275,15 @@ pub(super) fn read_transport(session: &Session, media: &Media) -> Option<RemoteT
 fn read_webrtc(session: &Session, media: &Media) -> Option<RemoteWebrtc> {
     let mut found = Found::default();
     session.attributes.iter().for_each(|one| found.note(one));
-    // The media section's own lines replace those of the session (RFC 8839 §5.4, RFC 8122 §5).
-    let session_fingerprints = std::mem::take(&mut found.fingerprints);
-    media.attributes.iter().for_each(|one| found.note(one));
-    if found.fingerprints.is_empty() {
-        found.fingerprints = session_fingerprints;
+    // The media section's own lines replace those of the session (RFC 8839 §5.4, RFC 8122 §5); how it is
+    // reached may be said for all of its BUNDLE group by another one (RFC 9143 §7.1.3).
+    let outer = tagged(session, media).filter(|_| !has_credentials(media));
+    for section in outer.into_iter().chain([media]) {
+        let known = std::mem::take(&mut found.fingerprints);
+        section.attributes.iter().for_each(|one| found.note(one));
+        if found.fingerprints.is_empty() {
+            found.fingerprints = known;
+        }
     }
     let is_whole = found.has_mux && !found.fingerprints.is_empty();
     let is_bundled = found
@@ -296,6 +300,37 @@ fn read_webrtc(session: &Session, media: &Media) -> Option<RemoteWebrtc> {
         fingerprints: found.fingerprints,
         setup: found.setup.unwrap_or(Setup::Active),
         is_bundled,
+    })
+}
+
+/// Returns the section that a section's BUNDLE group is tagged with, if that is another one: the one
+/// the group names first.
+fn tagged<'a>(session: &'a Session, media: &Media) -> Option<&'a Media> {
+    let own = mid_of(media)?;
+    let first = session.attributes.iter().find_map(|one| {
+        let Attribute::Group { semantics, mids } = one else {
+            return None;
+        };
+        let is_own = semantics.is("BUNDLE") && mids.contains(own);
+        mids.first().filter(|_| is_own)
+    })?;
+    let mut sections = session.media.iter();
+    sections.find(|section| first != own && mid_of(section) == Some(first))
+}
+
+fn has_credentials(media: &Media) -> bool {
+    let mut attributes = media.attributes.iter();
+    attributes.any(|attribute| matches!(attribute, Attribute::IceUfrag(_)))
+}
+
+/// Returns the identification of a section (RFC 5888 §4).
+pub(super) fn mid_of(media: &Media) -> Option<&Token> {
+    media.attributes.iter().find_map(|attribute| {
+        if let Attribute::Mid(mid) = attribute {
+            Some(mid)
+        } else {
+            None
+        }
     })
 }
 

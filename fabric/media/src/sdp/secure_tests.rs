@@ -22,7 +22,7 @@ m=video 9 UDP/TLS/RTP/SAVPF 96\r\nc=IN IP4 0.0.0.0\r\na=mid:1\r\na=rtcp-mux\r\na
 
 fn offer(text: &str) -> (Session, Result<RemoteMedia, NegotiationError>) {
     let session = read(text.as_bytes()).expect("readable");
-    let remote = read_offer(&session);
+    let remote = read_offer(&session, None, &|_| true);
     (session, remote)
 }
 
