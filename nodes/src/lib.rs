@@ -8,6 +8,7 @@ mod banner;
 pub mod cli;
 pub mod config;
 pub mod doors;
+mod dscp;
 pub mod env_os;
 pub mod log;
 pub mod media_plane;

@@ -130,6 +130,7 @@ impl Ground {
             workers,
             ports,
             webrtc_port: plan.webrtc_port,
+            dscp: loaded.config.media.dscp,
             clock: mono,
             runtime: runtime.handle().clone(),
             certificate,
@@ -331,6 +332,7 @@ fn environment(
         },
         acceptor: ground.certificates.as_ref().map(Certificates::acceptor),
         connector: Some(connector),
+        dscp: plan.listeners.iter().map(|one| one.dscp).collect(),
     };
     let env = OsEnv::new(OsParts {
         clock,
@@ -340,8 +342,10 @@ fn environment(
     })
     .with_streams(streams)
     .with_peers(peers(loaded, ground, runtime, clock)?);
-    for (http, bound) in plan.http.iter().zip(bound) {
-        env.network().lend(listener_id(http.listener), bound);
+    for ((place, http), bound) in plan.http.iter().zip(http).zip(bound) {
+        let listener = listener_id(place.listener);
+        http.mark(bound, env.network().dscp(listener));
+        env.network().lend(listener, bound);
     }
     Ok(Arc::new(env))
 }

@@ -201,6 +201,7 @@ async fn start(folder: &std::path::Path, local: SocketAddr, first: u16) -> Arc<N
         workers: 2,
         ports: first..=first + 39,
         webrtc_port: 0,
+        dscp: 46,
         clock: mono,
         runtime: tokio::runtime::Handle::current(),
         certificate: MediaCertificate::of([3; 32]).expect("a certificate"),

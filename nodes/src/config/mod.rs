@@ -179,6 +179,14 @@ pub struct Profile {
     pub advertise: Option<String>,
     /// Address of SDP.
     pub rtp_advertise: Option<String>,
+    /// Code point that packets of signalling are marked with.
+    #[serde(default = "signalling_dscp")]
+    pub dscp: u8,
+}
+
+/// CS3, what phones mark their signalling with.
+const fn signalling_dscp() -> u8 {
+    24
 }
 
 /// `profile.auth`.
@@ -200,6 +208,8 @@ pub struct Media {
     pub rtp_ports: String,
     /// First port of WebRTC media; 0: any that is free.
     pub webrtc_port: u16,
+    /// Code point that packets of media are marked with.
+    pub dscp: u8,
     /// Threads; 0: one a processor.
     pub workers: u16,
     /// Silence that ends a call, in seconds.

@@ -81,6 +81,8 @@ pub struct ListenerPlan {
     pub digest: Vec<Algorithm>,
     /// Media may come from any source in its first 5 s.
     pub nat: bool,
+    /// Code point that packets are marked with.
+    pub dscp: u8,
     /// Networks that may send here; empty: all.
     pub acl: Vec<Network>,
     /// At a floating address: the number of the listener that stands in for it.
@@ -446,6 +448,7 @@ impl Check<'_> {
             auth: profile.auth,
             digest: digest.filter_map(|name| algorithm(name)).collect(),
             nat: profile.nat,
+            dscp: profile.dscp,
             acl: acl.filter_map(|network| network.parse().ok()).collect(),
             base: None,
             key: key.to_owned(),

@@ -75,6 +75,8 @@ const SUITES: Kind = Kind::Texts(
             .any(|profile| profile.suite() == text)
     },
 );
+/// A code point has six bits (RFC 2474 §3).
+const DSCP: Kind = Kind::Number(0, 63);
 const LISTEN: Kind = Kind::Texts("`address:port`, `interface:port` or `:port`", is_listen);
 
 /// The whole configuration.
@@ -219,6 +221,7 @@ const PROFILE: &[Key] = &[
             is_bare_advertise,
         ),
     ),
+    key("dscp", DSCP),
 ];
 
 const MEDIA: &[Key] = &[
@@ -230,6 +233,7 @@ const MEDIA: &[Key] = &[
         ),
     ),
     key("webrtc_port", Kind::Number(0, 65_472)),
+    key("dscp", DSCP),
     key("workers", Kind::Number(0, 64)),
     key("rtp_timeout_s", Kind::Number(5, 86_400)),
     key("rtp_hold_timeout_s", Kind::Number(5, 86_400)),

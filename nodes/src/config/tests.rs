@@ -299,6 +299,8 @@ fn the_demo_is_complete_and_loads_only_where_it_may() {
         (demo.plan.webrtc_port, demo.plan.tls.is_self_made),
         (16_300, true)
     );
+    let marks: Vec<u8> = demo.plan.listeners.iter().map(|one| one.dscp).collect();
+    assert_eq!((marks, demo.config.media.dscp), (vec![24; 7], 46));
     assert_eq!(demo.plan.node, NodeId(1));
     let site = to_site(
         &demo,
@@ -402,6 +404,11 @@ fn refusals_name_file_key_value_and_range() {
             "[medium]".to_owned(),
             "unknown key `medium`; allowed: node, cluster",
         ),
+        (
+            "[media]\ndscp = 64".to_owned(),
+            "`media.dscp` = 64 is not allowed; allowed: a whole number, 0 to 63",
+        ),
+        (profile("dscp = -1"), "`profile."),
         (
             "[media]\nworkers = 65".to_owned(),
             "`media.workers` = 65 is not allowed; allowed: a whole number, 0 to 64",

@@ -30,6 +30,7 @@ use tower::ServiceExt;
 use super::events::Readers;
 use super::guard::{Guard, Peer};
 use super::{ConsoleDoor, EventDoor, Tickets, api, pages};
+use crate::dscp;
 use crate::env_os::within;
 use crate::net::Network;
 use crate::net::tcp::{self, HANDSHAKE_DEADLINE};
@@ -151,6 +152,11 @@ impl HttpListener {
     pub(crate) fn with_web_sockets(mut self, network: Arc<Network>, listener: ListenerId) -> Self {
         self.web_sockets = Some((network, listener));
         self
+    }
+
+    /// Marks what its connections send (RFC 2474): signalling of pages goes by them.
+    pub(crate) fn mark(&self, local: SocketAddr, code: u8) {
+        dscp::mark(&self.socket, local.is_ipv6(), code);
     }
 
     /// Returns its address.

@@ -15,7 +15,7 @@ mod asked;
 pub mod certificate;
 mod feed;
 mod handshake;
-mod ports;
+pub(crate) mod ports;
 mod records;
 pub mod srtp;
 mod web;
@@ -61,6 +61,8 @@ pub struct MediaSettings {
     pub ports: RangeInclusive<u16>,
     /// WebRTC port of the first worker, the others follow; 0: any that are free.
     pub webrtc_port: u16,
+    /// Code point that packets are marked with, 0-63 (RFC 2474).
+    pub dscp: u8,
     /// The node's clock.
     pub clock: Clock,
     /// Where agents and handshakes run.
@@ -141,7 +143,10 @@ impl MediaWorkers {
     pub fn start(settings: &MediaSettings) -> Result<Arc<Self>, MediaPlaneError> {
         let sink = Arc::new(OnceLock::new());
         let lingering = Arc::new(AtomicUsize::new(0));
-        let ports = Arc::new(Mutex::new(Ports::new(settings.ports.clone())));
+        let ports = Arc::new(Mutex::new(Ports::new(
+            settings.ports.clone(),
+            settings.dscp,
+        )));
         let count = settings.workers.max(1);
         let mut workers = Vec::with_capacity(count);
         for number in 0..count {

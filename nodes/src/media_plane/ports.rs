@@ -9,6 +9,8 @@ use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 
+use crate::dscp;
+
 /// Octets of kernel buffer asked for a socket: 50 ms of 1,000 packets a second and more.
 const BUFFER_BYTES: usize = 256 * 1024;
 
@@ -19,6 +21,7 @@ pub struct Ports {
     count: u16,
     next: u16,
     taken: BTreeSet<u16>,
+    dscp: u8,
 }
 
 /// A pair of bound sockets.
@@ -33,9 +36,9 @@ pub struct Pair {
 }
 
 impl Ports {
-    /// Takes the configured range.
+    /// Takes the configured range, and the code point that packets are marked with.
     #[must_use]
-    pub fn new(range: RangeInclusive<u16>) -> Self {
+    pub fn new(range: RangeInclusive<u16>, dscp: u8) -> Self {
         let first = range.start().saturating_add(range.start() % 2);
         let count = (range.end().saturating_sub(first).saturating_add(1)) / 2;
         Ports {
@@ -43,6 +46,7 @@ impl Ports {
             count,
             next: 0,
             taken: BTreeSet::new(),
+            dscp,
         }
     }
 
@@ -54,7 +58,7 @@ impl Ports {
     /// What the system says for a wished port; `AddrInUse` if no pair of the range can be bound.
     pub fn bind(&mut self, address: IpAddr, port: Option<u16>) -> Result<Pair, Error> {
         if let Some(port) = port {
-            let pair = bind_pair(address, port)?;
+            let pair = bind_pair(address, port, self.dscp)?;
             self.taken.insert(port);
             return Ok(pair);
         }
@@ -64,7 +68,7 @@ impl Ports {
             if self.taken.contains(&port) {
                 continue;
             }
-            if let Ok(pair) = bind_pair(address, port) {
+            if let Ok(pair) = bind_pair(address, port, self.dscp) {
                 self.taken.insert(port);
                 return Ok(pair);
             }
@@ -80,20 +84,22 @@ impl Ports {
     }
 }
 
-fn bind_pair(address: IpAddr, port: u16) -> Result<Pair, Error> {
+fn bind_pair(address: IpAddr, port: u16, dscp: u8) -> Result<Pair, Error> {
     let local = SocketAddr::new(address, port);
     let above = port.checked_add(1).ok_or(ErrorKind::InvalidInput)?;
-    let (rtp, rtcp) = (bind(local)?, bind(SocketAddr::new(address, above))?);
+    let rtp = bind(local, dscp)?;
+    let rtcp = bind(SocketAddr::new(address, above), dscp)?;
     Ok(Pair { rtp, rtcp, local })
 }
 
-/// Binds a socket of media that does not block.
-pub(super) fn bind(local: SocketAddr) -> Result<UdpSocket, Error> {
+/// Binds a socket of media that does not block and marks its packets with `dscp`.
+pub(crate) fn bind(local: SocketAddr, dscp: u8) -> Result<UdpSocket, Error> {
     let socket = UdpSocket::bind(local)?;
     socket.set_nonblocking(true)?;
     let options = socket2::SockRef::from(&socket);
     // The system may give less than is asked for; that is no reason to have no call.
     let _ = options.set_recv_buffer_size(BUFFER_BYTES);
     let _ = options.set_send_buffer_size(BUFFER_BYTES);
+    dscp::mark(&socket, local.is_ipv6(), dscp);
     Ok(socket)
 }

@@ -34,6 +34,7 @@ fn plane(first: u16, last: u16) -> (Arc<MediaWorkers>, Receiver<(SideKey, MediaE
         workers: 2,
         ports: first..=last,
         webrtc_port: 0,
+        dscp: 46,
         clock,
         runtime: runtime(),
         certificate: MediaCertificate::of([3; 32]).expect("a certificate"),

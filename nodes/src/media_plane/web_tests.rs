@@ -83,6 +83,7 @@ impl Plane {
             workers,
             ports: 21_200..=21_219,
             webrtc_port,
+            dscp: 46,
             clock,
             runtime,
             certificate: certificate.clone(),

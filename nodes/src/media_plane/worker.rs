@@ -60,6 +60,8 @@ pub struct Worker {
     orders: Receiver<WorkerOrder>,
     /// First port of the worker's shared sockets; 0: any.
     webrtc_port: u16,
+    /// Code point that packets are marked with.
+    dscp: u8,
     shared: Vec<Shared>,
     web: WebLegs,
     ports: Arc<Mutex<Ports>>,
@@ -114,6 +116,7 @@ impl Worker {
             poll,
             orders,
             webrtc_port: if first == 0 { 0 } else { own },
+            dscp: settings.dscp,
             shared: Vec::new(),
             web: WebLegs::new(settings.runtime.clone(), certificate, way.clone()),
             ports,
@@ -329,7 +332,7 @@ impl Worker {
         &mut self,
         wanted: SocketAddr,
     ) -> Result<(SocketAddr, Arc<std::net::UdpSocket>), Error> {
-        let socket = super::ports::bind(wanted)?;
+        let socket = super::ports::bind(wanted, self.dscp)?;
         let local = socket.local_addr()?;
         let sender = Arc::new(socket.try_clone()?);
         let socket = self.register(socket, SHARED_FIRST + self.shared.len())?;

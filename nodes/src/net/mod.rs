@@ -29,6 +29,8 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use crate::dscp;
+
 use self::connection::Connection;
 pub(crate) use self::handshake::WebRules;
 use self::udp::DatagramSocket;
@@ -66,6 +68,8 @@ pub(crate) struct Streams {
     pub acceptor: Option<TlsAcceptor>,
     /// Opens TLS connections.
     pub connector: Option<TlsConnector>,
+    /// Code points that packets are marked with, by the number of the listener; 0 where none is said.
+    pub dscp: Vec<u8>,
 }
 
 /// All sockets of signalling.
@@ -123,6 +127,12 @@ impl Network {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the code point of a listener.
+    pub(crate) fn dscp(&self, listener: ListenerId) -> u8 {
+        let codes = &self.streams.dscp;
+        codes.get(usize::from(listener.0)).copied().unwrap_or(0)
+    }
+
     /// Says that the HTTP door has a listener's socket: binding it then only tells where its
     /// WebSockets deliver.
     pub(crate) fn lend(&self, listener: ListenerId, bound: SocketAddr) {
@@ -141,7 +151,7 @@ impl Network {
             why: error.to_string(),
         };
         let _inside = self.handle.enter();
-        let (socket, reader) = udp::bind(local).map_err(refused)?;
+        let (socket, reader) = udp::bind(local, self.dscp(listener)).map_err(refused)?;
         let bound = socket.local();
         self.tables().datagrams.insert(listener, Arc::new(socket));
         let task = self.handle.spawn(udp::read(reader, listener, sink));
@@ -179,6 +189,7 @@ impl Network {
         let bound = socket
             .local_addr()
             .map_err(|error| refused(error.to_string()))?;
+        dscp::mark(&socket, bound.is_ipv6(), self.dscp(listener));
         self.tables().streams.insert(listener, (bound, kind));
         let entrance = tcp::Entrance {
             network: Arc::clone(self),

@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use super::connection::{Connection, End, Next};
 use super::place::Place;
 use super::{Network, web};
+use crate::dscp;
 use crate::env_os::{pause, within};
 
 /// Connections the system queues for us.
@@ -179,7 +180,7 @@ pub(super) async fn connect(
         }
     };
     let opening = async {
-        let stream = open(remote, local).await?;
+        let stream = open(remote, local, network.dscp(flow.listener())).await?;
         if !is_tls {
             return Ok(Opened::Plain(stream));
         }
@@ -212,12 +213,17 @@ enum Opened {
     Secured(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
-async fn open(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<TcpStream> {
+pub(super) async fn open(
+    remote: SocketAddr,
+    local: Option<SocketAddr>,
+    dscp: u8,
+) -> io::Result<TcpStream> {
     let socket = if remote.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
+    dscp::mark(&socket, remote.is_ipv6(), dscp);
     let fitting =
         local.filter(|local| local.is_ipv4() == remote.is_ipv4() && !local.ip().is_unspecified());
     if let Some(local) = fitting {

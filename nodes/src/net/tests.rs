@@ -95,6 +95,49 @@ impl NetSink for Recorder {
 
 pub(super) const WAIT: Duration = Duration::from_secs(10);
 
+/// Returns how a socket marks what it sends: the octet of IPv4 or IPv6 behind its congestion bits.
+fn mark_of(socket: &impl std::os::fd::AsFd, is_ipv6: bool) -> i32 {
+    use nix::sys::socket::{getsockopt, sockopt};
+    let octet = match is_ipv6 {
+        true => getsockopt(socket, sockopt::Ipv6TClass),
+        false => getsockopt(socket, sockopt::IpTos),
+    };
+    octet.expect("an octet") >> 2
+}
+
+#[test]
+fn what_is_sent_is_marked_as_its_listener_says() {
+    let runtime = runtime();
+    let _inside = runtime.enter();
+    for local in ["127.0.0.1:0", "[::1]:0"] {
+        let local: std::net::SocketAddr = local.parse().expect("address");
+        let Ok((_, reader)) = super::udp::bind(local, 26) else {
+            assert!(local.is_ipv6(), "only IPv6 may be missing");
+            continue;
+        };
+        assert_eq!(mark_of(&reader, local.is_ipv6()), 26, "{local}");
+        let media = crate::media_plane::ports::bind(local, 46).expect("a socket");
+        assert_eq!(mark_of(&media, local.is_ipv6()), 46, "{local}");
+
+        let listener = super::tcp::bind(local).expect("bound");
+        let bound = listener.local_addr().expect("bound");
+        crate::dscp::mark(&listener, local.is_ipv6(), 24);
+        let accepted = runtime.spawn(async move { super::tcp::next(&listener).await.0 });
+        let ours = runtime.block_on(super::tcp::open(bound, Some(local), 40));
+        assert_eq!(
+            mark_of(&ours.expect("connected"), local.is_ipv6()),
+            40,
+            "{local}"
+        );
+        let theirs = runtime.block_on(accepted).expect("accepted");
+        assert_eq!(
+            mark_of(&theirs, local.is_ipv6()),
+            24,
+            "as its listener: {local}"
+        );
+    }
+}
+
 pub(super) fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -12,6 +12,8 @@ use contract::ListenerId;
 use contract::env::NetSink;
 use socket2::{Domain, Protocol, Socket, Type};
 
+use crate::dscp;
+
 /// Octets the system is asked to queue each way: a second of a flood fits.
 const QUEUE_BYTES: usize = 8 << 20;
 /// Octets of the largest datagram there can be.
@@ -29,14 +31,18 @@ pub(super) struct DatagramSocket {
     local: SocketAddr,
 }
 
-/// Binds; must be called inside the runtime.
-pub(super) fn bind(local: SocketAddr) -> io::Result<(DatagramSocket, tokio::net::UdpSocket)> {
+/// Binds and marks what is sent with `dscp`; must be called inside the runtime.
+pub(super) fn bind(
+    local: SocketAddr,
+    dscp: u8,
+) -> io::Result<(DatagramSocket, tokio::net::UdpSocket)> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
     if local.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_nonblocking(true)?;
     widen(&socket);
+    dscp::mark(&socket, local.is_ipv6(), dscp);
     socket.bind(&local.into())?;
     let socket: UdpSocket = socket.into();
     let reader = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
