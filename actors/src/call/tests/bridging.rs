@@ -192,17 +192,29 @@ fn an_early_answer_refuses_sections_in_place_as_the_last_one_does() {
     world.targets = vec![target(B, 1000), target(C, 1000)];
     let head = SDP_A.split("m=").next().expect("a head");
     let audio = &SDP_A[head.len()..];
-    world.call("1001", &format!("{head}m=video 40002 RTP/AVP 31\r\n{audio}"));
+    world.call(
+        "1001",
+        &format!("{head}m=video 40002 RTP/AVP 31\r\n{audio}"),
+    );
     let of = |sent: &Sent| -> Vec<String> {
         let body = String::from_utf8_lossy(sent.message.body()).into_owned();
         let lines = body.lines().filter(|line| line.starts_with("m="));
-        lines.map(|line| line.split(" RTP").next().unwrap_or_default().to_owned()).collect()
+        lines
+            .map(|line| line.split(" RTP").next().unwrap_or_default().to_owned())
+            .collect()
     };
-    assert_eq!(of(&world.last(B, "INVITE")).len(), 1, "nothing but audio is asked for");
+    assert_eq!(
+        of(&world.last(B, "INVITE")).len(),
+        1,
+        "nothing but audio is asked for"
+    );
     world.answer(B, "INVITE", 183, SDP_B);
     let early = of(&world.last(A, "183"));
     assert_eq!(early.len(), 2, "{early:?}");
-    assert!(early[0] == "m=video 0" && early[1].starts_with("m=audio "), "{early:?}");
+    assert!(
+        early[0] == "m=video 0" && early[1].starts_with("m=audio "),
+        "{early:?}"
+    );
     world.answer(C, "INVITE", 200, SDP_C);
     assert_eq!(of(&world.last(A, "200")), early);
     world.ack("");
