@@ -88,7 +88,8 @@ fn stored_dialog(part: &Bytes) -> Option<StoredDialog> {
         | Stored::CallV3(_)
         | Stored::CallV4(_)
         | Stored::MediaLegV1(_)
-        | Stored::MediaLegV2(_) => None,
+        | Stored::MediaLegV2(_)
+        | Stored::ParkingV1(_) => None,
     }
 }
 

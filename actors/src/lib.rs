@@ -17,6 +17,7 @@ pub mod lane;
 pub mod media_leg;
 pub mod member;
 pub mod message;
+pub mod parking;
 pub mod policy;
 pub mod registration;
 pub mod roster;

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use sip::Aor;
 use sip::uri::Uri;
 
-use crate::{call, console, dialog, door_session, flow, lane, media_leg, member, registration};
+use crate::{
+    call, console, dialog, door_session, flow, lane, media_leg, member, parking, registration,
+};
 
 /// What any actor may be told. One variant a kind; the kind's folder has the vocabulary.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +30,8 @@ pub enum Message {
     Console(console::Message),
     /// For `member:…`.
     Member(member::Message),
+    /// For `parking:…`.
+    Parking(parking::Message),
 }
 
 macro_rules! wrap {
@@ -49,7 +53,8 @@ wrap!(
     DoorSession: door_session,
     Lane: lane,
     Console: console,
-    Member: member
+    Member: member,
+    Parking: parking
 );
 
 /// A server transaction: the lane that holds it, and its key there.

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Message, Site, bequest, call, console, dialog, door_session, flow, lane, media_leg, member,
-    registration, wire,
+    parking, registration, wire,
 };
 
 /// A core of any kind.
@@ -39,6 +39,8 @@ pub enum AnyCore {
     Console(Box<console::Console>),
     /// This node in its cluster.
     Member(Box<member::Member>),
+    /// One place where a call is parked.
+    Parking(Box<parking::Parking>),
 }
 
 /// The stored form of any part: a frozen version each (`cluster.md` §12).
@@ -58,6 +60,7 @@ pub(crate) enum Stored {
     CallV4(call::Snapshot),
     RegistrationV3(registration::Snapshot),
     JsonDialogV2(dialog::json::Snapshot),
+    ParkingV1(parking::Snapshot),
 }
 
 impl Stored {
@@ -142,6 +145,7 @@ macro_rules! with_core {
             AnyCore::Lane($core) => $body,
             AnyCore::Console($core) => $body,
             AnyCore::Member($core) => $body,
+            AnyCore::Parking($core) => $body,
         }
     };
 }
@@ -238,6 +242,9 @@ impl Roster for AnyCore {
                 media_leg::MediaLeg::create(*side, message, site)
                     .map(|core| AnyCore::MediaLeg(Box::new(core)))
             }
+            (ActorId::Parking(_), Message::Parking(message)) => {
+                parking::Parking::create(message).map(|core| AnyCore::Parking(Box::new(core)))
+            }
             (_, _) => None,
         }
     }
@@ -255,7 +262,8 @@ impl Roster for AnyCore {
             | ActorId::Call(_)
             | ActorId::Dialog(_)
             | ActorId::MediaLeg(_)
-            | ActorId::Gateway(_) => None,
+            | ActorId::Gateway(_)
+            | ActorId::Parking(_) => None,
         }
     }
 
@@ -304,6 +312,8 @@ impl Roster for AnyCore {
                 .map(|core| AnyCore::MediaLeg(Box::new(core))),
             Stored::MediaLegV2(snapshot) => media_leg::MediaLeg::restore(snapshot, now)
                 .map(|core| AnyCore::MediaLeg(Box::new(core))),
+            Stored::ParkingV1(snapshot) => parking::Parking::restore(snapshot, now)
+                .map(|core| AnyCore::Parking(Box::new(core))),
         }
     }
 
@@ -342,7 +352,8 @@ impl Roster for AnyCore {
             | Kind::DoorSession
             | Kind::Lane
             | Kind::Console
-            | Kind::Member => None,
+            | Kind::Member
+            | Kind::Parking => None,
         }
     }
 
@@ -358,6 +369,7 @@ impl Roster for AnyCore {
             AnyCore::Lane(core) => drive(core.as_mut(), event, ctx, own!(Lane)),
             AnyCore::Console(core) => drive(core.as_mut(), event, ctx, own!(Console)),
             AnyCore::Member(core) => drive(core.as_mut(), event, ctx, own!(Member)),
+            AnyCore::Parking(core) => drive(core.as_mut(), event, ctx, own!(Parking)),
         }
     }
 
@@ -379,6 +391,7 @@ impl Roster for AnyCore {
             AnyCore::Dialog(core) => Stored::of_dialog(core.snapshot(now)),
             AnyCore::JsonDialog(core) => Stored::of_json_dialog(core.snapshot(now)),
             AnyCore::MediaLeg(core) => Stored::of_leg(core.snapshot(now)),
+            AnyCore::Parking(core) => Stored::ParkingV1(core.snapshot(now)),
             AnyCore::Flow(_)
             | AnyCore::DoorSession(_)
             | AnyCore::Lane(_)
@@ -401,6 +414,7 @@ impl Roster for AnyCore {
     fn passivates_after(&self) -> Option<Duration> {
         match self {
             AnyCore::Registration(core) => core.passivates_after(),
+            AnyCore::Parking(core) => core.passivates_after(),
             AnyCore::Call(_)
             | AnyCore::Dialog(_)
             | AnyCore::JsonDialog(_)
@@ -424,6 +438,7 @@ impl Roster for AnyCore {
             Message::Lane(message) => message.describe(),
             Message::Console(message) => message.describe(),
             Message::Member(message) => message.describe(),
+            Message::Parking(message) => message.describe(),
         }
     }
 
@@ -480,7 +495,8 @@ pub(crate) fn stored_registration(copy: &Bytes) -> Option<registration::Snapshot
             | Stored::DialogV2(_)
             | Stored::CallV3(_)
             | Stored::DialogV3(_)
-            | Stored::CallV4(_),
+            | Stored::CallV4(_)
+            | Stored::ParkingV1(_),
         )
         | Err(_) => None,
     }
@@ -503,7 +519,8 @@ pub(crate) fn stored_call(copy: &Bytes) -> Option<call::Snapshot> {
             | Stored::JsonDialogV2(_)
             | Stored::MediaLegV2(_)
             | Stored::DialogV2(_)
-            | Stored::DialogV3(_),
+            | Stored::DialogV3(_)
+            | Stored::ParkingV1(_),
         )
         | Err(_) => None,
     }

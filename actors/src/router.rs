@@ -100,6 +100,9 @@ fn expand_step(step: &Step, groups: &Captures<'_>) -> Option<Step> {
         Step::PickUp { target } => Step::PickUp {
             target: expand(target, groups, is_plain)?,
         },
+        Step::Park { place } => Step::Park {
+            place: expand(place, groups, is_plain)?,
+        },
         Step::Set { change } => Step::Set {
             change: Box::new(expand_change(change, groups)?),
         },

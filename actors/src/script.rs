@@ -247,6 +247,7 @@ pub(crate) fn site() -> Site {
             calls_max: 0,
             ring_timeout: Duration::from_secs(60),
             call_max: Duration::ZERO,
+            park_timeout: Duration::from_secs(30),
             rtp_timeout: Duration::from_secs(60),
             rtp_hold_timeout: Duration::from_secs(300),
             expires_min: Duration::from_secs(60),

@@ -391,6 +391,11 @@ pub enum Step {
         /// The targets, with `$n` groups.
         target: String,
     },
+    /// Parks the caller in a place of its domain, or has it talk to who is parked there.
+    Park {
+        /// The place, with `$n` groups.
+        place: String,
+    },
     /// Puts the caller in the place of a party of another call (RFC 3891). No route has it: an INVITE does.
     Replace {
         /// Of which.
@@ -407,6 +412,8 @@ pub struct Limits {
     pub ring_timeout: Duration,
     /// Longest call; 0 without limit.
     pub call_max: Duration,
+    /// How long a call stays parked before it goes back, or on.
+    pub park_timeout: Duration,
     /// Silence after which a call ends (`MEDIA_TIMEOUT`).
     pub rtp_timeout: Duration,
     /// The same while it is on hold.

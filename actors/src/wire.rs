@@ -122,6 +122,7 @@ pub(crate) fn is_of_schema_3(message: &Message) -> bool {
                     | call::Message::Join { .. }
                     | call::Message::WhoCalls { .. }
                     | call::Message::Steer(_)
+                    | call::Message::Park { .. }
             )
             | Message::MediaLeg(media_leg::Message::HandOver | media_leg::Message::TakeUp { .. })
             | Message::Registration(
@@ -131,9 +132,10 @@ pub(crate) fn is_of_schema_3(message: &Message) -> bool {
             | Message::DoorSession(door_session::Message::IsSet { .. })
             | Message::Lane(lane::Message::Taken { .. })
             | Message::MediaLeg(media_leg::Message::Join {
-                to: Destination::RingBack,
+                to: Destination::RingBack | Destination::Parked,
                 ..
             })
+            | Message::Parking(_)
             | Message::Dialog(
                 dialog::Message::InviteDiverted { .. }
                     | dialog::Message::AcceptRefer

@@ -30,7 +30,7 @@ use crate::registration::settings::{Change, DiversionReason, Fault, Set, Setting
 use crate::wire::{WIRE_FORM, WIRE_FORM_2, WIRE_FORM_3, WireError, decode};
 use crate::{
     AnyCore, Inbound, Message, Target, TransactionRef, call, console, dialog, door_session, flow,
-    lane, media_leg, member, registration,
+    lane, media_leg, member, parking, registration,
 };
 
 /// Writes a message in the newest form.
@@ -58,7 +58,7 @@ census!(of_registration: registration::Message, [
 census!(of_call: call::Message, [
     Invite, Dial, Cancel, Located, Hangup, Progressed, Answered, Failed, Acknowledged, Cancelled,
     Offered, OfferAnswered, OfferRefused, HungUp, Info, Trickle, Digits, Ended, Media, Bequest,
-    Refer, LocatedAs, IsSet, Join, WhoCalls, Steer,
+    Refer, LocatedAs, IsSet, Join, WhoCalls, Steer, Park,
 ]);
 census!(of_dialog: dialog::Message, [
     Request, Response, RequestFailed, Serve, Invite, Retransmitted, Cancelled, Progress, Accept,
@@ -83,11 +83,12 @@ census!(of_lookup: Lookup, [Host, Actors, Actor, Trace, Node, Members, Move, Dra
 census!(of_answer: Answer, [Host, Actors, Actor, Trace, Node, Members, Moved, Draining]);
 census!(of_state: MemberState, [Joining, Up, Draining]);
 census!(of_any: Message, [
-    Registration, Call, Dialog, MediaLeg, Flow, DoorSession, Lane, Console, Member,
+    Registration, Call, Dialog, MediaLeg, Flow, DoorSession, Lane, Console, Member, Parking,
 ]);
 census!(of_member: member::Message, [
     Connected, Lost, Word, Drain, Leave, Tenures, Taken, GivenBack,
 ]);
+census!(of_parking: parking::Message, [Take, Leave]);
 census!(of_membership: MembershipFrame, [Witness, Table, Leave]);
 census!(of_loss: Loss, [Refused, Silent, Closed]);
 census!(of_client_command: ClientCommand, [
@@ -97,7 +98,7 @@ census!(of_client_command: ClientCommand, [
 census!(of_report: Report, [
     OfferTaken, AnswerTaken, Described, Unfit, NoPort, Closed, Silent, Digit, Heard, Stays,
 ]);
-census!(of_destination: Destination, [Relay, Echo, Tone, Nowhere, RingBack]);
+census!(of_destination: Destination, [Relay, Echo, Tone, Nowhere, RingBack, Parked]);
 census!(of_codecs: Codecs, [Only, Configured, Tone, Any, Agreed]);
 census!(of_about: About, [Reply, News, Numbered]);
 census!(of_verdict: NonceVerdict, [Fresh, Replayed, Forgotten]);
@@ -140,6 +141,7 @@ pub(crate) fn all_samples() -> Vec<Message> {
         .chain(wrapped(lanes()))
         .chain(wrapped(consoles()))
         .chain(wrapped(members()))
+        .chain(wrapped(parkings()))
         .collect()
 }
 
@@ -155,6 +157,7 @@ fn every_variant_is_among_the_samples() {
     assert_complete(lanes().iter(), of_lane);
     assert_complete(consoles().iter(), of_console);
     assert_complete(members().iter(), of_member);
+    assert_complete(parkings().iter(), of_parking);
     assert_complete(membership_frames().iter(), of_membership);
     assert_complete(LOSSES.iter(), of_loss);
     assert_complete(client_commands().iter(), of_client_command);
@@ -737,6 +740,7 @@ fn destinations() -> Vec<Destination> {
         },
         Destination::Nowhere,
         Destination::RingBack,
+        Destination::Parked,
     ]
 }
 
@@ -935,6 +939,16 @@ fn calls() -> Vec<call::Message> {
             order,
         }))
     }));
+    let by = call_key();
+    let words = [
+        parking::Word::Yours,
+        parking::Word::Taken { by },
+        parking::Word::AreYouThere,
+    ];
+    messages.extend(words.map(|word| Message::Park {
+        place: ActorId::Parking("5901@example.org".into()),
+        word,
+    }));
     messages
 }
 
@@ -958,6 +972,14 @@ fn orders() -> [call::Order; 5] {
             digits: "12#".to_owned(),
             duration: Duration::from_millis(160),
         },
+    ]
+}
+
+fn parkings() -> Vec<parking::Message> {
+    let call = call_key();
+    vec![
+        parking::Message::Take { call },
+        parking::Message::Leave { call },
     ]
 }
 
@@ -994,6 +1016,12 @@ fn words() -> impl Iterator<Item = call::Word> {
         Word::NotComing(ask().from),
         Word::PickUp(Box::new(call::PickUp {
             whom: aor(),
+            from: ask().from,
+            by: Some(aor()),
+            is_proven: true,
+        })),
+        Word::Retrieve(Box::new(parking::Retrieve {
+            place: ActorId::Parking("5901@example.org".into()),
             from: ask().from,
             by: Some(aor()),
             is_proven: true,

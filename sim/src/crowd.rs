@@ -73,6 +73,9 @@ impl Crowd {
             if plan.groups {
                 habits.group_much();
             }
+            if plan.parks {
+                habits.park_much();
+            }
             world.count(make.name());
             let is_web = matches!(make, Make::Web | Make::Tab);
             let chance = world.state().chance.split(&format!("ways {number}"));

@@ -55,6 +55,9 @@ struct Arguments {
     /// Phones call groups: all of one at once, or in turn.
     #[arg(long)]
     groups: bool,
+    /// Phones park each other, and take who is parked.
+    #[arg(long)]
+    parking: bool,
     /// Every phone stays with its node; else some are behind a balancer, or go to another node.
     #[arg(long)]
     sticky: bool,
@@ -134,6 +137,9 @@ fn plan_of(arguments: &Arguments, allowed: &[FaultKind], seed: u64) -> Plan {
     }
     if arguments.groups {
         plan.group();
+    }
+    if arguments.parking {
+        plan.park();
     }
     plan.sticky = arguments.sticky;
     plan.steady = arguments.steady.map(|calls| Steady {
@@ -373,8 +379,9 @@ fn print_failure(arguments: &Arguments, plan: &Plan, outcome: &Outcome) {
     let forwards = if plan.forwards { " --forwards" } else { "" };
     let transfers = if plan.transfers { " --transfers" } else { "" };
     let groups = if plan.groups { " --groups" } else { "" };
+    let parking = if plan.parks { " --parking" } else { "" };
     println!(
-        "repeat: cargo run --release -p sim -- --seed {}{nodes}{bug}{sticky}{forwards}{transfers}{groups} --minutes {} --faults {} --phones {} --keep {keep}",
+        "repeat: cargo run --release -p sim -- --seed {}{nodes}{bug}{sticky}{forwards}{transfers}{groups}{parking} --minutes {} --faults {} --phones {} --keep {keep}",
         plan.seed, arguments.minutes, arguments.faults, plan.phones
     );
 }

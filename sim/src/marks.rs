@@ -51,6 +51,7 @@ pub fn restored(world: &World, kind: Kind, state: &str, why: Restored) {
             Kind::Dialog
             | Kind::MediaLeg
             | Kind::Gateway
+            | Kind::Parking
             | Kind::Flow
             | Kind::DoorSession
             | Kind::Lane
@@ -73,6 +74,7 @@ pub fn restored(world: &World, kind: Kind, state: &str, why: Restored) {
             Kind::Dialog
             | Kind::MediaLeg
             | Kind::Gateway
+            | Kind::Parking
             | Kind::Flow
             | Kind::DoorSession
             | Kind::Lane

@@ -329,6 +329,7 @@ fn site(keys: &FabricKeys, role: Role, me: NodeInst) -> Site {
             calls_max: 1_000,
             ring_timeout: Duration::from_secs(30),
             call_max: Duration::from_secs(3_600),
+            park_timeout: Duration::from_secs(10),
             rtp_timeout: Duration::from_secs(60),
             // A phone that hung up while the node was away is missed before the run ends.
             rtp_hold_timeout: Duration::from_secs(120),
@@ -364,6 +365,9 @@ pub const GROUPS: [&str; 3] = ["2000", "2001", "2002"];
 
 /// What picks up a call that rings somebody of one's own groups.
 pub const PICK_UP: &str = "*8";
+
+/// Places where calls are parked.
+pub const PLACES: [&str; 3] = ["5901", "5902", "5903"];
 
 fn pick_up(target: &str) -> Step {
     Step::PickUp {
@@ -433,6 +437,13 @@ fn domain(mixed: bool, users: u32) -> Domain {
         .chain([
             route(PICK_UP, r"^\*8$", vec![pick_up("groups")]),
             route("pick-up-user", r"^\*\*(1\d\d\d)$", vec![pick_up("user/$1")]),
+            route(
+                "park",
+                "^(590[1-3])$",
+                vec![Step::Park {
+                    place: "$1".to_owned(),
+                }],
+            ),
         ])
         .collect(),
         groups: groups(),

@@ -262,6 +262,8 @@ pub struct Plan {
     pub transfers: bool,
     /// Phones call groups.
     pub groups: bool,
+    /// Phones park calls, and take them.
+    pub parks: bool,
     /// Every phone stays with its node.
     pub sticky: bool,
     /// Nodes that begin with the former release, and how many lives they have with it.
@@ -345,6 +347,7 @@ impl Plan {
             forwards: false,
             transfers: false,
             groups: false,
+            parks: false,
             sticky: false,
             former,
             steady: None,
@@ -368,6 +371,12 @@ impl Plan {
     /// Has phones call groups; nobody can before all nodes are of this release.
     pub fn group(&mut self) {
         self.groups = true;
+        self.former.clear();
+    }
+
+    /// Has phones park calls; nobody can before all nodes are of this release.
+    pub fn park(&mut self) {
+        self.parks = true;
         self.former.clear();
     }
 

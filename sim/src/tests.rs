@@ -12,7 +12,7 @@ fn plan(seed: u64, minutes: u64) -> Plan {
 
 /// Reads `minutes seed`, perhaps the one kind of fault (or `all`) the seed was found with, `mixed`
 /// if phones of every make took part, the number of nodes, and `forwards` if phones set where calls
-/// go, `transfers` if they put others through, or `groups` if they call those.
+/// go, `transfers` if they put others through, `groups` if they call those, or `parking` if they park.
 fn recorded(line: &str) -> Plan {
     let mut words = line.split_whitespace();
     let mut number = |what| {
@@ -34,6 +34,7 @@ fn recorded(line: &str) -> Plan {
         Some("forwards") => plan.forward(),
         Some("transfers") => plan.transfer(),
         Some("groups") => plan.group(),
+        Some("parking") => plan.park(),
         Some(_) | None => {}
     }
     plan

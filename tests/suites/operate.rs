@@ -136,6 +136,7 @@ fn wrong_input_ends_the_start_and_is_named() {
         ("[node]\nnam = \"a\"\n", "nam"),
         ("[media]\nrtp_ports = \"9-5\"\n", "rtp_ports"),
         ("[limits]\nring_timeout_s = 0\n", "ring_timeout_s"),
+        ("[limits]\npark_timeout_s = 4\n", "park_timeout_s"),
         ("[[profile]]\nname = \"internal\"\nudp = [\"x:y\"]\n", "udp"),
         (
             "[[route]]\nname = \"r\"\nmatch = { destination = \"(\" }\ndo = [{ echo = true }]\n",

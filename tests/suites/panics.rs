@@ -181,6 +181,7 @@ fn site(local: SocketAddr, keys: &FabricKeys) -> Site {
             calls_max: 100,
             ring_timeout: Duration::from_secs(30),
             call_max: Duration::ZERO,
+            park_timeout: Duration::from_secs(30),
             rtp_timeout: Duration::from_secs(60),
             rtp_hold_timeout: Duration::from_secs(300),
             expires_min: Duration::from_secs(60),

@@ -91,8 +91,12 @@ impl Call {
                 None => Want::both_ways(self.configured(CALLER, ctx.site())),
             },
             Peer::Tone { .. } => Want::both_ways(Codecs::Tone),
-            Peer::Echo | Peer::Nobody if is_offered => Want::both_ways(self.any_codec()),
-            Peer::Echo | Peer::Nobody => Want::both_ways(self.configured(CALLER, ctx.site())),
+            Peer::Echo | Peer::Parked | Peer::Nobody if is_offered => {
+                Want::both_ways(self.any_codec())
+            }
+            Peer::Echo | Peer::Parked | Peer::Nobody => {
+                Want::both_ways(self.configured(CALLER, ctx.site()))
+            }
         };
         let ask = if is_offered {
             media_leg::Message::MakeAnswer { want }
@@ -254,6 +258,7 @@ impl Call {
         if peer == Peer::Nobody {
             return self.next_step(ctx);
         }
+        self.note_parking(peer);
         self.finish_transfer(peer);
         self.begin_moves(ctx);
         self.offer_owed(ctx);
@@ -268,6 +273,7 @@ impl Call {
             Peer::Side(side) => return self.join(side),
             Peer::Echo => Destination::Echo,
             Peer::Tone { hertz, level_dbm0 } => Destination::Tone { hertz, level_dbm0 },
+            Peer::Parked => Destination::Parked,
             Peer::Nobody => Destination::Nowhere,
         };
         let is_watched = self.data.answered.is_some();

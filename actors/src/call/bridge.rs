@@ -74,6 +74,7 @@ impl Call {
     pub(super) fn locate_again(&mut self, ctx: &mut CallCtx<'_>) {
         match self.data.state {
             State::Locating { .. } if self.picking.is_some() => self.on_who_calls_late(ctx),
+            State::Locating { .. } if self.is_parking() => self.ask_place(ctx),
             State::Locating { .. } => self.locate(ctx),
             State::Ringing if self.is_anybody_sought() => self.locate(ctx),
             State::New

@@ -16,39 +16,18 @@ use super::diverting::Diverting;
 use super::exchange::Exchange;
 use super::hunting::Hunting;
 use super::joining::Joining;
+use super::parking::Parked;
 use super::picking::Picking;
 pub(super) use super::side::{Side, Stage};
 use super::steering::Steering;
 use super::takeover::Moves;
+pub use super::timers::Timer;
 use super::transfer::Roles;
 use super::{Message, Snapshot};
 use crate::dialog::wire::Wire;
 use crate::media_leg::Report;
 use crate::site::Step;
 use crate::{Site, Target, dialog, media_leg};
-
-/// Deadlines of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Timer {
-    /// Nobody answered, or a leg of ours that was asked said nothing.
-    Ring,
-    /// Look again for a phone whose connection is gone.
-    LocateAgain,
-    /// The longest call is over.
-    Longest,
-    /// Sides that should have ended did not.
-    GiveUp,
-    /// An inbox was full: tell it again.
-    Retell,
-    /// Tell parties that were busy once more where we are.
-    MoveAgain,
-    /// No fork has said that it was answered at the other node: call them anew.
-    CallAnew,
-    /// A tone of the route is over.
-    Step,
-    /// What was said to another call was not answered, or who was let in did not come.
-    Join,
-}
 
 /// The caller's side of a call.
 pub(crate) const CALLER: u8 = 1;
@@ -116,6 +95,8 @@ pub(super) enum Peer {
     Tone { hertz: u32, level_dbm0: i32 },
     /// Nobody yet: the route goes on.
     Nobody,
+    /// Nobody: it is parked, and hears that now and then.
+    Parked,
 }
 
 /// State of a call.
@@ -216,6 +197,8 @@ pub struct Call {
     pub(super) picking: Option<Box<Picking>>,
     /// What applications have ordered.
     pub(super) steering: Steering,
+    /// Where it is parked, or is to be.
+    pub(super) parked: Option<Box<Parked>>,
     pub(super) timers: Deadlines<Timer>,
     pub(super) is_changed: bool,
     pub(super) out: Vec<Action<crate::Message>>,
@@ -253,7 +236,8 @@ impl Call {
             | Message::IsSet(_)
             | Message::Join { .. }
             | Message::WhoCalls { .. }
-            | Message::Steer(_) => return None,
+            | Message::Steer(_)
+            | Message::Park { .. } => return None,
         };
         let data = Data {
             key,
@@ -291,6 +275,7 @@ impl Call {
             hunting: None,
             picking: None,
             steering: Steering::default(),
+            parked: None,
             timers: Deadlines::default(),
             is_changed: false,
             out: Vec::new(),
@@ -311,6 +296,7 @@ impl Call {
             State::Locating { .. } => "locating",
             State::Ringing => "ringing",
             State::Answering { .. } => "answering",
+            State::Talking { peer: Peer::Parked } => "parked",
             State::Talking { .. } if self.data.is_held => "held",
             State::Talking { .. } => "talking",
         }
@@ -443,6 +429,7 @@ impl Call {
             Message::Join { side, word } => self.on_join_word(side, word, ctx),
             Message::WhoCalls { aor, calls } => self.on_who_calls(&aor, &calls, ctx),
             Message::Steer(steer) => self.on_steer(*steer, ctx),
+            Message::Park { place, word } => self.on_place_word(place, word, ctx),
         }
     }
 
@@ -497,25 +484,6 @@ impl Call {
         }
     }
 
-    fn on_timer(&mut self, timer: Timer, ctx: &mut CallCtx<'_>) {
-        self.timers.clear(timer);
-        match timer {
-            Timer::Ring => self.on_waited(ctx),
-            Timer::LocateAgain => self.locate_again(ctx),
-            Timer::Longest => self.end(480, "ALLOTTED_TIMEOUT", "weft", ctx),
-            Timer::GiveUp => self.finish(),
-            Timer::MoveAgain => self.move_again(ctx),
-            Timer::CallAnew => self.call_anew(ctx),
-            Timer::Step => self.on_played(ctx),
-            Timer::Join => self.on_join_timer(ctx),
-            Timer::Retell => {
-                for (to, message) in std::mem::take(&mut self.retells) {
-                    self.tell(to, message);
-                }
-            }
-        }
-    }
-
     /// Starts the caller's dialog.
     pub(super) fn serve(&mut self, arrival: Arrival) {
         let id = ActorId::Dialog(self.side_key(CALLER));
@@ -557,6 +525,7 @@ impl Core for Call {
                 ActorId::Registration(_)
                 | ActorId::Call(_)
                 | ActorId::Gateway(_)
+                | ActorId::Parking(_)
                 | ActorId::Flow(..)
                 | ActorId::DoorSession(..)
                 | ActorId::Lane(..)

@@ -207,6 +207,9 @@ impl Call {
         if self.picking.is_some() {
             return self.ask_who_calls(ctx);
         }
+        if self.is_parking() {
+            return self.ask_place(ctx);
+        }
         if self.is_hunting() {
             return self.locate_members(ctx);
         }
@@ -256,9 +259,11 @@ impl Step {
     /// Tells whether nodes of an older release know of it.
     pub(super) fn is_known_to(&self, schema: contract::SchemaVersion) -> bool {
         let is_new = match self {
-            Step::Set { .. } | Step::Play { .. } | Step::Replace { .. } | Step::PickUp { .. } => {
-                true
-            }
+            Step::Set { .. }
+            | Step::Play { .. }
+            | Step::Replace { .. }
+            | Step::PickUp { .. }
+            | Step::Park { .. } => true,
             Step::Bridge { target } => !super::dial_string::is_one_user(target),
             Step::Answer
             | Step::Echo

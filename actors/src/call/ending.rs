@@ -33,6 +33,7 @@ impl Call {
             by: by.to_owned(),
             at: ctx.now().utc,
         };
+        self.leave_place();
         self.data.exchange = None;
         self.moves.clear();
         self.data.targets.clear();

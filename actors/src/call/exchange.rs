@@ -387,7 +387,7 @@ impl Call {
         self.is_changed = true;
         let want = match peer {
             Peer::Side(side) => self.stream_of(side).map(Want::of),
-            Peer::Echo | Peer::Tone { .. } => Some(self.own_want()),
+            Peer::Echo | Peer::Tone { .. } | Peer::Parked => Some(self.own_want()),
             Peer::Nobody => None,
         };
         if let Some(want) = want {

@@ -16,6 +16,7 @@
 //! | Locating | Located | a leg and dialog a target, best q first | Ringing |
 //! | Locating | LocatedAs | the same, or elsewhere as the user has set: `diverting.rs` | Ringing |
 //! | any | step PickUp | `WhoCalls` to registrations, then that call is asked (`picking.rs`) | Locating |
+//! | any | step Park | `Take` to a place, and waits there, or takes who does (`parking.rs`) | Locating |
 //! | any | step Set | `Set` to the caller's own registration | Locating |
 //! | Locating | no registration | 404 without such an account, else 480 | Ending |
 //! | Locating | only unreachable ones | asks again each second, 8 times | Locating |
@@ -55,7 +56,9 @@
 //! | `transfer.rs` | a party is put through to somebody else |
 //! | `picking.rs` | a caller picks up a call that rings somebody else |
 //! | `steering.rs` | what applications order |
+//! | `parking.rs` | a call is parked, and taken from there |
 //! | `joining/` | a party comes in the place of a party of another call |
+//! | `timers.rs` | its deadlines |
 //! | `outcome.rs` | best response, causes |
 
 mod admission;
@@ -73,6 +76,7 @@ mod hunting;
 mod joining;
 mod offering;
 pub(crate) mod outcome;
+mod parking;
 mod picking;
 mod restart;
 mod side;
@@ -82,6 +86,7 @@ mod steps;
 mod takeover;
 #[cfg(test)]
 mod tests;
+mod timers;
 mod transfer;
 mod undelivered;
 
@@ -100,7 +105,7 @@ pub use self::snapshot::{Snapshot, SnapshotV1, SnapshotV2, SnapshotV3};
 pub use self::steering::{Order, Party, Steer};
 pub use self::transfer::Refer;
 use crate::registration::settings::{Fault, Settings};
-use crate::{Inbound, Target, media_leg};
+use crate::{Inbound, Target, media_leg, parking as places};
 
 /// What a call may be told. `side` is the number of the side that tells.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -264,6 +269,13 @@ pub enum Message {
     },
     /// An application orders something.
     Steer(Box<Steer>),
+    /// A place where calls are parked answers, or asks.
+    Park {
+        /// Which.
+        place: ActorId,
+        /// What it says.
+        word: places::Word,
+    },
 }
 
 /// A JSON client calls somebody.
@@ -340,6 +352,7 @@ impl Message {
             Message::Refer { side, refer } => (format!("side {side} refers to {}", refer.to), 64),
             Message::WhoCalls { calls, .. } => (format!("{} call", calls.len()), 64),
             Message::Steer(steer) => (format!("order {:?}", steer.order), 128),
+            Message::Park { place, word } => (format!("{place}: {}", word.describe()), 64),
             Message::Join { side, word } => {
                 let (what, octets) = word.describe();
                 (format!("side {side}: {what}"), octets)

@@ -23,6 +23,7 @@ impl Call {
             State::Answering { .. } => self.drive_answer(ctx),
             State::Talking { .. } => {
                 self.end_leaving();
+                self.ask_place(ctx);
                 if self.data.exchange.is_some() {
                     self.drive_exchange(ctx);
                 }

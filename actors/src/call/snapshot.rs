@@ -5,7 +5,7 @@
 //! | `SnapshotV1` | 1.0 | – |
 //! | `SnapshotV2` | calls that another node had | that, and who does not know yet where we are |
 //! | `SnapshotV3` | schema 2 | how many nodes have had it |
-//! | `Snapshot` | schema 3 | what transfers have made of it, what users have set for it, who comes and leaves, who of a group is called, what applications have ordered |
+//! | `Snapshot` | schema 3 | what transfers have made of it, what users have set for it, who comes and leaves, who of a group is called, what applications have ordered, where it is parked |
 //!
 //! For schema 1 a call is written in the first form if no other node had it, else in the second:
 //! whoever reads it there knows of one other node. Nobody is put through before all nodes read
@@ -22,6 +22,7 @@ use super::diverting::Diverting;
 use super::ending::{BY_THE_OTHER_COPY, GIVE_UP_AFTER};
 use super::hunting::Hunting;
 use super::joining::Joining;
+use super::parking::Parked;
 use super::picking::Picking;
 use super::steering::Steering;
 use super::takeover::Moves;
@@ -67,6 +68,7 @@ pub struct Snapshot {
     hunting: Option<Box<Hunting>>,
     picking: Option<Box<Picking>>,
     steering: Steering,
+    parked: Option<Box<Parked>>,
 }
 
 impl From<SnapshotV1> for Snapshot {
@@ -82,6 +84,7 @@ impl From<SnapshotV1> for Snapshot {
             hunting: None,
             picking: None,
             steering: Steering::default(),
+            parked: None,
         }
     }
 }
@@ -123,6 +126,7 @@ impl Snapshot {
         self.joining = Joining::default();
         self.hunting = None;
         self.picking = None;
+        self.parked = None;
         for side in self.data.sides.values_mut() {
             // A dialog that is only being described was not begun.
             side.has_dialog &= !matches!(side.stage, Stage::Describing(_));
@@ -148,6 +152,7 @@ impl From<SnapshotV2> for Snapshot {
             hunting: None,
             picking: None,
             steering: Steering::default(),
+            parked: None,
         }
     }
 }
@@ -165,6 +170,7 @@ impl From<SnapshotV3> for Snapshot {
             hunting: None,
             picking: None,
             steering: Steering::default(),
+            parked: None,
         }
     }
 }
@@ -182,6 +188,7 @@ impl Snapshot {
             || self.hunting.is_some()
             || self.picking.is_some()
             || self.steering != Steering::default()
+            || self.parked.is_some()
             || self.data.steps.iter().any(has_new_step)
             || self.timers.iter().any(|(timer, _)| *timer == Timer::Step);
         if is_new {
@@ -223,6 +230,7 @@ impl Call {
             hunting: self.hunting.clone(),
             picking: self.picking.clone(),
             steering: self.steering.clone(),
+            parked: self.parked.clone(),
         }
     }
 
@@ -239,6 +247,7 @@ impl Call {
             hunting: snapshot.hunting,
             picking: snapshot.picking,
             steering: snapshot.steering,
+            parked: snapshot.parked,
             timers,
             is_changed: false,
             out: Vec::new(),

@@ -40,6 +40,7 @@ impl Call {
                     return self.begin_answer(Peer::Tone { hertz, level_dbm0 }, ctx);
                 }
                 Step::PickUp { target } => return self.pick_up(&target, ctx),
+                Step::Park { place } => return self.park(&place, ctx),
                 Step::Set { change } => return self.set(*change, ctx),
                 Step::Replace { replaces } => return self.leave_at_once(*replaces, ctx),
                 Step::Bridge { target } => return self.bridge(&target, ctx),

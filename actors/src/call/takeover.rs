@@ -366,7 +366,7 @@ impl Call {
         };
         let other = match peer {
             Peer::Side(side) => Some(*side),
-            Peer::Echo | Peer::Tone { .. } | Peer::Nobody => None,
+            Peer::Echo | Peer::Tone { .. } | Peer::Parked | Peer::Nobody => None,
         };
         let is_out_of_reach = |side: u8| self.moves.get(&side).is_some_and(|one| !one.is_heard);
         is_out_of_reach(self.anchor()) && other.is_none_or(is_out_of_reach)

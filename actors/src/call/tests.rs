@@ -17,6 +17,7 @@ mod json_ends;
 mod json_hostile;
 mod json_restarts;
 mod offerings;
+mod parking;
 mod picking;
 mod renegotiation;
 mod restarts;

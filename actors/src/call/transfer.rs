@@ -118,6 +118,23 @@ impl Call {
         transfer.by.filter(|_| transfer.refer.is_some())
     }
 
+    /// Returns whose account it is that transfers, whether it is there or has left.
+    pub(super) fn transferor_account(&self) -> Option<Aor> {
+        let before = self.roles.transfer.as_ref()?.before.as_ref()?;
+        let stayed = self.anchor();
+        let account = match before.anchor == stayed {
+            true => &before.callee,
+            false => {
+                &before
+                    .identity
+                    .as_deref()
+                    .unwrap_or(&self.data.caller)
+                    .account
+            }
+        };
+        account.clone()
+    }
+
     /// Tells whether a side is one that is called, and has not won.
     pub(super) fn is_fork(&self, side: u8) -> bool {
         !self.is_party(side) && self.transferor() != Some(side)
@@ -396,7 +413,7 @@ impl Call {
             Peer::Side(side) => self
                 .stream_of(side)
                 .is_some_and(|stream| !goes_on(spoken, &stream.codecs)),
-            Peer::Echo | Peer::Tone { .. } | Peer::Nobody => false,
+            Peer::Echo | Peer::Tone { .. } | Peer::Parked | Peer::Nobody => false,
         };
         if is_held || speaks_else {
             self.data.owes_offer = true;
@@ -415,7 +432,7 @@ impl Call {
 
     /// A route led to nobody: who has transferred talks on with the anchor; without it the call ends.
     pub(super) fn give_up(&mut self, status: u16, cause: &str, by: &str, ctx: &mut CallCtx<'_>) {
-        if !self.return_from_transfer(status) {
+        if !self.goes_on_after_parking(ctx) && !self.return_from_transfer(status) {
             self.end(status, cause, by, ctx);
         }
     }

@@ -25,7 +25,9 @@ pub(super) struct Place {
 /// Returns why an actor of that kind moves by no command; `None` if it may move.
 pub(super) const fn never(id: &ActorId) -> Option<&'static str> {
     match id {
-        ActorId::Registration(_) | ActorId::Call(_) | ActorId::Gateway(_) => None,
+        ActorId::Registration(_) | ActorId::Call(_) | ActorId::Gateway(_) | ActorId::Parking(_) => {
+            None
+        }
         ActorId::Dialog(_) | ActorId::MediaLeg(_) => Some("it moves with its call only"),
         ActorId::Flow(..)
         | ActorId::DoorSession(..)

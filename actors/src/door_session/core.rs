@@ -333,6 +333,7 @@ impl DoorSession {
             | ActorId::Registration(_)
             | ActorId::MediaLeg(_)
             | ActorId::Gateway(_)
+            | ActorId::Parking(_)
             | ActorId::Flow(..)
             | ActorId::DoorSession(..)
             | ActorId::Lane(..)
@@ -466,7 +467,8 @@ impl DoorSession {
             | crate::Message::DoorSession(_)
             | crate::Message::Lane(_)
             | crate::Message::Console(_)
-            | crate::Message::Member(_) => ctx.ignore("nobody needs it"),
+            | crate::Message::Member(_)
+            | crate::Message::Parking(_) => ctx.ignore("nobody needs it"),
         }
     }
 

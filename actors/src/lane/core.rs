@@ -144,7 +144,8 @@ impl Lane {
             | Any::DoorSession(_)
             | Any::Lane(_)
             | Any::Console(_)
-            | Any::Member(_) => return ctx.ignore("nobody waits for it"),
+            | Any::Member(_)
+            | Any::Parking(_) => return ctx.ignore("nobody waits for it"),
         };
         match why {
             Undelivered::Absent => self.on_not_taken(&inbound, absent, "no such actor", ctx),

@@ -318,6 +318,7 @@ fn first_lane(to: &ActorId, why: Undelivered) -> Option<ActorId> {
         | ActorId::Dialog(_)
         | ActorId::MediaLeg(_)
         | ActorId::Gateway(_)
+        | ActorId::Parking(_)
         | ActorId::Flow(..)
         | ActorId::DoorSession(..)
         | ActorId::Console(_)

@@ -179,7 +179,8 @@ impl MediaLeg {
             Message::Join { to, is_watched } => {
                 // Another node might have to read of it.
                 let is_unread = ctx.health().schema < FORM_3_SINCE;
-                let to = match is_unread && to == Destination::RingBack {
+                let is_new = matches!(to, Destination::RingBack | Destination::Parked);
+                let to = match is_unread && is_new {
                     true => Destination::Nowhere,
                     false => to,
                 };

@@ -231,6 +231,8 @@ pub enum Destination {
     Nowhere,
     /// Nowhere; the peer hears that it rings elsewhere, if its codec is one that we can make.
     RingBack,
+    /// Nowhere; the peer hears that its call is parked, if its codec is one that we can make.
+    Parked,
 }
 
 /// What a peer said of its stream, as the other side needs it.
@@ -302,6 +304,7 @@ impl Message {
                     Destination::Tone { hertz, .. } => format!("tone {hertz}"),
                     Destination::Nowhere => "nowhere".to_owned(),
                     Destination::RingBack => "ring-back".to_owned(),
+                    Destination::Parked => "parked".to_owned(),
                 };
                 (format!("join {to}, watched {is_watched}"), 64)
             }

@@ -75,7 +75,10 @@ impl Parts<'_> {
         match self.to {
             Destination::Relay { onward, .. } => payload_map(ours, &theirs, onward),
             Destination::Echo => payload_map(ours, &theirs, &theirs),
-            Destination::Tone { .. } | Destination::Nowhere | Destination::RingBack => Vec::new(),
+            Destination::Tone { .. }
+            | Destination::Nowhere
+            | Destination::RingBack
+            | Destination::Parked => Vec::new(),
         }
     }
 
@@ -91,6 +94,10 @@ impl Parts<'_> {
             Destination::Nowhere => MediaRoute::Drop,
             Destination::RingBack => match self.g711() {
                 Some(payload) => MediaRoute::RingBack { payload },
+                None => MediaRoute::Drop,
+            },
+            Destination::Parked => match self.g711() {
+                Some(payload) => MediaRoute::Parked { payload },
                 None => MediaRoute::Drop,
             },
         }

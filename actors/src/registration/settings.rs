@@ -200,6 +200,7 @@ impl Registration {
             | ActorId::Dialog(_)
             | ActorId::MediaLeg(_)
             | ActorId::Gateway(_)
+            | ActorId::Parking(_)
             | ActorId::Flow(..)
             | ActorId::Lane(..)
             | ActorId::Member(_) => return ctx.ignore("who asks hears no answer"),

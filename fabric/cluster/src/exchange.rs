@@ -24,7 +24,7 @@ use crate::form::VersionV1;
 use crate::{FrameError, Image, Version};
 
 /// Kinds that have records of their own, in the order in which they are mended.
-pub const REPAIR_ORDER: [Kind; 3] = [Kind::Call, Kind::Registration, Kind::Gateway];
+pub const REPAIR_ORDER: [Kind; 4] = [Kind::Call, Kind::Registration, Kind::Gateway, Kind::Parking];
 
 /// What the one node says to the other.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -212,6 +212,7 @@ pub(crate) fn part_place(part: &ActorId) -> (u8, u8) {
         ActorId::Registration(_)
         | ActorId::Call(_)
         | ActorId::Gateway(_)
+        | ActorId::Parking(_)
         | ActorId::Flow(..)
         | ActorId::DoorSession(..)
         | ActorId::Lane(..)

@@ -558,6 +558,7 @@ pub const fn home(id: &ActorId) -> Option<NodeId> {
         | ActorId::Call(_)
         | ActorId::Dialog(_)
         | ActorId::MediaLeg(_)
-        | ActorId::Gateway(_) => None,
+        | ActorId::Gateway(_)
+        | ActorId::Parking(_) => None,
     }
 }

@@ -298,7 +298,7 @@ fn calls_are_listed_before_registrations_and_page_after_page() {
         let is_first = range.kind == Kind::Call && range.shard == 3 && range.after.is_none();
         let (own, of) = listed(&mut repair, now, number, is_first.then_some(5));
         assert_eq!(of, range);
-        assert_eq!(repair.settled().contains(3), asked.len() > 6, "{asked:?}");
+        assert_eq!(repair.settled().contains(3), asked.len() > 8, "{asked:?}");
         actions = repair.compared(now, own, Some(Vec::new()));
     }
     let wanted = [
@@ -309,10 +309,12 @@ fn calls_are_listed_before_registrations_and_page_after_page() {
         (Kind::Registration, 7, None),
         (Kind::Gateway, 3, None),
         (Kind::Gateway, 7, None),
+        (Kind::Parking, 3, None),
+        (Kind::Parking, 7, None),
     ];
     assert_eq!(asked, wanted);
     assert_eq!(repair.settled(), ShardSet::ALL);
-    assert_eq!((repair.counts().pages, repair.counts().rounds), (7, 1));
+    assert_eq!((repair.counts().pages, repair.counts().rounds), (9, 1));
 }
 
 /// Plays PEER for one shard up to the first `Fetch`; out: when, and its number.

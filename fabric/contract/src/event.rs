@@ -114,6 +114,11 @@ pub enum CallNews {
         /// Who has come.
         by: String,
     },
+    /// A party is parked, and waits there for whoever takes its call.
+    Parked {
+        /// Where: `5901@weft.test`.
+        place: String,
+    },
     /// It is over: the last event of a call.
     Ended {
         /// Q.850 cause in FreeSWITCH's words.
@@ -168,6 +173,7 @@ impl CallNews {
             CallNews::Diverted { .. } => "diverted",
             CallNews::TransferFailed { .. } => "transfer_failed",
             CallNews::Replaced { .. } => "replaced",
+            CallNews::Parked { .. } => "parked",
             CallNews::Ended { .. } => "ended",
         }
     }
@@ -187,7 +193,7 @@ impl BindingNews {
 }
 
 /// Every kind of event that a reader may ask for; `gap` comes whatever it asks for.
-pub const EVENT_KINDS: [&str; 20] = [
+pub const EVENT_KINDS: [&str; 21] = [
     "call.started",
     "call.ringing",
     "call.answered",
@@ -208,6 +214,7 @@ pub const EVENT_KINDS: [&str; 20] = [
     "call.transfer_failed",
     "call.diverted",
     "call.replaced",
+    "call.parked",
 ];
 
 impl LogEvent {
@@ -254,6 +261,7 @@ impl LogEvent {
                 CallNews::Diverted { .. } => "call.diverted",
                 CallNews::TransferFailed { .. } => "call.transfer_failed",
                 CallNews::Replaced { .. } => "call.replaced",
+                CallNews::Parked { .. } => "call.parked",
                 CallNews::Ended { .. } => "call.ended",
             },
             What::Registration { news, .. } => match news {
@@ -306,6 +314,7 @@ impl LogEvent {
                 CallNews::Transferred { to } => fits(to),
                 CallNews::Diverted { by, on, to } => fits(by) && fits(on) && fits(to),
                 CallNews::Replaced { party, by } => fits(party) && fits(by),
+                CallNews::Parked { place } => fits(place),
                 CallNews::TransferFailed { .. }
                 | CallNews::Ringing { .. }
                 | CallNews::Answered
@@ -353,6 +362,7 @@ impl LogEvent {
                         put("party", json!(party));
                         put("by", json!(by));
                     }
+                    CallNews::Parked { place } => put("place", json!(place)),
                     CallNews::Ended { cause, status, by } => {
                         put("cause", json!(cause));
                         put("status", json!(status));
@@ -403,6 +413,7 @@ impl CallNews {
                 party: cut(party),
                 by: cut(by),
             },
+            CallNews::Parked { place } => CallNews::Parked { place: cut(place) },
             CallNews::Ringing { .. }
             | CallNews::Answered
             | CallNews::Held

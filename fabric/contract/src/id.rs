@@ -11,6 +11,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use siphasher::sip128::{Hasher128, SipHasher24};
 
+use crate::SchemaVersion;
+
 /// Number of a node in its cluster.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -69,11 +71,13 @@ pub enum Kind {
     Console,
     /// One node as gossip sees it.
     Member,
+    /// One place where a call is parked.
+    Parking,
 }
 
 impl Kind {
     /// Every kind, in the order consoles list them.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Registration,
         Kind::Call,
         Kind::Dialog,
@@ -84,6 +88,7 @@ impl Kind {
         Kind::Lane,
         Kind::Console,
         Kind::Member,
+        Kind::Parking,
     ];
 
     /// Returns the word before the colon of an ID's text form.
@@ -100,6 +105,25 @@ impl Kind {
             Kind::Lane => "lane",
             Kind::Console => "console",
             Kind::Member => "member",
+            Kind::Parking => "parking",
+        }
+    }
+
+    /// Returns the schema that it came with: nodes that read less know nothing of it.
+    #[must_use]
+    pub const fn since(self) -> SchemaVersion {
+        match self {
+            Kind::Parking => SchemaVersion(3),
+            Kind::Registration
+            | Kind::Call
+            | Kind::Dialog
+            | Kind::MediaLeg
+            | Kind::Gateway
+            | Kind::Flow
+            | Kind::DoorSession
+            | Kind::Lane
+            | Kind::Console
+            | Kind::Member => SchemaVersion::OLDEST,
         }
     }
 
@@ -107,7 +131,12 @@ impl Kind {
     #[must_use]
     pub const fn is_recorded(self) -> bool {
         match self {
-            Kind::Registration | Kind::Call | Kind::Dialog | Kind::MediaLeg | Kind::Gateway => true,
+            Kind::Registration
+            | Kind::Call
+            | Kind::Dialog
+            | Kind::MediaLeg
+            | Kind::Gateway
+            | Kind::Parking => true,
             Kind::Flow | Kind::DoorSession | Kind::Lane | Kind::Console | Kind::Member => false,
         }
     }
@@ -312,6 +341,8 @@ pub enum ActorId {
     Console(NodeId),
     /// `member:<node>`.
     Member(NodeId),
+    /// `parking:<place@domain>`, percent-encoded.
+    Parking(Arc<str>),
 }
 
 impl ActorId {
@@ -329,6 +360,7 @@ impl ActorId {
             ActorId::Lane(..) => Kind::Lane,
             ActorId::Console(_) => Kind::Console,
             ActorId::Member(_) => Kind::Member,
+            ActorId::Parking(_) => Kind::Parking,
         }
     }
 
@@ -340,6 +372,7 @@ impl ActorId {
             ActorId::Dialog(side) | ActorId::MediaLeg(side) => Some(side.call()),
             ActorId::Registration(_)
             | ActorId::Gateway(_)
+            | ActorId::Parking(_)
             | ActorId::Flow(..)
             | ActorId::DoorSession(..)
             | ActorId::Lane(..)
@@ -362,7 +395,7 @@ impl fmt::Display for ActorId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = self.kind().word();
         match self {
-            ActorId::Registration(name) | ActorId::Gateway(name) => {
+            ActorId::Registration(name) | ActorId::Gateway(name) | ActorId::Parking(name) => {
                 write!(f, "{word}:")?;
                 write_percent(name, f)
             }
@@ -422,6 +455,7 @@ impl FromStr for ActorId {
         let id = match word.parse::<Kind>().map_err(|_| bad())? {
             Kind::Registration => read_percent(rest).map(ActorId::Registration),
             Kind::Gateway => read_percent(rest).map(ActorId::Gateway),
+            Kind::Parking => read_percent(rest).map(ActorId::Parking),
             Kind::Call => rest.parse().ok().map(ActorId::Call),
             Kind::Dialog => rest.parse().ok().map(ActorId::Dialog),
             Kind::MediaLeg => rest.parse().ok().map(ActorId::MediaLeg),
@@ -537,6 +571,7 @@ impl IdHasher {
             | ActorId::Dialog(_)
             | ActorId::MediaLeg(_)
             | ActorId::Gateway(_)
+            | ActorId::Parking(_)
             | ActorId::Flow(..)
             | ActorId::DoorSession(..)
             | ActorId::Lane(..)

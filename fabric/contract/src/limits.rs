@@ -51,6 +51,10 @@ pub const HUNT_SIDES_MAX: u8 = SIDES_PER_CALL_MAX - 4;
 pub const GROUP_MEMBERS_MAX: usize = 16;
 /// Calls of which a registration remembers that they have looked for it: the oldest is forgotten.
 pub const RINGING_CALLS_MAX: usize = 16;
+/// Characters of the name of a place where calls are parked: as of other names. A longer one is no number: 404.
+pub const PLACE_BYTES_MAX: usize = 64;
+/// Calls that wait whether who is parked in a place is still there; one more is not noted, and asks again.
+pub const PARKING_WAITERS_MAX: usize = 16;
 /// Seconds for which a group rings before the next one is called, as it may be set.
 pub const GROUP_RING_S_MIN: u16 = 3;
 /// The same, at most.

@@ -151,6 +151,11 @@ pub enum MediaRoute {
         /// Payload type it is sent as: 0 (PCMU) or 8 (PCMA).
         payload: u8,
     },
+    /// A short, quiet tone toward the peer now and then: its call is parked.
+    Parked {
+        /// Payload type it is sent as: 0 (PCMU) or 8 (PCMA).
+        payload: u8,
+    },
 }
 
 /// What the plane tells a media leg.

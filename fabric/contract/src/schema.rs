@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | 1 | registration 1, 2; call 1, 2; dialog 1, 2; JSON dialog 1; media leg 1, 2 | form 1 | form 1 |
 //! | 2 | call 3: how many nodes have had it | form 2: a node that takes nothing says that it is loaded | form 2: the same; what a cut-off node bequeaths to the heir of its call |
-//! | 3 | call 4, dialog 3: what a transfer or a forward has made of it, what the peer has referred to; registration 3: what the user has set | form 2 | form 3: REFER, settings, a lane says that it has a request |
+//! | 3 | call 4, dialog 3: what a transfer or a forward has made of it, what the peer has referred to; registration 3: what the user has set; parking 1 | form 2 | form 3: REFER, settings, a lane says that it has a request, places where calls are parked |
 //!
 //! To change a form: add the new one and a schema, write it for that schema alone, keep the writer
 //! of the one before for one release and its reader for two.

@@ -14,6 +14,7 @@ fn ids_parse_back_from_their_text() {
         ActorId::Dialog(call.side(1)),
         ActorId::MediaLeg(call.side(255)),
         ActorId::Gateway("tel:nyx".into()),
+        ActorId::Parking("5901@example.org".into()),
         ActorId::Flow(NodeId(3), 99),
         ActorId::Lane(NodeId(3), 1),
         ActorId::Console(NodeId(0)),

@@ -54,6 +54,14 @@ const RING_BACK_RHYTHM: Rhythm = Rhythm {
     whole: 6 * SAMPLE_RATE_HZ,
 };
 
+/// What a parked party hears, so that it knows that the line is up: 0.2 s in 10 s, well below speech.
+const PARKED_HERTZ: u32 = 440;
+const PARKED_DBM0: i32 = -30;
+const PARKED_RHYTHM: Rhythm = Rhythm {
+    sound: SAMPLE_RATE_HZ / 5,
+    whole: 10 * SAMPLE_RATE_HZ,
+};
+
 /// Sound and silence in turn, in samples.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Rhythm {
@@ -112,6 +120,17 @@ impl Tone {
             steps: [step(low), step(high)],
             rhythm: Some(RING_BACK_RHYTHM),
             ..Tone::new(low, RING_BACK_DBM0, payload)?
+        })
+    }
+
+    /// Makes what a parked party hears, for a payload type.
+    ///
+    /// # Errors
+    /// `UnsupportedCodec`.
+    pub fn parked(payload: u8) -> Result<Tone, ToneError> {
+        Ok(Tone {
+            rhythm: Some(PARKED_RHYTHM),
+            ..Tone::new(PARKED_HERTZ, PARKED_DBM0, payload)?
         })
     }
 

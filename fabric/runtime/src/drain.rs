@@ -17,7 +17,7 @@ use crate::fabric::Fabric;
 use crate::replicas::{Input, Moved};
 
 /// What moves, in this order: calls come last, so that their users are moved before them.
-const ORDER: [Kind; 3] = [Kind::Registration, Kind::Gateway, Kind::Call];
+const ORDER: [Kind; 4] = [Kind::Registration, Kind::Gateway, Kind::Parking, Kind::Call];
 /// After which time what could not be moved is tried again.
 const AGAIN: Duration = Duration::from_millis(250);
 

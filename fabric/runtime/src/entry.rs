@@ -133,9 +133,12 @@ pub(crate) struct Entry<R: Roster> {
 
 fn cap(kind: Kind) -> usize {
     match kind {
-        Kind::Registration | Kind::Call | Kind::Dialog | Kind::MediaLeg | Kind::Gateway => {
-            INBOX_EVENTS_MAX
-        }
+        Kind::Registration
+        | Kind::Call
+        | Kind::Dialog
+        | Kind::MediaLeg
+        | Kind::Gateway
+        | Kind::Parking => INBOX_EVENTS_MAX,
         Kind::Flow | Kind::DoorSession | Kind::Console | Kind::Member => FLOW_INBOX_EVENTS_MAX,
         Kind::Lane => LANE_INBOX_EVENTS_MAX,
     }

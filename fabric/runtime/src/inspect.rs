@@ -158,13 +158,17 @@ impl<R: Roster> Fabric<R> {
             let all = rows.iter().filter(|row| row.id.kind() == kind).count();
             (kind, self.live(kind), all)
         };
+        // A console of the former release is told of none that it has no word for.
+        let kinds = Kind::ALL
+            .into_iter()
+            .filter(|kind| kind.since() <= health.schema);
         NodeView {
             instance: self.me(),
             name: self.inner.parts.name.clone(),
             state: state.to_owned(),
             version: self.inner.parts.version.clone(),
             uptime_s: now.mono.since(self.inner.started.mono).as_secs(),
-            actors: Kind::ALL.into_iter().map(count).collect(),
+            actors: kinds.map(count).collect(),
             listeners: self
                 .inner
                 .listeners

@@ -156,6 +156,7 @@ fn side_of(line: &Line) -> Option<u8> {
         | ActorId::Call(_)
         | ActorId::MediaLeg(_)
         | ActorId::Gateway(_)
+        | ActorId::Parking(_)
         | ActorId::Flow(..)
         | ActorId::DoorSession(..)
         | ActorId::Lane(..)

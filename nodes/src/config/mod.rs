@@ -264,6 +264,8 @@ pub struct Limits {
     pub ring_timeout_s: u64,
     /// Longest call, in seconds; 0 without limit.
     pub call_max_s: u64,
+    /// Longest parking, in seconds.
+    pub park_timeout_s: u64,
     /// Shortest expiry granted, in seconds.
     pub expires_min_s: u64,
     /// Expiry if none is asked for, in seconds.

@@ -2,7 +2,7 @@
 
 use actors::call::dial_string::{self, Word};
 use actors::registration::settings::DiversionReason;
-use contract::limits::GROUP_MEMBERS_MAX;
+use contract::limits::{GROUP_MEMBERS_MAX, PLACE_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::schema::{HOST, Key, Kind, NAME, has, is_line_of_128, key};
@@ -55,6 +55,8 @@ pub enum Step {
     Log(String),
     /// Picks up a call that rings somebody else.
     Pickup(String),
+    /// Parks the caller, or takes who is parked.
+    Park(String),
     /// Whether the caller is not to be disturbed.
     Dnd(bool),
     /// Where calls to the caller go.
@@ -151,6 +153,13 @@ pub(super) const STEPS: &[Key] = &[
         Kind::Text(
             "`groups`, or what `bridge` takes: whose call is picked up",
             |text| text == "groups" || is_target(text),
+        ),
+    ),
+    key(
+        "park",
+        Kind::Text(
+            "the name of a place: 1-64 letters, digits, `.`, `_`, `-`, `+`, `*`, `#`, with `$1` groups",
+            |text| has(text, PLACE_BYTES_MAX, "._-+*#${}"),
         ),
     ),
     key("dnd", Kind::Truth),

@@ -306,6 +306,7 @@ impl Check<'_> {
         let (word, target) = match step {
             Step::Bridge(target) => ("bridge", target),
             Step::Pickup(target) => ("pickup", target),
+            Step::Park(place) => ("park", place),
             Step::Forward(Forward { to: Some(to), .. }) => ("forward.to", to),
             Step::Forward(_)
             | Step::Answer(_)

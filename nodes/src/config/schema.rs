@@ -245,6 +245,7 @@ const LIMITS: &[Key] = &[
     key("calls", Kind::Number(1, 1_000_000)),
     key("ring_timeout_s", Kind::Number(5, 600)),
     key("call_max_s", Kind::Number(0, 604_800)),
+    key("park_timeout_s", Kind::Number(5, 86_400)),
     key("expires_min_s", Kind::Number(1, 3_600)),
     key("expires_default_s", Kind::Number(60, 86_400)),
     key("expires_max_s", Kind::Number(60, 86_400)),

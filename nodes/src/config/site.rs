@@ -202,6 +202,9 @@ fn step(step: &ConfigStep) -> Option<Step> {
         ConfigStep::Pickup(target) => Some(Step::PickUp {
             target: target.clone(),
         }),
+        ConfigStep::Park(place) => Some(Step::Park {
+            place: place.clone(),
+        }),
         ConfigStep::Echo(wanted) => wanted.then_some(Step::Echo),
         ConfigStep::Tone(tone) => Some(match tone.for_ms {
             Some(for_ms) => Step::Play {
@@ -236,6 +239,7 @@ fn limits(config: &Config) -> Limits {
         calls_max: limits.calls,
         ring_timeout: Duration::from_secs(limits.ring_timeout_s),
         call_max: Duration::from_secs(limits.call_max_s),
+        park_timeout: Duration::from_secs(limits.park_timeout_s),
         rtp_timeout: Duration::from_secs(config.media.rtp_timeout_s),
         rtp_hold_timeout: Duration::from_secs(config.media.rtp_hold_timeout_s),
         expires_min: Duration::from_secs(limits.expires_min_s),

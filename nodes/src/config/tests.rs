@@ -510,6 +510,14 @@ fn refusals_name_file_key_value_and_range() {
             "$0 to $0",
         ),
         (
+            route("match = { destination = \"^1\" }\ndo = [{ park = \"$1\" }]"),
+            "`route.r.do.park`",
+        ),
+        (
+            route("match = { destination = \"^1\" }\ndo = [{ park = \"a b\" }]"),
+            "the name of a place",
+        ),
+        (
             route("match = { destination = \"^1\" }\ndo = [{ tone = { hertz = 9 } }]"),
             "20 to 3900",
         ),

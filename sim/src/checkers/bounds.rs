@@ -12,9 +12,12 @@ use crate::world::World;
 pub fn check(world: &Arc<World>, rows: &[ActorRow]) {
     for row in rows {
         let cap = match row.id.kind() {
-            Kind::Registration | Kind::Call | Kind::Dialog | Kind::MediaLeg | Kind::Gateway => {
-                INBOX_EVENTS_MAX
-            }
+            Kind::Registration
+            | Kind::Call
+            | Kind::Dialog
+            | Kind::MediaLeg
+            | Kind::Gateway
+            | Kind::Parking => INBOX_EVENTS_MAX,
             Kind::Flow | Kind::DoorSession | Kind::Console | Kind::Member => FLOW_INBOX_EVENTS_MAX,
             Kind::Lane => LANE_INBOX_EVENTS_MAX,
         };
@@ -27,8 +30,8 @@ pub fn check(world: &Arc<World>, rows: &[ActorRow]) {
     }
 }
 
-/// Checks that nothing is left when every phone has hung up: nobody who runs, and no side that waits for
-/// a call.
+/// Checks that nothing is left when every phone has hung up: nobody who runs, no side that waits for a call,
+/// no place that a call is parked in.
 pub fn check_empty(world: &Arc<World>, rows: &[ActorRow], legs: &[SideKey]) {
     let calls: Vec<_> = rows
         .iter()
@@ -40,6 +43,13 @@ pub fn check_empty(world: &Arc<World>, rows: &[ActorRow], legs: &[SideKey]) {
             "I7",
             format!("everybody has hung up, and there is {}", calls.join(", ")),
         );
+    }
+    let mut places = rows
+        .iter()
+        .filter(|row| row.id.kind() == Kind::Parking && row.live);
+    if let Some(place) = places.find(|row| row.state != "empty") {
+        let how = format!("everybody has hung up, and {} is {}", place.id, place.state);
+        world.broken("I7", how);
     }
     if !legs.is_empty() {
         world.broken(

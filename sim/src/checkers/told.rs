@@ -117,6 +117,7 @@ impl Reader {
             CallNews::Answered
             | CallNews::Held
             | CallNews::Resumed
+            | CallNews::Parked { .. }
             | CallNews::Transferring { .. } => heard.is_answered = true,
             CallNews::Transferred { .. } => {
                 world.count("calls transferred");
@@ -139,6 +140,7 @@ impl Reader {
                     "held",
                     "transferring",
                     "transferred",
+                    "parked",
                 ];
                 heard.is_answered |= answered.contains(&state.as_str());
             }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::Client;
 use super::call::{ClientCall, Stage};
 use crate::line::{Line, Protection};
-use crate::node::{GROUPS, PICK_UP};
+use crate::node::{GROUPS, PICK_UP, PLACES};
 use crate::phone::{Complaint, Out, PACKET_EVERY, Role};
 
 /// How long a reply to an offer is awaited.
@@ -35,6 +35,8 @@ impl Client {
             let all = GROUPS.into_iter().chain([PICK_UP]);
             let drawn = self.rng.below(4) as usize;
             all.into_iter().nth(drawn).unwrap_or(PICK_UP).to_owned()
+        } else if self.habits.parks > 0 && self.draw(self.habits.parks) {
+            PLACES[self.rng.below(3) as usize].to_owned()
         } else if self.draw(self.habits.extensions) {
             ["9196", "9197", "9198", "sip:9196@weft.test", "4711"][self.rng.below(5) as usize]
                 .to_owned()

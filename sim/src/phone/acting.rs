@@ -9,7 +9,7 @@ use sip::{HeaderName, Message};
 use super::call::{Call, CallState, Role};
 use super::text::response;
 use super::{Complaint, Out, PACKET_EVERY, Phone, T1};
-use crate::node::{GROUPS, PICK_UP};
+use crate::node::{GROUPS, PICK_UP, PLACES};
 
 /// Feature codes that undo do-not-disturb and the forwards.
 const UNDO: [&str; 5] = ["*79", "*73", "*91", "*53", "*63"];
@@ -57,6 +57,12 @@ impl Phone {
                 group => GROUPS[group].to_owned(),
             };
             self.dial(&called, false, now, out);
+            return;
+        }
+        let parks = self.habits.parks;
+        if parks > 0 && self.draw(parks) {
+            let place = PLACES[self.rng.below(3) as usize];
+            self.dial(place, false, now, out);
             return;
         }
         let is_extension = self.draw(self.habits.extensions);

@@ -31,6 +31,8 @@ pub struct Habits {
     pub joins: u32,
     /// Calls to groups instead of users.
     pub groups: u32,
+    /// Calls to places where calls are parked instead of users; so many of those whom it puts through go there.
+    pub parks: u32,
     /// Longest talk.
     pub talk: Duration,
     /// Whom it calls, if always the same.
@@ -60,6 +62,7 @@ const QUIET: Habits = Habits {
     sets: 0,
     joins: 0,
     groups: 0,
+    parks: 0,
     talk: Duration::from_secs(60),
     friend: None,
     expires: SHORT,
@@ -82,6 +85,7 @@ impl Habits {
             sets: 0,
             joins: 0,
             groups: 0,
+            parks: 0,
             talk: Duration::from_secs(u64::from(5 + rng.below(40))),
             friend: None,
             expires: SHORT,
@@ -125,6 +129,13 @@ impl Habits {
         self.groups = 60;
         self.idle = Duration::from_secs(4);
         self.talk = self.talk.min(Duration::from_secs(10));
+    }
+
+    /// Parks others, itself, and takes who is parked, again and again.
+    pub fn park_much(&mut self) {
+        self.join_much();
+        self.joins = 40;
+        self.parks = 50;
     }
 
     /// Accepts every call from now on, makes none, and does not put anybody on hold.

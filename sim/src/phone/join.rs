@@ -10,6 +10,7 @@ use contract::Time;
 
 use super::call::CallState;
 use super::{Out, Phone};
+use crate::node::PLACES;
 
 /// How long it waits for the end of a transfer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,6 +31,13 @@ impl Phone {
         let is_alone = self.calls.values().filter(|call| call.goes_on()).count() == 1;
         if !is_alone || !self.draw(joins) {
             return false;
+        }
+        let parks = self.habits.parks;
+        if parks > 0 && self.draw(parks) {
+            let place = PLACES[self.rng.below(3) as usize];
+            let target = format!("<sip:{place}@weft.test>");
+            self.refer(call_id, &target, now, out);
+            return true;
         }
         let number = (1000 + self.rng.below(12)).to_string();
         if self.draw(40) {

@@ -21,6 +21,7 @@
 //! | Come, nobody was let in, or the call is over | Came: nobody is there |
 //! | NotComing, or its call is over | the parties talk on; if who was to be replaced has left, the call ends |
 //! | it does not come for 32 s | the same |
+//! | PickUp, Retrieve | `picking.rs`, `parking.rs` |
 
 use contract::{ActorId, CallNews, SideKey};
 use serde::{Deserialize, Serialize};
@@ -32,9 +33,13 @@ use super::super::core::{
 };
 use super::{Ask, COME_WITHIN, Coming, PickUp, Word};
 use crate::media_leg::{self, Stream, Want};
+use crate::parking::Retrieve;
 use crate::wire::FORM_3_SINCE;
 use crate::{Site, dialog};
 use media::sdp::Direction;
+
+/// The side in whose place comes who takes a parked call.
+const NOBODY: u8 = 0;
 
 /// Who was let in.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,7 +50,8 @@ pub(super) struct Awaited {
     from: SideKey,
     /// As which side.
     place: u8,
-    /// It comes as the callee of a call that rings; `side` rings whom it picks up.
+    /// It comes as the callee of a call that rings, where `side` rings whom it picks up, or is parked, where
+    /// `side` is `NOBODY`.
     is_picking: bool,
 }
 
@@ -140,6 +146,24 @@ impl Call {
         self.await_party(side, ask.from, true, ctx)
     }
 
+    /// A party wants to talk to who is parked here.
+    pub(super) fn on_retrieve(&mut self, ask: &Retrieve, ctx: &mut CallCtx<'_>) {
+        let result = self.let_in_to_parked(ask, ctx);
+        let result = result.map(|place| self.side_key(place));
+        let (to, side) = (ActorId::Call(ask.from.call()), ask.from.number());
+        let word = Word::Asked(result);
+        self.tell(to, Message::Join { side, word }.into());
+    }
+
+    fn let_in_to_parked(&mut self, ask: &Retrieve, ctx: &CallCtx<'_>) -> Result<u8, u16> {
+        let known = self.joining.awaited.as_ref();
+        if let Some(known) = known.filter(|known| known.from == ask.from && known.is_picking) {
+            return Ok(known.place);
+        }
+        self.may_retrieve(ask, ctx)?;
+        self.await_party(NOBODY, ask.from, true, ctx)
+    }
+
     /// Who was let in does not come after all. The place tells it from a later attempt.
     pub(super) fn on_not_coming(&mut self, side: u8, from: SideKey, ctx: &mut CallCtx<'_>) {
         let awaited = self.joining.awaited.as_ref();
@@ -212,9 +236,22 @@ impl Call {
         let from = coming.from;
         let is_there = match (is_known, awaited, &self.data.state) {
             (true, ..) => true,
+            (_, Some(awaited), State::Talking { .. })
+                if awaited.is_picking && self.data.exchange.is_some() =>
+            {
+                return;
+            }
             (_, Some(awaited), state) if awaited.is_picking => {
                 // A round of a group may be over, or the call be just taken over.
-                let rings = matches!(state, State::Ringing | State::Locating { .. });
+                let rings = match state {
+                    State::Ringing | State::Locating { .. } => awaited.side != NOBODY,
+                    State::Talking { peer } => *peer == Peer::Parked,
+                    State::New
+                    | State::Preparing
+                    | State::Answering { .. }
+                    | State::Ending(_)
+                    | State::Over => false,
+                };
                 match rings {
                     true => self.take_callee(&awaited, coming, ctx),
                     false => self.stop_awaiting(ctx),
@@ -322,11 +359,13 @@ impl Call {
         }
     }
 
-    /// A party comes as the callee of a call that rings: the caller is answered, nobody rings any more.
+    /// A party comes as the callee of a call that rings: the caller is answered, nobody rings any more. Or of
+    /// one that is parked: its place is free.
     fn take_callee(&mut self, awaited: &Awaited, coming: Coming, ctx: &mut CallCtx<'_>) {
         let (anchor, place) = (self.anchor(), awaited.place);
         self.data.targets.clear();
         self.hunting = None;
+        self.leave_place();
         for timer in [Timer::Ring, Timer::LocateAgain, Timer::CallAnew] {
             self.timers.clear(timer);
         }

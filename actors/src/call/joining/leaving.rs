@@ -8,6 +8,7 @@
 //! | – | Refer with Replaces | 202, `Ask` | Asking |
 //! | – | an INVITE with Replaces | `Ask` | Asking |
 //! | – | a pick-up (`picking.rs`) | `PickUp`; refused: the next call is asked | Asking |
+//! | – | a parked call is taken (`parking.rs`) | `Retrieve`; 481: the place is asked again | Asking |
 //! | Asking | 500 ms; Asked: 491 | `Ask` again, 60 times, then as with 408 | Asking |
 //! | Asking | Asked: status, nobody is there | the status to who transfers; it talks on. Else the end | – |
 //! | Asking | Asked: a place, the party has no 200 | its 200 | Answering |
@@ -32,6 +33,7 @@ use super::super::{Message, outcome};
 use super::{Ask, Coming, PickUp, REPEAT_AFTER, REPEATS_MAX, Replaces, Stopped, Word};
 use crate::dialog;
 use crate::media_leg::{self, Destination};
+use crate::parking::Retrieve;
 
 /// A party that leaves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -62,13 +64,15 @@ enum Goal {
     Replace(Replaces),
     /// That of whoever a call rings.
     PickUp { call: CallKey, whom: Aor },
+    /// Beside who is parked.
+    Retrieve { call: CallKey, place: ActorId },
 }
 
 impl Goal {
     const fn call(&self) -> CallKey {
         match self {
             Goal::Replace(replaces) => replaces.dialog.call(),
-            Goal::PickUp { call, .. } => *call,
+            Goal::PickUp { call, .. } | Goal::Retrieve { call, .. } => *call,
         }
     }
 }
@@ -153,6 +157,16 @@ impl Call {
         self.leave_by_itself(Goal::PickUp { call, whom }, ctx);
     }
 
+    /// The caller comes to who is parked.
+    pub(in super::super) fn leave_to_retrieve(
+        &mut self,
+        call: CallKey,
+        place: ActorId,
+        ctx: &mut CallCtx<'_>,
+    ) {
+        self.leave_by_itself(Goal::Retrieve { call, place }, ctx);
+    }
+
     fn leave_by_itself(&mut self, goal: Goal, ctx: &mut CallCtx<'_>) {
         self.joining.leaving = Some(Box::new(Leaving {
             side: CALLER,
@@ -229,6 +243,17 @@ impl Call {
                 let side = CALLER;
                 self.tell(ActorId::Call(call), Message::Join { side, word }.into());
             }
+            Goal::Retrieve { call, place } => {
+                let is_proven = leaving.is_proven;
+                let word = Word::Retrieve(Box::new(Retrieve {
+                    place,
+                    from,
+                    by,
+                    is_proven,
+                }));
+                let side = CALLER;
+                self.tell(ActorId::Call(call), Message::Join { side, word }.into());
+            }
         }
     }
 
@@ -289,7 +314,7 @@ impl Call {
     /// The other call lets the party in.
     pub(super) fn on_let_in(&mut self, side: u8, place: SideKey, ctx: &mut CallCtx<'_>) {
         let asked = self.leaving_of(side).map(|leaving| leaving.goal.clone());
-        if let Some(Goal::PickUp { call, .. }) = asked
+        if let Some(Goal::PickUp { call, .. } | Goal::Retrieve { call, .. }) = asked
             && call != place.call()
         {
             // Of a call that was asked before, and said nothing then.
@@ -307,6 +332,7 @@ impl Call {
             // That limited the search.
             self.timers.clear(Timer::Ring);
         }
+        self.parked = None;
         if self.data.answered.is_none() {
             self.step(Step::Answering { place }, ctx);
             return self.begin_answer(Peer::Nobody, ctx);
@@ -339,11 +365,17 @@ impl Call {
     /// It does not, or does not now.
     pub(super) fn on_not_let_in(&mut self, side: u8, status: u16, ctx: &mut CallCtx<'_>) {
         let is_picking = self.picking.is_some();
+        let is_taking = self.is_parking();
         match self.leaving_of(side).map(|leaving| &leaving.step) {
             Some(Step::Asking) if is_picking => {
                 self.joining.leaving = None;
                 self.timers.clear(Timer::Join);
                 self.on_not_picked_up(status, ctx);
+            }
+            Some(Step::Asking) if status == 481 && is_taking => {
+                self.joining.leaving = None;
+                self.timers.clear(Timer::Join);
+                self.ask_place_again(ctx);
             }
             Some(Step::Asking) if status == 491 => ctx.ignore("it is asked again"),
             Some(Step::Asking) => self.stay(status, ctx),
@@ -414,7 +446,7 @@ impl Call {
         let (by, to) = (leaving.by.take(), leaving.to.clone());
         let cause = match leaving.goal {
             Goal::Replace(_) => "ATTENDED_TRANSFER",
-            Goal::PickUp { .. } => "PICKED_OFF",
+            Goal::PickUp { .. } | Goal::Retrieve { .. } => "PICKED_OFF",
         };
         leaving.parts = Parts::default();
         self.step(Step::Gone, ctx);

@@ -14,6 +14,7 @@
 //!            ── Come ─────────────────────▶ they go on under that number; the peer hears a re-INVITE
 //!            ◀─ Came ────────────────────── who was replaced leaves
 //!            ── PickUp, to the call ──────▶ rings whom? a number is kept for who comes as the callee
+//!            ── Retrieve, to the call ────▶ is parked there? the same
 //! given up   ── NotComing ───────────────▶ nobody is awaited any more
 //! Gone       its dialog only passes requests on until the other one has ended
 //! ```
@@ -38,6 +39,7 @@ use self::leaving::Leaving;
 use super::core::{Call, CallCtx};
 pub use super::picking::PickUp;
 use crate::Site;
+use crate::parking::Retrieve;
 
 /// Time between repetitions of what was not answered.
 const REPEAT_AFTER: Duration = Duration::from_millis(500);
@@ -161,6 +163,8 @@ pub enum Word {
     NotComing(SideKey),
     /// To a call that rings somebody: a party wants to come as its callee.
     PickUp(Box<PickUp>),
+    /// To a call that is parked: the same.
+    Retrieve(Box<Retrieve>),
 }
 
 impl Word {
@@ -182,6 +186,7 @@ impl Word {
             Word::Came(is_there) => (format!("it has come: {is_there}"), 16),
             Word::NotComing(from) => (format!("{from} does not come"), 32),
             Word::PickUp(ask) => (format!("{} picks up", ask.from), 128),
+            Word::Retrieve(ask) => (format!("{} takes it from {}", ask.from, ask.place), 128),
         }
     }
 }
@@ -216,6 +221,7 @@ impl Call {
             Word::Came(is_there) => self.on_came(side, is_there, ctx),
             Word::NotComing(from) => self.on_not_coming(side, from, ctx),
             Word::PickUp(ask) => self.on_pick_up(&ask, ctx),
+            Word::Retrieve(ask) => self.on_retrieve(&ask, ctx),
         }
     }
 

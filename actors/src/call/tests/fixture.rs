@@ -81,6 +81,8 @@ pub(super) struct World {
     pub steered: Vec<(String, Result<(), Fault>)>,
     /// There is another call, on a stage of its own.
     pub has_other: bool,
+    /// Places where calls are parked are on this stage, not on that of the other call.
+    pub has_places: bool,
     /// What it is told, by whom.
     pub abroad: Vec<(ActorId, ActorId, Message)>,
     /// What is killed is taken over by the next node, in place of a new start.
@@ -217,6 +219,7 @@ impl World {
             kills_after: None,
             steered: Vec::new(),
             has_other: false,
+            has_places: true,
             abroad: Vec::new(),
             has_heirs: false,
             queue: VecDeque::new(),
@@ -470,6 +473,9 @@ impl World {
             message
                 if self.has_other && to.call().is_some() && to.call() != self.call_id().call() =>
             {
+                self.abroad.push((by.clone(), to, message));
+            }
+            message if !self.has_places && matches!(to, ActorId::Parking(_)) => {
                 self.abroad.push((by.clone(), to, message));
             }
             message => {

@@ -412,7 +412,8 @@ impl JsonDialog {
             | crate::Message::Flow(_)
             | crate::Message::Lane(_)
             | crate::Message::Console(_)
-            | crate::Message::Member(_) => ctx.ignore("nobody needs it"),
+            | crate::Message::Member(_)
+            | crate::Message::Parking(_) => ctx.ignore("nobody needs it"),
         }
     }
 

@@ -91,6 +91,7 @@ enum WhatV1 {
     CallTransferFailed(CallKey, u16),
     CallDiverted(CallKey, String, String, String),
     CallReplaced(CallKey, String, String),
+    CallParked(CallKey, String),
 }
 
 impl From<&What> for WhatV1 {
@@ -110,6 +111,7 @@ impl From<&What> for WhatV1 {
                 CallNews::TransferFailed { status } => WhatV1::CallTransferFailed(call, status),
                 CallNews::Diverted { by, on, to } => WhatV1::CallDiverted(call, by, on, to),
                 CallNews::Replaced { party, by } => WhatV1::CallReplaced(call, party, by),
+                CallNews::Parked { place } => WhatV1::CallParked(call, place),
             },
             What::Registration { aor, contact, news } => match news {
                 // A refresh is no event of the log; a binding that is there was added.
@@ -160,6 +162,7 @@ impl From<WhatV1> for What {
             WhatV1::CallReplaced(call, party, by) => {
                 of_call(call, CallNews::Replaced { party, by })
             }
+            WhatV1::CallParked(call, place) => of_call(call, CallNews::Parked { place }),
             WhatV1::BindingAdded(aor, contact) => of_binding(aor, contact, BindingNews::Added),
             WhatV1::BindingRemoved(aor, contact) => of_binding(aor, contact, BindingNews::Removed),
             WhatV1::BindingExpired(aor, contact) => of_binding(aor, contact, BindingNews::Expired),

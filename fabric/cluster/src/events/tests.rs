@@ -497,6 +497,9 @@ pub(crate) fn every_event() -> Vec<What> {
             party: text("caller"),
             by: text("1002@weft.test"),
         }),
+        of_call(CallNews::Parked {
+            place: text("5901@weft.test"),
+        }),
     ]
 }
 

@@ -42,6 +42,7 @@ impl PlayedTone {
                 payload,
             } => (Tone::new(hertz, level_dbm0, payload)?, payload),
             MediaRoute::RingBack { payload } => (Tone::ring_back(payload)?, payload),
+            MediaRoute::Parked { payload } => (Tone::parked(payload)?, payload),
             MediaRoute::Relay(_) | MediaRoute::Echo | MediaRoute::Drop => return Ok(None),
         };
         Ok(Some(PlayedTone {

@@ -138,7 +138,12 @@ impl RelayTable {
         let route = self.leg_mut(leg).map(|leg| leg.route);
         let passes_on = match route {
             Some(MediaRoute::Relay(_) | MediaRoute::Echo) => true,
-            Some(MediaRoute::Tone { .. } | MediaRoute::RingBack { .. } | MediaRoute::Drop)
+            Some(
+                MediaRoute::Tone { .. }
+                | MediaRoute::RingBack { .. }
+                | MediaRoute::Parked { .. }
+                | MediaRoute::Drop,
+            )
             | None => false,
         };
         if passes_on {
@@ -366,9 +371,10 @@ impl RelayTable {
                 let (to, length) = leg.send(&accepted, now, buffer, length, events)?;
                 Ok(Verdict::Reflect { to, length })
             }
-            MediaRoute::Tone { .. } | MediaRoute::RingBack { .. } | MediaRoute::Drop => {
-                Err(DropReason::NoRoute)
-            }
+            MediaRoute::Tone { .. }
+            | MediaRoute::RingBack { .. }
+            | MediaRoute::Parked { .. }
+            | MediaRoute::Drop => Err(DropReason::NoRoute),
         }
     }
 

@@ -571,6 +571,7 @@ fn wait(id: &ActorId) -> Duration {
         Kind::Call | Kind::Dialog | Kind::MediaLeg => CLAIM_WAIT_CALL_MS,
         Kind::Registration
         | Kind::Gateway
+        | Kind::Parking
         | Kind::Flow
         | Kind::DoorSession
         | Kind::Lane

@@ -151,7 +151,7 @@ impl<R: Roster> Turn<'_, R> {
     /// Returns the epoch that this node has it under.
     fn may_move(&self, id: &ActorId, to: NodeInst, epoch: Option<u64>) -> Result<Epoch, MoveFault> {
         match id.kind() {
-            Kind::Registration | Kind::Call | Kind::Gateway => {}
+            Kind::Registration | Kind::Call | Kind::Gateway | Kind::Parking => {}
             Kind::Dialog
             | Kind::MediaLeg
             | Kind::Flow

@@ -3,10 +3,10 @@
 //! In: actions of [`cluster::Repair`]. Out: frames of the bulk class, copies for the own desk. The
 //! store is read here, a page at a time.
 
-use cluster::{Exchange, Frame, RepairAction};
+use cluster::{Exchange, Frame, Page, RepairAction};
 use contract::core::Roster;
 use contract::limits::STRAY_KEPT_MS;
-use contract::{FrameClass, NodeId, UtcMillis};
+use contract::{FrameClass, Kind, NodeId, UtcMillis};
 
 use super::{Turn, Work};
 
@@ -32,20 +32,24 @@ impl<R: Roster> Turn<'_, R> {
         let (store, now) = (self.fabric.env().store(), self.now);
         let actions = match action {
             RepairAction::Send { to, frame } => {
-                let is_glance = matches!(
-                    frame,
-                    Frame::Repair {
-                        exchange: Exchange::Glance(_),
-                        ..
-                    }
-                );
-                let life = self.fabric.inner.mesh.life(to).filter(|_| is_glance);
-                let reads = |life| self.fabric.schema_for(life) >= Frame::GLANCES_SINCE;
-                if life.is_none_or(reads) {
+                let life = self.fabric.inner.mesh.life(to);
+                let reads = life.map(|life| self.fabric.schema_for(life));
+                let lacks = |since| reads.is_some_and(|reads| reads < since);
+                if let Some((number, kind)) = kind_listed(&frame)
+                    && lacks(kind.since())
+                {
+                    // It holds none, and would not know what is asked.
+                    let nothing = Exchange::Listed(Page {
+                        entries: Vec::new(),
+                        until: None,
+                    });
+                    self.state.repair.frame(now, to, number, nothing)
+                } else if is_glance(&frame) && lacks(Frame::GLANCES_SINCE) {
+                    self.state.repair.unread_glance(now, to)
+                } else {
                     self.send_to(to, FrameClass::Bulk, &frame);
                     return;
                 }
-                self.state.repair.unread_glance(now, to)
             }
             RepairAction::LoadShard(shard) => {
                 match self.state.desk.digests(store.as_ref(), shard) {
@@ -96,4 +100,26 @@ impl<R: Roster> Turn<'_, R> {
     fn exchange(&self, to: NodeId, number: u64, exchange: Exchange) {
         self.send_to(to, FrameClass::Bulk, &Frame::Repair { number, exchange });
     }
+}
+
+/// Returns the number of a question for a page, and of which kind that page is.
+const fn kind_listed(frame: &Frame) -> Option<(u64, Kind)> {
+    if let Frame::Repair {
+        number,
+        exchange: Exchange::List(range),
+    } = frame
+    {
+        return Some((*number, range.kind));
+    }
+    None
+}
+
+const fn is_glance(frame: &Frame) -> bool {
+    matches!(
+        frame,
+        Frame::Repair {
+            exchange: Exchange::Glance(_),
+            ..
+        }
+    )
 }

@@ -282,7 +282,7 @@ pub(super) fn name(id: &ActorId) -> String {
         ActorId::Lane(_, number) => format!("lane{number}"),
         ActorId::Console(_) => "console".to_owned(),
         ActorId::Flow(_, number) | ActorId::DoorSession(_, number) => format!("flow{number}"),
-        ActorId::Gateway(_) | ActorId::Member(_) => id.to_string(),
+        ActorId::Gateway(_) | ActorId::Parking(_) | ActorId::Member(_) => id.to_string(),
     }
 }
 
