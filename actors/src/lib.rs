@@ -13,6 +13,7 @@ pub mod console;
 pub mod dialog;
 pub mod door_session;
 pub mod flow;
+pub mod hours;
 pub mod lane;
 pub mod media_leg;
 pub mod member;

@@ -1,6 +1,6 @@
 //! Which route a dialled number takes: the first of its domain that matches.
 //!
-//! In: the dialled user part, the domain it was dialled in, the profile the call came in on. Out:
+//! In: the dialled user part, the domain it was dialled in, the profile the call came in on, when. Out:
 //! a [`Plan`]. It asks no actor and looks up no registration; calls carry the plan out.
 //!
 //! What is dialled is brought to one form before any rule sees it, so that no spelling of a number
@@ -8,11 +8,12 @@
 //! (`;phone-context=…`), escapes were undone by the reader, and numbers in other scripts or with
 //! control characters match nothing.
 
+use contract::UtcMillis;
 use regex::Captures;
 
 use crate::call::Replaces;
 use crate::registration::settings::Change;
-use crate::site::{Domain, Step};
+use crate::site::{Domain, Route, Step};
 
 /// What is done with a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ const DIALLED_BYTES_MAX: usize = 256;
 
 /// Returns the plan for what was dialled (unescaped); `None` if no route takes it: 404.
 #[must_use]
-pub fn plan(dialled: &str, domain: &Domain, profile: &str) -> Option<Plan> {
+pub fn plan(dialled: &str, domain: &Domain, profile: &str, now: UtcMillis) -> Option<Plan> {
     let dialled = normal_form(dialled)?;
     domain.routes.iter().find_map(|route| {
         if route
@@ -53,6 +54,9 @@ pub fn plan(dialled: &str, domain: &Domain, profile: &str) -> Option<Plan> {
             return None;
         }
         let groups = route.destination.captures(dialled)?;
+        if !is_due(route, now) {
+            return None;
+        }
         let steps: Option<Vec<Step>> = route
             .steps
             .iter()
@@ -64,6 +68,11 @@ pub fn plan(dialled: &str, domain: &Domain, profile: &str) -> Option<Plan> {
             bypass: route.bypass,
         })
     })
+}
+
+fn is_due(route: &Route, now: UtcMillis) -> bool {
+    let hours = route.hours.as_ref();
+    hours.is_none_or(|at| at.hours.is_open(now) == at.while_open)
 }
 
 /// Returns what the rules see of a dialled user part; `None` for what no rule may see.
@@ -128,16 +137,26 @@ fn expand_change(change: &Change, groups: &Captures<'_>) -> Option<Change> {
     })
 }
 
-/// Tells whether a number may be diverted to: a route takes it, on whatever profile, and does no more than
-/// call somebody.
+/// Tells whether a number may be diverted to: a route takes it, on whatever profile, and, at whatever time,
+/// does no more than call somebody.
 #[must_use]
 pub fn is_dialable(dialled: &str, domain: &Domain) -> bool {
     let Some(dialled) = normal_form(dialled) else {
         return false;
     };
-    let mut routes = domain.routes.iter();
-    let first = routes.find(|route| route.destination.is_match(dialled));
-    first.is_some_and(|route| !route.steps.iter().any(Step::is_personal))
+    let is_personal = |route: &Route| route.steps.iter().any(Step::is_personal);
+    let routes = domain.routes.iter();
+    let mut is_taken = false;
+    for route in routes.filter(|route| route.destination.is_match(dialled)) {
+        if is_personal(route) {
+            return false;
+        }
+        is_taken = true;
+        if route.hours.is_none() {
+            break;
+        }
+    }
+    is_taken
 }
 
 /// Tells whether a dialled character cannot change the meaning of a target: no `@` that picks

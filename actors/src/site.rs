@@ -16,6 +16,7 @@ use sip::digest::Algorithm;
 use sip::{Aor, Host, Uri};
 
 use crate::call::Replaces;
+use crate::hours::Hours;
 use crate::registration::settings::Change;
 
 /// The configuration as cores see it.
@@ -336,10 +337,21 @@ pub struct Route {
     pub profile: Option<Arc<str>>,
     /// Matched against the dialled user part; linear in time (threats.md 25).
     pub destination: Regex,
+    /// Only at these times.
+    pub hours: Option<AtHours>,
     /// What is done, in order; `$1` in a target is the first group of the match.
     pub steps: Vec<Step>,
     /// Pass the SDP and open no media legs.
     pub bypass: bool,
+}
+
+/// At which times a route is taken.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AtHours {
+    /// Whose.
+    pub hours: Arc<Hours>,
+    /// While it is open there; otherwise while it is closed.
+    pub while_open: bool,
 }
 
 /// One step of a route: the words of ESL applications.

@@ -408,6 +408,7 @@ fn domain(mixed: bool, users: u32) -> Domain {
         name: name.to_owned(),
         profile: None,
         destination: Regex::new(pattern).expect("a pattern"),
+        hours: None,
         steps,
         bypass: false,
     };

@@ -251,3 +251,66 @@ fn baresip_takes_the_call_of_a_group_when_a_browser_has_not() {
     page.must("hangup", json!({}));
     node.no_calls_left();
 }
+
+const HOURS: &str = r#"
+[[hours]]
+name = "always"
+zone = "Pacific/Auckland"
+open = ["mo-su 00:00-24:00"]
+
+[[hours]]
+name = "once"
+zone = "Europe/Berlin"
+also = ["2020-02-29 23:00-01:00"]
+
+[[route]]
+name = "day"
+match = { destination = "^300[0-2]$", hours = "always" }
+do = [{ bridge = "user/1001" }]
+
+[[route]]
+name = "night"
+match = { destination = "^300[0-2]$", hours = "!always" }
+do = [{ hangup = "USER_BUSY" }]
+
+[[route]]
+name = "feast"
+match = { destination = "^3003$", hours = "once" }
+do = [{ bridge = "user/1001" }]
+
+[[route]]
+name = "shut"
+match = { destination = "^3003$", hours = "!once" }
+do = [{ hangup = "USER_BUSY" }]
+
+[[route]]
+name = "nobody"
+match = { destination = "^3004$", hours = "once" }
+do = [{ bridge = "user/1001" }]
+"#;
+
+/// One number leads elsewhere while it is closed; a call to where no route is open is one to nowhere.
+#[test]
+fn a_number_leads_where_its_hours_say() {
+    let node = Node::start(HOURS);
+    let mut callee = Plain::new(node.sip, "1001", 600.0);
+    let mut caller = Plain::new(node.sip, "1003", 800.0);
+    let calling = caller.phone.call("3000", caller.port);
+    let side = callee.take();
+    let answer = caller.phone.outcome(&calling, PATIENCE).expect("an answer");
+    let own = caller.phone.established(&calling, &answer);
+    caller.pump.aim(caller.socket, Some(own.media));
+    callee.hears(800.0);
+    caller.hears(600.0);
+    caller.phone.hang_up(&own);
+    assert!(callee.phone.serve(&side, "BYE", None, PATIENCE).is_some());
+    for (number, status) in [("3003", 486), ("3004", 404)] {
+        let calling = caller.phone.call(number, caller.port);
+        let outcome = caller
+            .phone
+            .outcome(&calling, PATIENCE)
+            .expect("a response");
+        assert_eq!(outcome.status(), status, "{number}");
+    }
+    node.no_calls_left();
+}

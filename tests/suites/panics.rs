@@ -143,6 +143,7 @@ fn site(local: SocketAddr, keys: &FabricKeys) -> Site {
         name: "users".to_owned(),
         profile: None,
         destination: regex::Regex::new(r"^(10[01]\d)$").expect("a pattern"),
+        hours: None,
         steps: vec![Step::Bridge {
             target: "user/$1".to_owned(),
         }],

@@ -163,7 +163,7 @@ impl Call {
                 return Some(router::Plan::of_replaces(replaces.clone()));
             }
             let domain = site.domain_of(&self.data.caller.domain);
-            router::plan(&self.data.caller.dialled, domain, &profile)
+            router::plan(&self.data.caller.dialled, domain, &profile, ctx.now().utc)
         });
         self.data.offer = Wire::of(arrival.sdp().as_ref());
         let flow = arrival.flow();

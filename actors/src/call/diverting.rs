@@ -125,7 +125,8 @@ impl Call {
         let site = ctx.site();
         let listener = site.listener(self.identity().listener);
         let profile = listener.map_or("", |listener| &listener.profile);
-        let plan = router::plan(&to, site.domain_of(by.domain()), profile);
+        let now = ctx.now().utc;
+        let plan = router::plan(&to, site.domain_of(by.domain()), profile, now);
         // Only who dials a feature code means it.
         let plan = plan.filter(|plan| {
             plan.bypass == self.data.is_bypassed && !plan.steps.iter().any(Step::is_personal)

@@ -274,7 +274,8 @@ impl Call {
         }
         let profile = site.listener(refer.listener);
         let profile = profile.map_or("", |listener| &listener.profile);
-        let plan = router::plan(&dialled, domain, profile).ok_or(404_u16)?;
+        let now = ctx.now().utc;
+        let plan = router::plan(&dialled, domain, profile, now).ok_or(404_u16)?;
         if plan.bypass {
             return Err(488);
         }

@@ -17,6 +17,7 @@ fn ready() -> Stage<Registration> {
         name: "local".to_owned(),
         profile: None,
         destination: regex::Regex::new("^1...$").expect("a pattern"),
+        hours: None,
         steps: Vec::new(),
         bypass: false,
     }];

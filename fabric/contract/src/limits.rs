@@ -60,6 +60,12 @@ pub const GROUP_RING_S_MIN: u16 = 3;
 /// The same, at most.
 pub const GROUP_RING_S_MAX: u16 = 180;
 
+/// Openings of a week that `[[hours]]` may have; more are a fault of the configuration: each call that asks for
+/// them looks at all.
+pub const HOURS_OPENINGS_MAX: usize = 64;
+/// Holidays, and openings of one day, that `[[hours]]` may have: those of some years. The same.
+pub const HOURS_DAYS_MAX: usize = 256;
+
 /// Bindings of one AoR if the account says nothing (`max_contacts`); one more: 403.
 pub const BINDINGS_PER_AOR: usize = 5;
 /// Bindings an account may be allowed: what still fits a record of 64 KiB.

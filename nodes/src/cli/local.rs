@@ -29,14 +29,15 @@ pub(crate) fn sources(layers: &LayerArgs) -> Sources {
     }
 }
 
-/// Returns the effective configuration.
+/// Returns the effective configuration, and what is open now.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn check(layers: &LayerArgs) -> Result<String, Failure> {
     let loaded = config::load(&sources(layers), &Interfaces::read()).map_err(Failure::input)?;
     crate::run::check_files(&loaded)?;
-    Ok(config::effective(&loaded))
+    let open = config::open(&loaded, env_os::Clock::start().now().utc);
+    Ok(config::effective(&loaded) + &open)
 }
 
 /// Returns the documented default.

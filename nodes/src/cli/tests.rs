@@ -107,6 +107,11 @@ fn misuse_is_exit_code_two() {
 fn local_commands_answer_without_a_node() {
     let shown = check(&LayerArgs::default()).expect("the default is right");
     assert!(shown.contains("rtp_timeout_s = 60") && !shown.contains("weft-1000"));
+    let open = shown.lines().last().expect("a line");
+    assert!(
+        open.starts_with("# hours office of weft.local: ") && open.contains(" until 20"),
+        "{open}"
+    );
     let bad = LayerArgs {
         set: vec!["media.workers=99".to_owned()],
         ..LayerArgs::default()

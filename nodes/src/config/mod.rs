@@ -8,6 +8,7 @@ mod address;
 mod credential;
 mod floating;
 mod group;
+mod hours;
 mod initial;
 mod overlay;
 mod print;
@@ -29,9 +30,10 @@ use toml::Table;
 pub use address::{Interfaces, Listen, Network, RtpPorts};
 pub use credential::{SecretFileError, administrator_token, cluster_key, read_token};
 pub use group::{Group, Order};
+pub use hours::Hours;
 pub use initial::{Initial, InitialError, initial};
 pub use overlay::Origins;
-pub use print::{defaults, effective};
+pub use print::{defaults, effective, open};
 pub use route::{Forward, Match, Route, RouteMedia, Step, Tone};
 pub use rules::{ListenerPlan, Plan, Protocol};
 pub use site::{SiteKeys, to_site};
@@ -76,6 +78,9 @@ pub struct Config {
     /// Users who are called for one another.
     #[serde(default)]
     pub group: Vec<Group>,
+    /// When somewhere is open.
+    #[serde(default)]
+    pub hours: Vec<Hours>,
     /// Routes, first match wins.
     #[serde(default)]
     pub route: Vec<Route>,

@@ -1,11 +1,25 @@
 //! The configuration for people: the effective one with secrets masked, and the documented default.
 //!
-//! In: a loaded configuration, or the name of a key. Out: TOML text.
+//! In: a loaded configuration, or the name of a key; when it is. Out: TOML text.
 
+use contract::UtcMillis;
 use toml::{Table, Value};
 
 use super::schema::{self, Key, Kind};
 use super::{DEFAULT, Loaded};
+
+/// Returns what is open at a moment, and until when: comments of TOML.
+#[must_use]
+pub fn open(loaded: &Loaded, at: UtcMillis) -> String {
+    let config = &loaded.config;
+    let lines = config.hours.iter().map(|hours| {
+        let domain = config.domain_name(hours.domain.as_deref());
+        let now = hours.read().map(|read| read.describe(at));
+        let now = now.unwrap_or_default();
+        format!("# hours {} of {domain}: {now}\n", hours.name)
+    });
+    lines.collect()
+}
 
 /// Returns the effective configuration as TOML, secrets masked.
 #[must_use]

@@ -6,7 +6,7 @@ use contract::limits::{GROUP_MEMBERS_MAX, PLACE_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 
 use super::schema::{HOST, Key, Kind, NAME, has, is_line_of_128, key};
-use super::site;
+use super::{hours, site};
 
 /// `[[route]]`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub struct Route {
 pub struct Match {
     /// Regular expression for what is dialled.
     pub destination: String,
+    /// Name of the hours at which it does; with `!`: outside of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hours: Option<String>,
 }
 
 /// One of `route.do`.
@@ -104,13 +107,22 @@ pub(super) const ROUTE: &[Key] = &[
     key("profile", NAME),
     key(
         "match",
-        Kind::Table(&[key(
-            "destination",
-            Kind::Text(
-                "a regular expression of linear time, 1-1024 characters",
-                is_pattern,
+        Kind::Table(&[
+            key(
+                "destination",
+                Kind::Text(
+                    "a regular expression of linear time, 1-1024 characters",
+                    is_pattern,
+                ),
             ),
-        )]),
+            key(
+                "hours",
+                Kind::Text(
+                    "the name of an [[hours]], or `!` and its name",
+                    hours::is_condition,
+                ),
+            ),
+        ]),
     ),
     key("do", Kind::Steps(STEPS)),
     key(

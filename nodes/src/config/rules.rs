@@ -155,6 +155,7 @@ pub(super) fn check(
     check.expiries()?;
     let passwords = check.users()?;
     check.groups()?;
+    check.hours()?;
     check.routes()?;
     let mut listeners = check.listeners()?;
     let http = check.http(&mut listeners)?;
@@ -291,6 +292,9 @@ impl Check<'_> {
             {
                 let allowed = "the name of a [[profile]]";
                 return self.refusal(&format!("{key}.profile"), profile, allowed);
+            }
+            if let Some(hours) = &route.matches.hours {
+                self.condition(&key, route.domain.as_deref(), hours)?;
             }
             for step in &route.steps {
                 self.step(&key, &route.matches.destination, step)?;

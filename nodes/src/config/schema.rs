@@ -11,6 +11,7 @@ use toml::{Table, Value};
 use super::ConfigError;
 use super::address::{Listen, Network, RtpPorts};
 use super::group::GROUP;
+use super::hours::HOURS;
 use super::route::ROUTE;
 
 /// One key.
@@ -180,6 +181,7 @@ pub(super) const ROOT: &[Key] = &[
     key("domain", Kind::Named(DOMAIN)),
     key("user", Kind::Named(USER)),
     key("group", Kind::Named(GROUP)),
+    key("hours", Kind::Named(HOURS)),
     key("route", Kind::Named(ROUTE)),
 ];
 
@@ -465,7 +467,7 @@ pub(super) fn has(text: &str, most: usize, also: &str) -> bool {
             .all(|letter| letter.is_ascii_alphanumeric() || also.contains(letter))
 }
 
-fn is_name(text: &str) -> bool {
+pub(super) fn is_name(text: &str) -> bool {
     has(text, 64, "._-")
 }
 

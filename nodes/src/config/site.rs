@@ -163,7 +163,7 @@ fn domains(config: &Config, plan: &Plan) -> Vec<Domain> {
         Domain {
             users,
             groups: groups.collect(),
-            routes: routes.filter_map(route).collect(),
+            routes: routes.filter_map(|one| route(one, config)).collect(),
             calls_max: domain.limits.calls,
             name,
         }
@@ -183,11 +183,18 @@ fn group(group: &super::Group) -> Group {
     }
 }
 
-fn route(route: &super::Route) -> Option<Route> {
+fn route(route: &super::Route, config: &Config) -> Option<Route> {
+    let hours = route.matches.hours.as_deref();
+    let hours = hours.map(|text| config.at_hours(route.domain.as_deref(), text));
     Some(Route {
         name: route.name.clone(),
         profile: route.profile.as_deref().map(Arc::from),
         destination: pattern(&route.matches.destination).ok()?,
+        // One whose hours nobody knows would be taken at all times.
+        hours: match hours {
+            Some(hours) => Some(hours?),
+            None => None,
+        },
         steps: route.steps.iter().filter_map(step).collect(),
         bypass: route.media == RouteMedia::Bypass,
     })

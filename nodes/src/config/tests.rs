@@ -390,6 +390,7 @@ fn layers_lie_over_one_another() {
 fn refusals_name_file_key_value_and_range() {
     let user = |credential: &str| format!("{DOMAIN}[[user]]\nname = \"1\"\n{credential}\n");
     let route = |rest: &str| format!("{DOMAIN}[[route]]\nname = \"r\"\n{rest}\n");
+    let hours = |rest: &str| format!("{DOMAIN}[[hours]]\nname = \"h\"\n{rest}\n");
     let profile = |rest: &str| format!("{DOMAIN}[[profile]]\nname = \"p\"\n{rest}\n");
     let group = |rest: &str| {
         let user = user("password = \"p\"");
@@ -611,6 +612,53 @@ fn refusals_name_file_key_value_and_range() {
             "a network as",
         ),
         (user("password = \"p\"\nmedia = \"dtls\""), "\"webrtc\""),
+        (
+            hours("zone = \"Europe/Nowhere\"\nopen = [\"mo 08:00-09:00\"]"),
+            "`hours.h.zone` = \"Europe/Nowhere\" is not allowed; allowed: the name of a time zone",
+        ),
+        (
+            hours("zone = \"UTC\"\nopen = [\"mo 08:00-25:00\"]"),
+            "days and times as `mo-fr 08:00-12:30`",
+        ),
+        (
+            hours("zone = \"UTC\"\nopen = [\"mo 08:00-09:00\"]\nholidays = [\"2026-02-29\"]"),
+            "`hours.h.holidays`",
+        ),
+        (
+            hours("zone = \"UTC\"\nalso = [\"mo 10:00-16:00\"]"),
+            "a day and times as `2026-12-19 10:00-16:00`",
+        ),
+        (
+            hours("zone = \"UTC\"\nholidays = [\"12-25\"]"),
+            "`hours.h.open` = (nothing) is not allowed; allowed: at least one opening",
+        ),
+        (
+            hours(&format!(
+                "zone = \"UTC\"\nopen = {:?}",
+                ["mo 08:00-09:00"; 65]
+            )),
+            "`hours.h.open` = 65 of them is not allowed; allowed: at most 64",
+        ),
+        (
+            hours("zone = \"UTC\"\nopen = [\"mo 08:00-09:00\"]\ndomain = \"b.example\""),
+            "`hours.h.domain` = b.example",
+        ),
+        (hours("open = [\"mo 08:00-09:00\"]"), "missing field `zone`"),
+        (
+            route("match = { destination = \"^1$\", hours = \"!h\" }\ndo = [{answer = true}]"),
+            "`route.r.match.hours` = !h is not allowed; allowed: the name of an [[hours]]",
+        ),
+        (
+            route("match = { destination = \"^1$\", hours = \"a b\" }\ndo = [{answer = true}]"),
+            "the name of an [[hours]], or `!` and its name",
+        ),
+        (
+            // Those of another domain.
+            hours("zone = \"UTC\"\nopen = [\"mo 08:00-09:00\"]\n[[domain]]\nname = \"b.example\"")
+                + "\n[[route]]\nname = \"r\"\ndomain = \"b.example\"\n\
+                   match = { destination = \"^1$\", hours = \"h\" }\ndo = [{answer = true}]",
+            "`route.r.match.hours` = h",
+        ),
         (
             user("password = \"weft-1\"") + "[[profile]]\nname = \"p\"\nudp = [\"192.0.2.7:5062\"]",
             "with the demo password of user 1",

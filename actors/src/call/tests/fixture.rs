@@ -134,6 +134,7 @@ fn route(name: &str, pattern: &str, steps: Vec<Step>, bypass: bool) -> Route {
         name: name.to_owned(),
         profile: None,
         destination: Regex::new(pattern).expect("a pattern"),
+        hours: None,
         steps,
         bypass,
     }

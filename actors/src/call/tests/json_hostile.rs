@@ -82,6 +82,7 @@ fn no_text_of_a_client_becomes_a_line_of_sip() {
             name: "any".to_owned(),
             profile: None,
             destination: any.clone(),
+            hours: None,
             steps: vec![crate::site::Step::Bridge {
                 target: "user/1001".to_owned(),
             }],
