@@ -133,7 +133,8 @@ fn expand_change(change: &Change, groups: &Captures<'_>) -> Option<Change> {
         Change::Divert { to: None, .. }
         | Change::Nothing
         | Change::Replace(_)
-        | Change::DoNotDisturb(_) => change.clone(),
+        | Change::DoNotDisturb(_)
+        | Change::CallWaiting(_) => change.clone(),
     })
 }
 

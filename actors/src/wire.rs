@@ -123,10 +123,14 @@ pub(crate) fn is_of_schema_3(message: &Message) -> bool {
                     | call::Message::WhoCalls { .. }
                     | call::Message::Steer(_)
                     | call::Message::Park { .. }
+                    | call::Message::IsWith { .. }
+                    | call::Message::With { .. }
             )
             | Message::MediaLeg(media_leg::Message::HandOver | media_leg::Message::TakeUp { .. })
             | Message::Registration(
-                registration::Message::Set(_) | registration::Message::WhoCalls { .. }
+                registration::Message::Set(_)
+                    | registration::Message::WhoCalls { .. }
+                    | registration::Message::InCall { .. }
             )
             | Message::Console(console::Message::IsSet { .. } | console::Message::Steered { .. })
             | Message::DoorSession(door_session::Message::IsSet { .. })

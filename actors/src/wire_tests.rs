@@ -54,11 +54,12 @@ macro_rules! census {
 
 census!(of_registration: registration::Message, [
     Register, Bind, Resume, Unbind, Locate, FlowGone, Clear, Merge, Set, WhoCalls,
+    InCall,
 ]);
 census!(of_call: call::Message, [
     Invite, Dial, Cancel, Located, Hangup, Progressed, Answered, Failed, Acknowledged, Cancelled,
     Offered, OfferAnswered, OfferRefused, HungUp, Info, Trickle, Digits, Ended, Media, Bequest,
-    Refer, LocatedAs, IsSet, Join, WhoCalls, Steer, Park,
+    Refer, LocatedAs, IsSet, Join, WhoCalls, Steer, Park, IsWith, With,
 ]);
 census!(of_dialog: dialog::Message, [
     Request, Response, RequestFailed, Serve, Invite, Retransmitted, Cancelled, Progress, Accept,
@@ -806,6 +807,10 @@ fn registrations() -> Vec<registration::Message> {
         Message::WhoCalls {
             reply: ActorId::Call(call_key()),
         },
+        Message::InCall {
+            call: call_key(),
+            is_in: true,
+        },
         Message::Merge {
             copy: Bytes::from_static(b"copy"),
         },
@@ -925,6 +930,16 @@ fn calls() -> Vec<call::Message> {
         aor: aor(),
         targets: vec![target()],
         settings: Box::new(settings()),
+        engaged: vec![call_key()],
+    });
+    messages.push(Message::IsWith {
+        aor: aor(),
+        reply: call_key(),
+    });
+    messages.push(Message::With {
+        aor: aor(),
+        call: call_key(),
+        is_with: true,
     });
     messages.extend([Ok(()), Err(fault())].map(Message::IsSet));
     messages.push(Message::WhoCalls {

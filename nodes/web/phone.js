@@ -132,16 +132,18 @@ const NUMBERS = ['always', 'busy', 'noAnswer', 'unreachable'];
 
 function showSettings(set) {
   $('s-dnd').checked = set.doNotDisturb;
+  $('s-waiting').checked = set.callWaiting;
   for (const name of NUMBERS) $(`s-${name}`).value = set[name] ?? '';
   $('s-seconds').value = set.noAnswerSeconds ?? '';
   const some = NUMBERS.slice(1).some((name) => set[name]);
   const forwarded = set.always ? `forwarded to ${set.always}` : some ? 'partly forwarded' : '';
-  $('settings-now').textContent = [set.doNotDisturb ? 'do not disturb' : '', forwarded].filter(Boolean).join(', ');
+  $('settings-now').textContent = [set.doNotDisturb ? 'do not disturb' : '', set.callWaiting ? '' : 'one call', forwarded].filter(Boolean).join(', ');
 }
 
 async function saveSettings() {
   show($('settings-error'), '');
-  const set = { doNotDisturb: $('s-dnd').checked, noAnswerSeconds: $('s-seconds').valueAsNumber || null };
+  const set = { doNotDisturb: $('s-dnd').checked, callWaiting: $('s-waiting').checked };
+  set.noAnswerSeconds = $('s-seconds').valueAsNumber || null;
   for (const name of NUMBERS) set[name] = $(`s-${name}`).value.replace(/\s+/g, '') || null;
   try {
     showSettings(await weft.settings(set));
@@ -441,7 +443,7 @@ function listenToUser() {
     signIn({ dn, password: $('password').value, isRemembered: $('remember').checked }).catch(() => {});
   });
   $('sign-out').addEventListener('click', signOut);
-  $('s-dnd').addEventListener('change', saveSettings);
+  for (const name of ['s-dnd', 's-waiting']) $(name).addEventListener('change', saveSettings);
   $('settings-form').addEventListener('submit', (event) => {
     event.preventDefault();
     saveSettings();

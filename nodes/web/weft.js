@@ -165,8 +165,8 @@ export class Weft extends Emitter {
   }
 
   /**
-   * What the user has set for the calls to it: {doNotDisturb, always, busy, noAnswer, unreachable: numbers or
-   * null, noAnswerSeconds}. With `set` all of it is replaced. Rejects with 400 for a number no route takes.
+   * What the user has set for the calls to it: {doNotDisturb, callWaiting, always, busy, noAnswer, unreachable:
+   * numbers or null, noAnswerSeconds}. With `set` all of it is replaced. Rejects with 400 for a number no route takes.
    */
   settings(set) {
     return this.request('settings', { set });

@@ -213,3 +213,76 @@ fn baresip_is_not_disturbed_and_its_calls_go_elsewhere() {
     other.wait("ended");
     node.no_calls_left();
 }
+
+/// Set on `/phone`, by a feature code of JsSIP and over HTTP; as caller and as callee, after `kill -9`, too.
+#[test]
+fn who_wants_no_call_beside_another_is_busy_while_in_one() {
+    if lacks(&["chromium", "node"]) {
+        return;
+    }
+    let mut node = Node::start(feature_codes());
+    let browser = Browser::start();
+    let json_page = browser.phone(node.http, "1000", 500.0);
+    let url = format!("ws://{}/ws", node.http);
+    let sip_page = browser.sip(node.http, &url, "1001", 600.0);
+    let mut plain = Plain::new(node.sip, "1002", 700.0);
+    let mut other = Plain::new(node.sip, "1003", 800.0);
+
+    // The page calls: it is busy for the next, and is not when that is over.
+    json_page.must("click", json!({ "selector": "#settings summary" }));
+    json_page.must("click", json!({ "selector": "#s-waiting" }));
+    says(&json_page, "one call");
+    json_page.call("1003");
+    let side = other.take();
+    json_page.wait("active");
+    assert_eq!(refused(&mut plain, "1000"), 486);
+    json_page.must("hangup", json!({}));
+    assert!(other.phone.serve(&side, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
+    reaches(&node, &mut plain, "1000", &json_page, 500.0);
+
+    // JsSIP rings, and is busy; where its calls go then, the next one goes.
+    dials_code(&sip_page, "*44");
+    put(
+        &node,
+        "1001",
+        &json!({ "call_waiting": false, "busy": "1000" }),
+    );
+    let calling = other.phone.call("1001", other.port);
+    sip_page.wait("incoming");
+    reaches_beside(&mut plain, "1001", &json_page);
+    other.phone.cancel(&calling);
+    sip_page.wait("ended");
+    node.no_calls_left();
+    put(&node, "1001", &json!({}));
+    assert_eq!(
+        node.get("/api/v1/users/1001/settings")["call_waiting"],
+        true
+    );
+
+    // It counts also after a crash, and no longer when the call is over.
+    put(&node, "1003", &json!({ "call_waiting": false }));
+    let mut side = other.call("1000", &json_page);
+    assert_eq!(refused(&mut plain, "1003"), 486);
+    node.kill();
+    node.start_again();
+    node.wait_ready();
+    assert_eq!(refused(&mut plain, "1003"), 486);
+    assert_eq!(other.phone.bye(&mut side), 200);
+    node.no_calls_left();
+    let calling = plain.phone.call("1003", plain.port);
+    let side = other.take();
+    let answer = plain.phone.outcome(&calling, PATIENCE).expect("an answer");
+    let mut own = plain.phone.established(&calling, &answer);
+    assert_eq!(plain.phone.bye(&mut own), 200);
+    assert!(other.phone.serve(&side, "BYE", None, PATIENCE).is_some());
+    node.no_calls_left();
+}
+
+/// The plain phone calls a number, and `reached` answers and hangs up.
+fn reaches_beside(plain: &mut Plain, number: &str, reached: &Page<'_>) {
+    let side = plain.call(number, reached);
+    reached.wait("active");
+    reached.must("hangup", json!({}));
+    assert!(plain.phone.serve(&side, "BYE", None, PATIENCE).is_some());
+}

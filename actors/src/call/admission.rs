@@ -13,6 +13,7 @@ use super::{Dial, Replaces, outcome};
 use crate::dialog::wire::Wire;
 use crate::door_session::{self, About, Delivery};
 use crate::media_leg::Report;
+use crate::wire::FORM_3_SINCE;
 use crate::{Inbound, Site, dialog, lane, media_leg, router};
 
 /// Seconds in Retry-After of a 503.
@@ -167,6 +168,10 @@ impl Call {
         });
         self.data.offer = Wire::of(arrival.sdp().as_ref());
         let flow = arrival.flow();
+        let is_callback = match &arrival {
+            Arrival::Invite(inbound) => super::waiting::is_callback(inbound),
+            Arrival::Dial(_) => false,
+        };
         self.data
             .sides
             .insert(CALLER, Side::new(Stage::Active, false));
@@ -184,6 +189,10 @@ impl Call {
             return self.end(503, "SWITCH_CONGESTION", "weft", ctx);
         }
         tracing::debug!(call = %self.data.key, route = plan.route, "routed");
+        if is_callback && schema >= FORM_3_SINCE {
+            self.diverting.call_back();
+        }
+        self.tell_in_call(self.data.caller.account.clone().as_ref(), ctx);
         self.data.steps = plan.steps.into();
         self.data.is_bypassed = plan.bypass;
         self.emit(CallNews::Started {

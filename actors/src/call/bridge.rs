@@ -72,6 +72,12 @@ impl Call {
     }
 
     pub(super) fn locate_again(&mut self, ctx: &mut CallCtx<'_>) {
+        if !self.waiting.is_empty() {
+            self.on_with_late(ctx);
+            if !self.is_anybody_sought() {
+                return;
+            }
+        }
         match self.data.state {
             State::Locating { .. } if self.picking.is_some() => self.on_who_calls_late(ctx),
             State::Locating { .. } if self.is_parking() => self.ask_place(ctx),

@@ -23,6 +23,7 @@ use super::steering::Steering;
 use super::takeover::Moves;
 pub use super::timers::Timer;
 use super::transfer::Roles;
+use super::waiting::Waiting;
 use super::{Message, Snapshot};
 use crate::dialog::wire::Wire;
 use crate::media_leg::Report;
@@ -138,7 +139,6 @@ impl State {
         }
     }
 
-    /// Tells whether caller and callee talk.
     pub(super) const fn is_talking(&self) -> bool {
         matches!(self, State::Talking { .. })
     }
@@ -199,6 +199,8 @@ pub struct Call {
     pub(super) steering: Steering,
     /// Where it is parked, or is to be.
     pub(super) parked: Option<Box<Parked>>,
+    /// Who was found, while other calls are asked whether they have them; not stored.
+    pub(super) waiting: BTreeMap<Aor, Waiting>,
     pub(super) timers: Deadlines<Timer>,
     pub(super) is_changed: bool,
     pub(super) out: Vec<Action<crate::Message>>,
@@ -237,7 +239,9 @@ impl Call {
             | Message::Join { .. }
             | Message::WhoCalls { .. }
             | Message::Steer(_)
-            | Message::Park { .. } => return None,
+            | Message::Park { .. }
+            | Message::IsWith { .. }
+            | Message::With { .. } => return None,
         };
         let data = Data {
             key,
@@ -276,6 +280,7 @@ impl Call {
             picking: None,
             steering: Steering::default(),
             parked: None,
+            waiting: BTreeMap::new(),
             timers: Deadlines::default(),
             is_changed: false,
             out: Vec::new(),
@@ -424,12 +429,15 @@ impl Call {
                 aor,
                 targets,
                 settings,
-            } => self.on_located_as(&aor, targets, settings, ctx),
+                engaged,
+            } => self.on_located_as(&aor, targets, settings, engaged, ctx),
             Message::IsSet(result) => self.on_set(result, ctx),
             Message::Join { side, word } => self.on_join_word(side, word, ctx),
             Message::WhoCalls { aor, calls } => self.on_who_calls(&aor, &calls, ctx),
             Message::Steer(steer) => self.on_steer(*steer, ctx),
             Message::Park { place, word } => self.on_place_word(place, word, ctx),
+            Message::IsWith { aor, reply } => self.on_is_with(aor, reply),
+            Message::With { aor, call, is_with } => self.on_with(&aor, call, is_with, ctx),
         }
     }
 

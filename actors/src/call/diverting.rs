@@ -7,7 +7,7 @@
 //! | occasion | when | without a number for it |
 //! |---|---|---|
 //! | always | the user is found | the phones ring |
-//! | busy | it is not to be disturbed; 486, 600, 603; 480 of a phone that rang | 486, or its response |
+//! | busy | it is not to be disturbed, or in another call (`waiting.rs`); 486, 600, 603; 480 of a phone that rang | 486, or its response |
 //! | no answer | the phones rang as long as the user set, or any call does | 480, `NO_ANSWER` |
 //! | unreachable | no phone is there; 408, 430, 480, 5xx of one that did not ring | 480, or its response |
 //!
@@ -18,7 +18,7 @@
 use std::time::Duration;
 
 use contract::limits::DIVERSIONS_MAX;
-use contract::{ActorId, CallNews};
+use contract::{ActorId, CallKey, CallNews};
 use serde::{Deserialize, Serialize};
 use sip::Aor;
 
@@ -48,6 +48,8 @@ pub(super) struct Diverting {
     path: Vec<Diversion>,
     /// What a step of the route changes, until the registration has said how it went.
     change: Option<Box<Change>>,
+    /// An emergency service calls back.
+    is_callback: bool,
 }
 
 impl Diverting {
@@ -57,6 +59,16 @@ impl Diverting {
         settings.no_answer.as_ref()?;
         let seconds = settings.no_answer_s?;
         Some(Duration::from_secs(seconds.into()))
+    }
+
+    /// Tells whether an emergency service calls back.
+    pub(super) const fn is_callback(&self) -> bool {
+        self.is_callback
+    }
+
+    /// An emergency service calls back: also whom another call keeps busy.
+    pub(super) const fn call_back(&mut self) {
+        self.is_callback = true;
     }
 
     /// Forgets what the last callee has set.
@@ -87,21 +99,40 @@ impl Call {
         aor: &Aor,
         targets: Vec<crate::Target>,
         settings: Box<Settings>,
+        engaged: Vec<CallKey>,
         ctx: &mut CallCtx<'_>,
     ) {
+        let is_sought = match self.is_hunting() {
+            true => self.seeks(aor),
+            false => matches!(self.data.state, State::Locating { .. }) && self.looks_for(aor),
+        };
+        if !is_sought || !self.ask_engaged(aor, &targets, &settings, engaged, ctx) {
+            self.on_found(aor, targets, settings, false, ctx);
+        }
+    }
+
+    /// It is known where the user is, what it has set, and whether another call keeps it busy.
+    pub(super) fn on_found(
+        &mut self,
+        aor: &Aor,
+        targets: Vec<crate::Target>,
+        settings: Box<Settings>,
+        is_engaged: bool,
+        ctx: &mut CallCtx<'_>,
+    ) {
+        let is_busy = is_engaged || settings.do_not_disturb;
         if self.is_hunting() {
-            return self.on_member_located(aor, targets, settings.do_not_disturb, ctx);
+            return self.on_member_located(aor, targets, is_busy, ctx);
         }
         if !matches!(self.data.state, State::Locating { .. }) || !self.looks_for(aor) {
             return ctx.ignore("somebody else was looked for");
         }
-        let do_not_disturb = settings.do_not_disturb;
         self.diverting.settings = Some(settings);
         self.is_changed = true;
         if self.divert(DiversionReason::Always, ctx) {
             return;
         }
-        if !do_not_disturb {
+        if !is_busy {
             return self.on_located(aor, targets, ctx);
         }
         if !self.divert(DiversionReason::Busy, ctx) {

@@ -39,6 +39,7 @@ impl Call {
         self.data.targets.clear();
         self.hunting = None;
         self.picking = None;
+        self.waiting.clear();
         self.timers.clear_all();
         self.close_transfer(487);
         self.close_joining(487);

@@ -90,6 +90,16 @@ impl Exchange {
 }
 
 impl Call {
+    /// Returns the party opposite to a party.
+    pub(super) fn other_side(&self, side: u8) -> Option<u8> {
+        let callee = self.callee_side()?;
+        match side {
+            side if side == self.anchor() => Some(callee),
+            side if side == callee => Some(self.anchor()),
+            _ => None,
+        }
+    }
+
     /// A party offers anew, or wants an offer.
     pub(super) fn on_offered(&mut self, side: u8, sdp: Option<Bytes>, ctx: &mut CallCtx<'_>) {
         if !matches!(self.data.state, State::Talking { .. }) || !self.is_party(side) {

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | a round begins | all of its registrations are asked |
 //! | Located | the member's phones of the best q ring; those of a lower one are not called |
-//! | the same, it is not to be disturbed | it counts as busy |
+//! | the same, it is not to be disturbed, or in another call | it counts as busy |
 //! | the same, its calls go elsewhere | its phones ring all the same: the call is the group's |
 //! | only unreachable ones, or no time | asked again, 8 times, while the others ring |
 //! | the same, the record has no room for another fork | it is called after this round, before the next one |
@@ -171,18 +171,24 @@ impl Call {
         hunting.is_some_and(|hunting| hunting.sought.contains_key(aor))
     }
 
+    /// Tells whether a member is looked for, or rings.
+    pub(super) fn hunts(&self, aor: &Aor) -> bool {
+        let rings = |hunting: &Hunting| hunting.members.values().any(|member| member == aor);
+        self.seeks(aor) || self.hunting.as_deref().is_some_and(rings)
+    }
+
     /// The registration of a member says where it is.
     pub(super) fn on_member_located(
         &mut self,
         aor: &Aor,
         targets: Vec<Target>,
-        do_not_disturb: bool,
+        is_busy: bool,
         ctx: &mut CallCtx<'_>,
     ) {
         if !self.seeks(aor) {
             return ctx.ignore("it is not looked for, or no longer");
         }
-        if do_not_disturb {
+        if is_busy {
             return self.member_fails(aor, 486, ctx);
         }
         let some_gone = targets.iter().any(|target| target.unreachable);

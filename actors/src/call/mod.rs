@@ -54,6 +54,7 @@
 //! | `bequest.rs` | what another node had answered meanwhile |
 //! | `undelivered.rs` | what comes back |
 //! | `transfer.rs` | a party is put through to somebody else |
+//! | `waiting.rs` | whether a user who wants no call beside another is in one |
 //! | `picking.rs` | a caller picks up a call that rings somebody else |
 //! | `steering.rs` | what applications order |
 //! | `parking.rs` | a call is parked, and taken from there |
@@ -89,6 +90,7 @@ mod tests;
 mod timers;
 mod transfer;
 mod undelivered;
+mod waiting;
 
 use std::time::Duration;
 
@@ -250,6 +252,8 @@ pub enum Message {
         targets: Vec<Target>,
         /// What it has set.
         settings: Box<Settings>,
+        /// Other calls that it may be in, if it wants none beside another. Bound: `ENGAGED_CALLS_MAX`.
+        engaged: Vec<CallKey>,
     },
     /// A registration answers `Set`.
     IsSet(Result<(), Fault>),
@@ -275,6 +279,22 @@ pub enum Message {
         place: ActorId,
         /// What it says.
         word: places::Word,
+    },
+    /// Another call asks whether a user is with this one; answered by `With`.
+    IsWith {
+        /// Who.
+        aor: Aor,
+        /// The call that asks.
+        reply: CallKey,
+    },
+    /// Another call answers `IsWith`.
+    With {
+        /// Who.
+        aor: Aor,
+        /// The call that answers.
+        call: CallKey,
+        /// The user calls, is called, rings or talks there.
+        is_with: bool,
     },
 }
 
@@ -350,6 +370,8 @@ impl Message {
                 (format!("bequest of {} parts", parts.len()), octets)
             }
             Message::Refer { side, refer } => (format!("side {side} refers to {}", refer.to), 64),
+            Message::IsWith { reply, .. } => (format!("is it with this one, for {reply}"), 64),
+            Message::With { call, is_with, .. } => (format!("with {call}: {is_with}"), 64),
             Message::WhoCalls { calls, .. } => (format!("{} call", calls.len()), 64),
             Message::Steer(steer) => (format!("order {:?}", steer.order), 128),
             Message::Park { place, word } => (format!("{place}: {}", word.describe()), 64),

@@ -11,7 +11,7 @@
 //! whoever reads it there knows of one other node. Nobody is put through before all nodes read
 //! schema 3, and a call in which nobody was is written in the third form.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use contract::{Deadlines, Now, SchemaVersion, StoredDeadline};
 use serde::{Deserialize, Serialize};
@@ -248,6 +248,7 @@ impl Call {
             picking: snapshot.picking,
             steering: snapshot.steering,
             parked: snapshot.parked,
+            waiting: BTreeMap::new(),
             timers,
             is_changed: false,
             out: Vec::new(),

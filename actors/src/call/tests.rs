@@ -30,6 +30,7 @@ mod taken_over_anyhow;
 mod taken_over_rings;
 mod taken_over_web;
 mod transfers;
+mod waiting;
 
 use super::outcome;
 

@@ -8,9 +8,10 @@ use std::time::Duration;
 use contract::limits::CALL_RETELLS_MAX;
 use contract::{ActorId, Undelivered};
 
+use super::Message;
 use super::admission::Arrival;
 use super::core::{CALLER, Call, CallCtx, State, Timer};
-use crate::dialog;
+use crate::{dialog, registration};
 
 /// Time before a message to a full inbox is told again.
 const RETELL_AFTER: Duration = Duration::from_millis(100);
@@ -24,6 +25,20 @@ impl Call {
         why: Undelivered,
         ctx: &mut CallCtx<'_>,
     ) {
+        if let crate::Message::Call(Message::IsWith { aor, .. }) = &message
+            && let (Some(call), Undelivered::Absent) = (to.call(), why)
+        {
+            return self.on_with(aor, call, false, ctx);
+        }
+        // Who was to hear it need not.
+        let is_word = matches!(
+            message,
+            crate::Message::Registration(registration::Message::InCall { .. })
+                | crate::Message::Call(Message::IsWith { .. } | Message::With { .. })
+        );
+        if is_word {
+            return ctx.ignore("nobody needs it");
+        }
         let is_own = to.call() == Some(self.data.key);
         match (to, why) {
             (ActorId::Registration(of), why) => self.on_not_located_at(&of, why, ctx),

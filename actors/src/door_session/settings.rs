@@ -68,6 +68,7 @@ fn of_client(set: CallSettings) -> Settings {
         no_answer: number(set.no_answer),
         unreachable: number(set.unreachable),
         no_answer_s: set.no_answer_seconds,
+        call_waiting: set.call_waiting,
     }
 }
 
@@ -81,5 +82,6 @@ fn for_client(settings: &Settings) -> CallSettings {
         no_answer: number(&settings.no_answer),
         unreachable: number(&settings.unreachable),
         no_answer_seconds: settings.no_answer_s,
+        call_waiting: settings.call_waiting,
     }
 }

@@ -35,6 +35,9 @@ pub struct Registration {
     pub(super) callers: VecDeque<Caller>,
     /// What the user has set, if it ever has.
     pub(super) settings: Option<Kept>,
+    /// The calls that the user may be in, if it wants none beside another: the first known first. Bound:
+    /// `ENGAGED_CALLS_MAX`.
+    pub(super) engaged: Vec<CallKey>,
 }
 
 /// Names of its deadlines.
@@ -91,6 +94,7 @@ impl Registration {
             | Message::Locate { .. }
             | Message::WhoCalls { .. }
             | Message::FlowGone { .. }
+            | Message::InCall { .. }
             | Message::Clear => None,
         }
     }
@@ -106,6 +110,7 @@ impl Registration {
             watching,
             callers: VecDeque::new(),
             settings: None,
+            engaged: Vec::new(),
         }
     }
 
@@ -146,6 +151,7 @@ impl Registration {
             Message::Unbind { client } => self.on_client(&client, Wish::Unbind, ctx),
             Message::Locate { reply } => self.on_locate(reply, ctx),
             Message::WhoCalls { reply } => self.on_who_calls(reply, ctx),
+            Message::InCall { call, is_in } => self.on_in_call(call, is_in, ctx),
             Message::FlowGone { flow } => self.on_flow_gone(flow, ctx),
             Message::Clear => self.on_clear(ctx),
             Message::Set(set) => self.on_set(*set, ctx),
@@ -313,8 +319,10 @@ impl Registration {
     fn on_locate(&mut self, reply: ActorId, ctx: &mut Context<'_>) {
         self.ask_unreachable(ctx);
         let now = ctx.now().mono;
+        let mut engaged = Vec::new();
         if let ActorId::Call(call) = reply {
             self.note_caller(call, ctx);
+            engaged = self.engage(call, ctx);
         }
         let mut found: Vec<&Binding> = self
             .bindings
@@ -336,6 +344,7 @@ impl Registration {
                 aor,
                 targets,
                 settings: Box::new(set.clone()),
+                engaged,
             }
             .into(),
             None => call::Message::Located { aor, targets }.into(),

@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 use contract::limits::{BINDINGS_PER_AOR_MAX, REMOVALS_BYTES_MAX, REMOVALS_PER_AOR_MAX};
 use contract::{StoredDeadline, UtcMillis, codec};
 
+use super::engaged;
 use super::past::{Key, Went};
 use super::settings::StoredSettings;
 use super::snapshot::{BindingV2, RemovalV2, Snapshot};
@@ -79,7 +80,9 @@ pub fn merge(copies: Vec<Snapshot>, now: UtcMillis) -> Option<Snapshot> {
     let mut entries = BTreeMap::new();
     let mut sweeps = BTreeMap::new();
     let mut settings = None;
+    let mut calls = copies.first()?.engaged.clone();
     for copy in copies {
+        calls = engaged::merged(calls, &copy.engaged);
         clock = clock.max(copy.newest());
         settings = later_settings(settings, copy.settings, now);
         for binding in copy.bindings.into_iter().chain(copy.lost) {
@@ -104,6 +107,10 @@ pub fn merge(copies: Vec<Snapshot>, now: UtcMillis) -> Option<Snapshot> {
         lost: Vec::new(),
         removals: sweeps.into_iter().map(of_sweep).collect(),
         clock,
+        engaged: match &settings {
+            Some(kept) if !kept.settings.call_waiting => calls,
+            Some(_) | None => Vec::new(),
+        },
         settings,
     };
     choose(entries, now, &mut merged);

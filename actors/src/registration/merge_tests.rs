@@ -100,6 +100,7 @@ fn removal(key: Key, call_id: &str, cseq: u32, stamp: Stamp, went: Went) -> Remo
 
 fn copy(bindings: Vec<BindingV2>, removals: Vec<RemovalV2>) -> Snapshot {
     let mut snapshot = Snapshot {
+        engaged: Vec::new(),
         aor: AOR.parse().expect("an AoR"),
         bindings,
         lost: Vec::new(),

@@ -36,6 +36,8 @@
 //! | Set | no account, a bad number, no room, an older release in the cluster | the fault | – |
 //! | Set | else | changed, gated; what is set now | – |
 //! | Locate | the user has set something | the same with it | – |
+//! | Locate, InCall | the user wants no call beside another | that call is kept; the others go with Located | – |
+//! | InCall, no longer | | it is forgotten | – |
 //! | WhoCalls | | calls that have asked for targets and may ring, the oldest first | – |
 //! | Expire | due bindings | removed, stored; the last one: the record ends | §10.3 |
 //! | Forget | nothing is bound or set, and no removal is to be remembered | the record ends | `cluster.md` §8 |
@@ -53,6 +55,7 @@
 //! | `answer.rs` | responses |
 //! | `watching.rs` | connections of bindings, restarts |
 //! | `past.rs`, `stamp.rs` | what is remembered, and in which order |
+//! | `engaged.rs` | the calls of who wants none beside another |
 //! | `merge.rs` | one registration out of several copies |
 
 mod answer;
@@ -61,6 +64,7 @@ pub mod binding;
 #[cfg(test)]
 mod cluster_tests;
 mod core;
+mod engaged;
 mod merge;
 #[cfg(test)]
 mod merge_tests;
@@ -76,7 +80,7 @@ mod tests;
 mod watching;
 
 use bytes::Bytes;
-use contract::{ActorId, FlowRef};
+use contract::{ActorId, CallKey, FlowRef};
 use serde::{Deserialize, Serialize};
 
 pub use self::bind::{Client, contact};
@@ -133,6 +137,13 @@ pub enum Message {
         /// Who asks.
         reply: ActorId,
     },
+    /// The user has begun a call, or come to one, or is not in one.
+    InCall {
+        /// Which.
+        call: CallKey,
+        /// It is in it.
+        is_in: bool,
+    },
 }
 
 impl Message {
@@ -153,6 +164,8 @@ impl Message {
             Message::Merge { copy } => ("merge".to_owned(), copy.len()),
             Message::Set(set) => (format!("set for {}", set.reply), 128),
             Message::WhoCalls { reply } => (format!("who calls, for {reply}"), 32),
+            Message::InCall { call, is_in: true } => (format!("in call {call}"), 32),
+            Message::InCall { call, is_in: false } => (format!("not in call {call}"), 32),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a user has set for the calls to it: do not disturb, and where they go instead.
+//! What a user has set for the calls to it: do not disturb, none beside another, and where they go instead.
 //!
 //! In: changes. Out: the settings as they are then, and as they are stored. It routes nothing: the
 //! call that finds them does (`call/diverting.rs`).
@@ -20,7 +20,7 @@ use crate::wire::FORM_3_SINCE;
 use crate::{call, console, door_session, router};
 
 /// What a user has set; in JSON what is missing is not set.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// No phone of the user rings: it is busy.
@@ -35,6 +35,22 @@ pub struct Settings {
     pub unreachable: Option<String>,
     /// Seconds of ringing after which nobody answers; `None`: as long as any call rings.
     pub no_answer_s: Option<u16>,
+    /// Phones ring also while the user is in another call; otherwise it is busy then.
+    pub call_waiting: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            do_not_disturb: false,
+            always: None,
+            busy: None,
+            no_answer: None,
+            unreachable: None,
+            no_answer_s: None,
+            call_waiting: true,
+        }
+    }
 }
 
 /// Why a call goes elsewhere (RFC 5806: the reason of a diversion).
@@ -81,6 +97,8 @@ pub enum Change {
     Replace(Box<Settings>),
     /// Whether phones ring.
     DoNotDisturb(bool),
+    /// Whether they ring beside another call.
+    CallWaiting(bool),
     /// Where calls go; `None`: they do not any more.
     Divert {
         /// On which occasion.
@@ -122,6 +140,7 @@ impl Settings {
             Change::Nothing => {}
             Change::Replace(all) => new = *all,
             Change::DoNotDisturb(is_on) => new.do_not_disturb = is_on,
+            Change::CallWaiting(is_on) => new.call_waiting = is_on,
             Change::Divert { on, to } => *new.target_mut(on) = to,
         }
         new.check().map(|()| new)
@@ -232,6 +251,9 @@ impl Registration {
         }
         let stamp = self.clock().next(ctx.now().utc, site.node);
         let was_empty = self.is_empty();
+        if new.call_waiting {
+            self.engaged.clear();
+        }
         self.settings = Some(Kept::new(new.clone(), stamp, ctx.now().mono, longest(site)));
         self.record(was_empty, true, ctx);
         Ok(new)

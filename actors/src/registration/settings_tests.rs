@@ -169,3 +169,75 @@ fn settings_outlive_bindings_and_end_when_no_copy_could_bring_them_back() {
     assert!(!ends(&stage.pass(Duration::from_secs(1_800))));
     assert!(ends(&stage.pass(Duration::from_secs(90_000))));
 }
+
+/// Returns which calls the user may be in, as a call hears that looks for it.
+fn looks(stage: &mut Stage<Registration>, call: CallKey) -> Vec<CallKey> {
+    let reply = ActorId::Call(call);
+    let told = told(&stage.tell(Message::Locate { reply }));
+    match &told[..] {
+        [(_, crate::Message::Call(call::Message::LocatedAs { engaged, .. }))] => engaged.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn call(number: u128) -> CallKey {
+    CallKey::from_bits(number << 100)
+}
+
+#[test]
+fn the_calls_of_who_wants_none_beside_another_are_known_in_their_order() {
+    let mut stage = ready();
+    set(&mut stage, divert(DiversionReason::Busy, "1001")).expect("is set");
+    let begins = |number| Message::InCall {
+        call: call(number),
+        is_in: true,
+    };
+    // Of others nothing is kept.
+    assert!(stores(&stage.tell(begins(1))).is_empty());
+    assert_eq!(looks(&mut stage, call(2)), []);
+    assert_eq!(looks(&mut stage, call(3)), []);
+
+    set(&mut stage, Change::CallWaiting(false)).expect("is set");
+    assert_eq!(looks(&mut stage, call(4)), []);
+    assert_eq!(stores(&stage.tell(begins(5))).len(), 1);
+    assert!(stores(&stage.tell(begins(5))).is_empty(), "known already");
+    assert_eq!(looks(&mut stage, call(6)), [call(4), call(5)]);
+    // Only what was known before it counts for a call that looks again.
+    assert_eq!(looks(&mut stage, call(5)), [call(4)]);
+    // It outlives the node, and is merged.
+    let core = AnyCore::Registration(Box::new(stage.core.clone()));
+    let copy = core.snapshot(stage.now, SchemaVersion::NEWEST);
+    let id = ActorId::Registration(stage.core.aor.as_str().into());
+    let restored = AnyCore::restore(&id, &copy, stage.now).expect("a registration");
+    let AnyCore::Registration(restored) = restored else {
+        panic!("no registration");
+    };
+    assert_eq!(restored.engaged, [call(4), call(5), call(6)]);
+    let mut cut_off = ready();
+    cut_off.tell(Message::Merge { copy: copy.into() });
+    assert_eq!(looks(&mut cut_off, call(7)), [call(4), call(5), call(6)]);
+
+    let is_in = false;
+    let ends = Message::InCall {
+        call: call(4),
+        is_in,
+    };
+    assert_eq!(stores(&stage.tell(ends)).len(), 1);
+    assert_eq!(looks(&mut stage, call(8)), [call(5), call(6)]);
+    for number in 10..60 {
+        looks(&mut stage, call(number));
+    }
+    let most = contract::limits::ENGAGED_CALLS_MAX;
+    assert_eq!(looks(&mut stage, call(99)).len(), most);
+    set(&mut stage, Change::CallWaiting(true)).expect("is set");
+    assert!(stage.core.engaged.is_empty());
+    assert_eq!(looks(&mut stage, call(100)), []);
+}
+
+#[test]
+fn calls_wait_beside_others_unless_the_user_says_otherwise() {
+    let said: Settings = serde_json::from_str("{}").expect("settings");
+    assert!(said.call_waiting && said == Settings::default());
+    let said: Settings = serde_json::from_str(r#"{"call_waiting":false}"#).expect("settings");
+    assert!(!said.call_waiting);
+}

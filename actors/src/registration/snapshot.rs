@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use contract::{FlowRef, NodeId, Now, RestoreError, StoredDeadline};
+use contract::limits::ENGAGED_CALLS_MAX;
+use contract::{CallKey, FlowRef, NodeId, Now, RestoreError, StoredDeadline};
 use serde::{Deserialize, Serialize};
 use sip::{Aor, Uri};
 
@@ -58,6 +59,7 @@ pub struct Snapshot {
     pub(super) removals: Vec<RemovalV2>,
     pub(super) clock: Stamp,
     pub(super) settings: Option<StoredSettings>,
+    pub(super) engaged: Vec<CallKey>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -138,6 +140,7 @@ impl From<SnapshotV1> for Snapshot {
             removals: Vec::new(),
             clock: stamp_of(old.order),
             settings: None,
+            engaged: Vec::new(),
         }
     }
 }
@@ -151,6 +154,7 @@ impl From<SnapshotV2> for Snapshot {
             removals: old.removals,
             clock: old.clock,
             settings: None,
+            engaged: Vec::new(),
         }
     }
 }
@@ -269,6 +273,7 @@ pub(super) fn take(registration: &Registration, now: Now) -> Snapshot {
         removals,
         clock: registration.clock(),
         settings: registration.settings.as_ref().map(|kept| kept.store(now)),
+        engaged: registration.engaged.clone(),
     }
 }
 
@@ -296,6 +301,12 @@ pub(super) fn restore(snapshot: Snapshot, now: Now) -> Result<Registration, Rest
     };
     let bindings = restored(snapshot.bindings);
     let settings = snapshot.settings.map(|one| one.restore(now));
+    let mut engaged = snapshot.engaged;
+    engaged.truncate(ENGAGED_CALLS_MAX);
     let known = Registration::known(snapshot.aor, bindings, past, snapshot.clock);
-    Ok(Registration { settings, ..known })
+    Ok(Registration {
+        settings,
+        engaged,
+        ..known
+    })
 }

@@ -55,6 +55,9 @@ pub const RINGING_CALLS_MAX: usize = 16;
 pub const PLACE_BYTES_MAX: usize = 64;
 /// Calls that wait whether who is parked in a place is still there; one more is not noted, and asks again.
 pub const PARKING_WAITERS_MAX: usize = 16;
+/// Calls that a registration keeps of a user who wants none beside another: those that are over go when they are
+/// asked, and the oldest when there are more; then the user may count as free.
+pub const ENGAGED_CALLS_MAX: usize = 32;
 /// Seconds for which a group rings before the next one is called, as it may be set.
 pub const GROUP_RING_S_MIN: u16 = 3;
 /// The same, at most.

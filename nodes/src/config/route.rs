@@ -62,6 +62,9 @@ pub enum Step {
     Park(String),
     /// Whether the caller is not to be disturbed.
     Dnd(bool),
+    /// Whether the caller's phones ring beside another call.
+    #[serde(rename = "call_waiting")]
+    CallWaiting(bool),
     /// Where calls to the caller go.
     Forward(Forward),
 }
@@ -175,6 +178,7 @@ pub(super) const STEPS: &[Key] = &[
         ),
     ),
     key("dnd", Kind::Truth),
+    key("call_waiting", Kind::Truth),
     key(
         "forward",
         Kind::Table(&[

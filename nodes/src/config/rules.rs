@@ -318,7 +318,8 @@ impl Check<'_> {
             | Step::Tone(_)
             | Step::Hangup(_)
             | Step::Log(_)
-            | Step::Dnd(_) => return Ok(()),
+            | Step::Dnd(_)
+            | Step::CallWaiting(_) => return Ok(()),
         };
         let groups = site::pattern(pattern).map_or(0, |pattern| pattern.captures_len());
         let used = site::groups(target).max().unwrap_or(0);

@@ -227,6 +227,9 @@ fn step(step: &ConfigStep) -> Option<Step> {
         ConfigStep::Dnd(is_on) => Some(Step::Set {
             change: Box::new(Change::DoNotDisturb(*is_on)),
         }),
+        ConfigStep::CallWaiting(is_on) => Some(Step::Set {
+            change: Box::new(Change::CallWaiting(*is_on)),
+        }),
         ConfigStep::Forward(forward) => Some(Step::Set {
             change: Box::new(Change::Divert {
                 on: forward.on,

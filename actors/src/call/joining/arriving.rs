@@ -288,6 +288,7 @@ impl Call {
         let Awaited { side, place, .. } = *awaited;
         let other = self.other_side(side);
         let coming = self.take_in(awaited, coming, other);
+        self.tell_in_call(coming.account.as_ref(), ctx);
         let is_anchor = side == self.anchor();
         if is_anchor {
             let identity = Caller {
@@ -371,6 +372,7 @@ impl Call {
         }
         self.end_forks("PICKED_OFF");
         let coming = self.take_in(awaited, coming, Some(anchor));
+        self.tell_in_call(coming.account.as_ref(), ctx);
         self.data.callee = coming.account;
         self.joining.unsettled = Some(anchor);
         self.owe(place);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use contract::{
-    Action, ActorId, CallRecord, Ctx, Emitted, Entropy, Event, FlowRef, Health, LegConfig,
+    Action, ActorId, CallKey, CallRecord, Ctx, Emitted, Entropy, Event, FlowRef, Health, LegConfig,
     ListenerId, MediaCommand, MediaEvent, NodeId, Now, Restored, Roster, SideKey, Store, Time,
     Undelivered, UtcMillis,
 };
@@ -62,6 +62,10 @@ pub(super) struct World {
     pub registered: Vec<Aor>,
     /// What some of them have set.
     pub settings: BTreeMap<Aor, Settings>,
+    /// The calls that those may be in who want none beside another.
+    pub engaged: Vec<CallKey>,
+    /// What registrations were told of the calls of their users.
+    pub in_calls: Vec<(ActorId, CallKey, bool)>,
     /// Calls that have looked for some of them.
     pub callers: BTreeMap<Aor, Vec<contract::CallKey>>,
     /// Registrations set questions aside: no answer ever comes.
@@ -109,7 +113,13 @@ pub(super) fn flow_of(peer: &str) -> FlowRef {
 }
 
 /// What a registration answers to a call, or to a dialog.
-fn located(reply: &ActorId, known: &Aor, targets: Vec<Target>, set: Option<&Settings>) -> Message {
+fn located(
+    reply: &ActorId,
+    known: &Aor,
+    targets: Vec<Target>,
+    set: Option<&Settings>,
+    engaged: &[CallKey],
+) -> Message {
     if matches!(reply, ActorId::Dialog(_)) {
         return dialog::Message::Located { targets }.into();
     }
@@ -119,6 +129,7 @@ fn located(reply: &ActorId, known: &Aor, targets: Vec<Target>, set: Option<&Sett
             aor,
             targets,
             settings,
+            engaged: engaged.to_vec(),
         }
         .into(),
         None => call::Message::Located { aor, targets }.into(),
@@ -211,6 +222,8 @@ impl World {
             callers: BTreeMap::new(),
             registered: vec![aor("1001@example.org")],
             settings: BTreeMap::new(),
+            engaged: Vec::new(),
+            in_calls: Vec::new(),
             next_port: 20_000,
             is_deaf: false,
             kills: |_| false,
@@ -416,6 +429,9 @@ impl World {
         if (self.kills)(&message) {
             return;
         }
+        if let Message::Registration(registration::Message::InCall { call, is_in }) = &message {
+            self.in_calls.push((to.clone(), *call, *is_in));
+        }
         match message {
             Message::Lane(message) => self.note(by, message, urgent, gated),
             Message::Console(console::Message::Steered { echo, result }) => {
@@ -441,7 +457,13 @@ impl World {
                 {
                     Some(known) => Event::Message {
                         from: to,
-                        message: located(&reply, known, self.ways(known), self.settings.get(known)),
+                        message: located(
+                            &reply,
+                            known,
+                            self.ways(known),
+                            self.settings.get(known),
+                            &self.engaged,
+                        ),
                     },
                     None => {
                         let message = registration::Message::Locate {

@@ -213,7 +213,7 @@ pub struct Settings {
 }
 
 /// What a user has set for the calls to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct CallSettings {
     /// No phone rings.
@@ -228,6 +228,22 @@ pub struct CallSettings {
     pub unreachable: Option<Dialled>,
     /// Seconds of ringing before nobody answers; none: as long as any call rings.
     pub no_answer_seconds: Option<u16>,
+    /// Phones ring also while the user is in another call; otherwise it is busy then.
+    pub call_waiting: bool,
+}
+
+impl Default for CallSettings {
+    fn default() -> Self {
+        CallSettings {
+            do_not_disturb: false,
+            always: None,
+            busy: None,
+            no_answer: None,
+            unreachable: None,
+            no_answer_seconds: None,
+            call_waiting: true,
+        }
+    }
 }
 
 /// How digits go to the far end.
