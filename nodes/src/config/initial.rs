@@ -83,7 +83,7 @@ pub fn initial(
     let mut phones = format!(
         "Registrar and outbound proxy: {host}:5060, UDP or TCP, {host}:5061, TLS; domain: {domain}\n\
          Browsers: https://{host}:8443/phone; SIP over WebSocket: wss://{host}:7443\n\
-         Extensions: 9196 echo, 9197 tone, 1000-1019 each other, 2000 rings 1001-1003\n\n  {:<10}password\n",
+         Extensions: 9196 echo, 9197 tone, 1000-1019 each other, 2000 rings 1001-1003, 3000 by day\n\n  {:<10}password\n",
         "user"
     );
     for number in ACCOUNTS {
@@ -95,6 +95,7 @@ pub fn initial(
         let _ = writeln!(phones, "  {number:<10}{password}");
     }
     file.push_str(TEAM);
+    file.push_str(OFFICE);
     file.push_str(&routes());
     Ok(Initial { file, phones })
 }
@@ -123,6 +124,14 @@ name = "team"
 members = ["1001", "1002", "1003"]
 order = "all"
 ring_s = 20
+
+"#;
+
+const OFFICE: &str = r#"# When 3000 rings the team. `weft defaults hours` says more.
+[[hours]]
+name = "office"
+zone = "UTC"
+open = ["mo-fr 08:00-18:00"]
 
 "#;
 
