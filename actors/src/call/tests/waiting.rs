@@ -224,7 +224,9 @@ fn a_call_knows_who_calls_is_called_rings_and_talks_in_it() {
     assert_eq!(all(&mut world), both, "talks");
     world.take_over(3);
     assert_eq!(all(&mut world), both, "talks, and was taken over");
-    world.request(2, B, "BYE", 99, "");
+    let own = world.call_id();
+    let cause = "NORMAL_CLEARING".to_owned();
+    world.tell(own, Message::Hangup { cause });
     let said = all(&mut world);
     assert!(said.iter().all(|said| *said != Some(true)), "{said:?}");
 }
