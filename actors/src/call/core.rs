@@ -482,16 +482,6 @@ impl Call {
         }
     }
 
-    /// Returns the party opposite to a party.
-    pub(super) fn other_side(&self, side: u8) -> Option<u8> {
-        let callee = self.callee_side()?;
-        match side {
-            side if side == self.anchor() => Some(callee),
-            side if side == callee => Some(self.anchor()),
-            _ => None,
-        }
-    }
-
     /// Starts the caller's dialog.
     pub(super) fn serve(&mut self, arrival: Arrival) {
         let id = ActorId::Dialog(self.side_key(CALLER));

@@ -31,6 +31,7 @@ mod gather;
 mod moving;
 #[cfg(test)]
 mod moving_tests;
+mod orders;
 mod reply;
 mod snapshot;
 #[cfg(test)]
