@@ -297,12 +297,10 @@ fn a_number_leads_where_its_hours_say() {
     let mut caller = Plain::new(node.sip, "1003", 800.0);
     let calling = caller.phone.call("3000", caller.port);
     let side = callee.take();
-    let answer = caller.phone.outcome(&calling, PATIENCE).expect("an answer");
-    let own = caller.phone.established(&calling, &answer);
-    caller.pump.aim(caller.socket, Some(own.media));
+    let mut own = answered(&mut caller, &calling);
     callee.hears(800.0);
     caller.hears(600.0);
-    caller.phone.hang_up(&own);
+    assert_eq!(caller.phone.bye(&mut own), 200);
     assert!(callee.phone.serve(&side, "BYE", None, PATIENCE).is_some());
     for (number, status) in [("3003", 486), ("3004", 404)] {
         let calling = caller.phone.call(number, caller.port);

@@ -14,7 +14,7 @@ use sip::Aor;
 
 use super::gather::{Part, Row};
 use super::moving;
-use super::reply::{end, finish, refuse, reply};
+use super::reply::{end, finish, refuse};
 use super::{Message, Page, Request, Snapshot};
 use crate::registration::settings::Fault;
 use crate::{Site, call, registration};

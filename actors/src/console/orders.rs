@@ -83,7 +83,12 @@ impl Console {
     }
 
     /// A call does what is ordered, or says why not.
-    pub(super) fn on_steered(&mut self, echo: &str, result: Result<(), Fault>, ctx: &mut Context<'_>) {
+    pub(super) fn on_steered(
+        &mut self,
+        echo: &str,
+        result: Result<(), Fault>,
+        ctx: &mut Context<'_>,
+    ) {
         match (self.answered(echo), result) {
             (Some((ticket, Want::Steered(call))), Ok(())) => {
                 reply(
@@ -100,7 +105,12 @@ impl Console {
     }
 
     /// A registration says what is set, or why nothing is.
-    pub(super) fn on_set(&mut self, echo: &str, result: Result<Settings, Fault>, ctx: &mut Context<'_>) {
+    pub(super) fn on_set(
+        &mut self,
+        echo: &str,
+        result: Result<Settings, Fault>,
+        ctx: &mut Context<'_>,
+    ) {
         let Some((ticket, _)) = self.answered(echo) else {
             return ctx.ignore("nobody waits for it");
         };

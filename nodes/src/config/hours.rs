@@ -84,13 +84,6 @@ impl Hours {
 }
 
 impl Config {
-    /// Returns the domain that is meant.
-    pub(super) fn domain_name(&self, said: Option<&str>) -> String {
-        let first = self.domain.first();
-        let first = first.map_or("", |domain| domain.name.as_str());
-        said.unwrap_or(first).to_ascii_lowercase()
-    }
-
     /// Returns the hours that a route is taken at.
     pub(super) fn at_hours(&self, domain: Option<&str>, text: &str) -> Option<AtHours> {
         let (while_open, name) = condition(text);
