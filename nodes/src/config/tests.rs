@@ -813,7 +813,7 @@ fn a_first_configuration_loads_and_has_passwords_of_its_own() {
     let loaded = load_texts(&[&made.file], &[], false).expect("loads, off the loopback too");
     assert_eq!(
         (loaded.config.user.len(), loaded.config.route.len()),
-        (20, 16)
+        (20, 21)
     );
     assert_eq!(loaded.config.domain[0].name, "example.org");
     let mut passwords: Vec<_> = loaded

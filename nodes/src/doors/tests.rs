@@ -282,7 +282,7 @@ fn every_route_is_one_message_to_the_console() {
 #[test]
 fn orders_to_a_call_are_messages_to_the_console() {
     let door = door("up", true);
-    let id = "6f0e4ad1-7c52-4f0a-9d5c-3a1b2c3d4e5f";
+    let id = "33a41bbe-a201-81d2-a086-d8f4bd7c1a00";
     let steer = |command: Option<&str>, order| Request::Steer {
         call: id.parse().expect("a call"),
         command: command.map(str::to_owned),
@@ -359,9 +359,9 @@ fn orders_to_a_call_are_messages_to_the_console() {
     door.expect_each(rows.collect());
 }
 
-const CALL_HOLD: &str = "/api/v1/calls/6f0e4ad1-7c52-4f0a-9d5c-3a1b2c3d4e5f/hold";
-const CALL_TRANSFER: &str = "/api/v1/calls/6f0e4ad1-7c52-4f0a-9d5c-3a1b2c3d4e5f/transfer";
-const CALL_DTMF: &str = "/api/v1/calls/6f0e4ad1-7c52-4f0a-9d5c-3a1b2c3d4e5f/dtmf";
+const CALL_HOLD: &str = "/api/v1/calls/33a41bbe-a201-81d2-a086-d8f4bd7c1a00/hold";
+const CALL_TRANSFER: &str = "/api/v1/calls/33a41bbe-a201-81d2-a086-d8f4bd7c1a00/transfer";
+const CALL_DTMF: &str = "/api/v1/calls/33a41bbe-a201-81d2-a086-d8f4bd7c1a00/dtmf";
 
 #[test]
 fn what_is_no_request_is_a_problem_and_asks_nobody() {
@@ -419,7 +419,7 @@ fn what_is_no_request_is_a_problem_and_asks_nobody() {
         ),
         (
             "POST",
-            "/api/v1/calls/6f0e4ad1-7c52-4f0a-9d5c-3a1b2c3d4e5f/sing",
+            "/api/v1/calls/33a41bbe-a201-81d2-a086-d8f4bd7c1a00/sing",
             "",
             404,
         ),

@@ -1,5 +1,6 @@
 //! V3: 15 s after a node crashed and left a majority behind, each of its confirmed calls was offered
-//! anew, is heard, or has ended. Judged where no other fault came before or between.
+//! anew, is heard, or has ended. Judged where no other fault came before or between, and where each side
+//! speaks: a node that is back at once offers nothing anew, and who is silent is heard nowhere.
 //!
 //! In: crashes with what the node ran, later what phones believe. Out: broken promises.
 
@@ -41,11 +42,13 @@ struct Orphan {
 #[derive(Default)]
 pub struct Orphans(Vec<Orphan>);
 
-/// How a phone sees a call: it expects sound; it has agreed on it, or heard sound, last then.
+/// How a phone sees a call: it expects sound; it sends none, and the far end is not told; it has agreed on
+/// sound, or heard some, last then.
 struct Side {
     user: String,
     name: String,
     expects_sound: bool,
+    is_mute: bool,
     last: Time,
 }
 
@@ -57,6 +60,7 @@ fn sides(crowd: &Crowd) -> Vec<Side> {
                 user: phone.user.clone(),
                 name: name.clone(),
                 expects_sound: call.expects_sound(),
+                is_mute: call.is_mute(),
                 last: call.heard.unwrap_or(call.agreed).max(call.agreed),
             }));
         });
@@ -67,6 +71,7 @@ fn sides(crowd: &Crowd) -> Vec<Side> {
                 user: client.user.clone(),
                 name: name.clone(),
                 expects_sound: call.expects_sound(),
+                is_mute: false,
                 last: call.heard.unwrap_or(call.agreed).max(call.agreed),
             }));
         });
@@ -82,15 +87,22 @@ impl Orphans {
             .filter(|row| row.live && row.id.kind() == Kind::Call && row.state == "talking");
         let keys = talking.filter_map(|row| row.id.call());
         let calls: BTreeSet<_> = keys.filter_map(|key| call_of(&key.to_string())).collect();
-        for side in sides(crowd) {
-            let call = world.state().calls.get(&side.name).cloned();
-            if side.expects_sound && call.is_some_and(|call| calls.contains(&call)) {
-                self.0.push(Orphan {
-                    crash,
-                    user: side.user,
-                    name: side.name,
-                });
+        let sides = sides(crowd);
+        let named = |side: &Side| world.state().calls.get(&side.name).cloned();
+        let mute = sides.iter().filter(|side| side.is_mute);
+        let mute: BTreeSet<_> = mute.filter_map(named).collect();
+        for side in sides {
+            let call = named(&side).filter(|call| side.expects_sound && calls.contains(call));
+            let Some(call) = call else { continue };
+            if mute.contains(&call) {
+                world.count("calls of dead nodes in which a side never spoke");
+                continue;
             }
+            self.0.push(Orphan {
+                crash,
+                user: side.user,
+                name: side.name,
+            });
         }
     }
 

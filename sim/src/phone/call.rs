@@ -159,6 +159,13 @@ impl Call {
         is_agreed && !self.held && self.media.is_some()
     }
 
+    /// Tells whether the phone sends no sound, and the far end is not told: its offer was an odd one, and
+    /// the node has not offered anew.
+    #[must_use]
+    pub const fn is_mute(&self) -> bool {
+        self.is_odd && self.held && self.goes_on()
+    }
+
     pub(super) fn over(&mut self, told: bool, now: Time) {
         self.state = CallState::Over { told };
         self.packet_at = None;
